@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     Context, Failure, Report,
     abi::{AbiCall, AbiProbeBox},
-    export::Exportable,
+    export::ExportableProbe,
 };
 
 mod check;
@@ -56,7 +56,7 @@ pub trait AsyncProbe: Sized + Send + 'static {
 /// The exportable form of an [`AsyncProbe`].
 pub struct Asynchronous<P>(PhantomData<P>);
 
-impl<P: AsyncProbe> Exportable for Asynchronous<P> {
+impl<P: AsyncProbe> ExportableProbe for Asynchronous<P> {
     type Config = P::Config;
     const ASYNCHRONOUS: bool = true;
 

@@ -22,7 +22,7 @@ pub struct Call {
 
 /// The layout of one struct.
 #[doc(hidden)]
-pub struct Layout {
+pub struct StructLayout {
     /// The struct's name in the header.
     pub name: &'static str,
     pub size: usize,
@@ -40,7 +40,7 @@ macro_rules! mirror {
         }
 
         impl $name {
-            const LAYOUT: Layout = Layout {
+            const LAYOUT: StructLayout = StructLayout {
                 name: $c,
                 size: size_of::<Self>(),
                 members: &[$((stringify!($member), offset_of!(Self, $member)),)*],
@@ -113,7 +113,7 @@ mirror! {
 
 /// Every struct of this file.
 #[doc(hidden)]
-pub const LAYOUTS: &[Layout] = &[Plugin::LAYOUT, Host::LAYOUT];
+pub const LAYOUTS: &[StructLayout] = &[Plugin::LAYOUT, Host::LAYOUT];
 
 // API 1.0 is frozen: on 64 bits these structs may only grow, and no member may move.
 #[cfg(target_pointer_width = "64")]

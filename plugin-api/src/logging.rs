@@ -35,13 +35,13 @@ pub(crate) fn subscriber(host: AbiHostHandle) -> impl Subscriber + Send + Sync {
 
 /// Runs `f` as part of `call`; events on this thread carry the call's platform.
 pub(crate) fn within<T>(call: &AbiCall, f: impl FnOnce() -> T) -> T {
-    struct Restore(usize);
-    impl Drop for Restore {
+    struct CallScope(usize);
+    impl Drop for CallScope {
         fn drop(&mut self) {
             CALL.set(self.0);
         }
     }
-    let _restore = Restore(CALL.replace(call.call));
+    let _restore = CallScope(CALL.replace(call.call));
     f()
 }
 
@@ -60,7 +60,7 @@ impl Subscriber for HostSubscriber {
     }
 
     fn event(&self, event: &Event<'_>) {
-        let mut texts = Texts::default();
+        let mut texts = FieldCollector::default();
         event.record(&mut texts);
         let fields: Vec<_> = texts
             .fields
@@ -90,12 +90,12 @@ impl Subscriber for HostSubscriber {
 }
 
 #[derive(Default)]
-struct Texts {
+struct FieldCollector {
     message: String,
     fields: Vec<(&'static str, String)>,
 }
 
-impl Visit for Texts {
+impl Visit for FieldCollector {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
             // Writing to a string cannot fail, but the author's Debug can; what it wrote so far is kept.

@@ -25,12 +25,12 @@ pub(crate) fn catch<T>(f: impl FnOnce() -> Result<T, Failure>) -> Result<T, Fail
 pub(crate) fn install_hook(outside: fn(&str)) {
     panic::set_hook(Box::new(move |info| {
         if DEPTH.get() > 0 {
-            PLACE.set(Place::of(info));
+            PLACE.set(PanicLocation::of(info));
         } else {
             let message = info.payload_as_str().unwrap_or(NOT_TEXT);
             outside(&format!(
                 "a thread of the plugin's own panicked at {}: {message}",
-                Place::of(info)
+                PanicLocation::of(info)
             ));
         }
     }));
@@ -43,7 +43,7 @@ pub(crate) fn install_hook_once_before_others() {
         let others = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             if DEPTH.get() > 0 {
-                PLACE.set(Place::of(info));
+                PLACE.set(PanicLocation::of(info));
             } else {
                 others(info);
             }
@@ -74,12 +74,12 @@ fn failure(payload: Box<dyn Any + Send>) -> Failure {
 
 /// File and line in a form whose thread-local needs no destructor: registering one takes the loader's lock.
 #[derive(Clone, Copy)]
-struct Place {
+struct PanicLocation {
     file: [u8; 96],
     line: u32,
 }
 
-impl Place {
+impl PanicLocation {
     const NONE: Self = Self {
         file: [0; 96],
         line: 0,
@@ -98,13 +98,13 @@ impl Place {
     }
 }
 
-impl Default for Place {
+impl Default for PanicLocation {
     fn default() -> Self {
         Self::NONE
     }
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for PanicLocation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let end = self.file.iter().position(|&b| b == 0).unwrap_or(96);
         let file = String::from_utf8_lossy(&self.file[..end]);
@@ -114,7 +114,7 @@ impl std::fmt::Display for Place {
 
 thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
-    static PLACE: Cell<Place> = const { Cell::new(Place::NONE) };
+    static PLACE: Cell<PanicLocation> = const { Cell::new(PanicLocation::NONE) };
 }
 
 const NOT_TEXT: &str = "with a payload that is not text";

@@ -81,7 +81,7 @@ use std::{
     time::Duration,
 };
 
-use self::calls::{Call, Shared};
+use self::calls::{TestCall, TestHostState};
 #[cfg(test)]
 pub(crate) use self::schema::fault as schema_fault;
 pub use self::{
@@ -103,7 +103,7 @@ pub struct TestHost {
     platform: String,
     timeout: Duration,
     cancel_after: Option<Duration>,
-    shared: Arc<Shared>,
+    shared: Arc<TestHostState>,
     overran: AtomicBool,
 }
 
@@ -114,7 +114,7 @@ impl TestHost {
             platform: platform.to_owned(),
             timeout: Duration::from_secs(4),
             cancel_after: None,
-            shared: Shared::new(),
+            shared: TestHostState::new(),
             overran: AtomicBool::new(false),
         }
     }
@@ -198,9 +198,9 @@ impl TestHost {
         result
     }
 
-    fn begin(&self) -> Call {
+    fn begin(&self) -> TestCall {
         panic_barrier::install_hook_once_before_others();
-        Call::begin(
+        TestCall::begin(
             &self.shared,
             &self.platform,
             self.timeout,
@@ -208,7 +208,7 @@ impl TestHost {
         )
     }
 
-    fn ended(&self, call: &Call) {
+    fn ended(&self, call: &TestCall) {
         self.overran.store(call.is_overdue(), Ordering::Relaxed);
     }
 }

@@ -15,14 +15,14 @@
 use std::{env, fmt::Write as _, path::Path, process::Command, sync::Arc, thread, time::Duration};
 
 use conductor::host::Host;
-use conductor_config::Config;
+use conductor_config::ConductorConfig;
 use conductor_core::clock::Clock;
 use conductor_engine::{
     log_tail::LogTail,
-    metrics::{self, prometheus::Format},
+    metrics::{self, prometheus::ExpositionFormat},
 };
 use conductor_runtime::worker;
-use conductor_server::Security;
+use conductor_server::ServerSecurity;
 use machine::{Used, children, memory};
 
 mod built;
@@ -75,10 +75,10 @@ fn measure(isolation: &str, platforms: usize, interval: &str, seconds: usize, bu
     for nth in 0..platforms {
         writeln!(text, "[platform.p{nth}]\nplugin = \"fault\"").unwrap();
     }
-    let config = Arc::new(Config::parse(text, "bench.toml", folder.path()).unwrap());
+    let config = Arc::new(ConductorConfig::parse(text, "bench.toml", folder.path()).unwrap());
     let before = memory("self", &["Pss"]);
     let clock = Clock::start();
-    let host = Host::start(&config, LogTail::default(), Security::default()).unwrap();
+    let host = Host::start(&config, LogTail::default(), ServerSecurity::default()).unwrap();
     while !host.board().is_ready() || host.checks_ended() == 0 {
         thread::sleep(Duration::from_millis(1));
     }
@@ -135,7 +135,7 @@ fn scrape(host: &Host) {
     let clock = Clock::start();
     let mut text = Vec::new();
     let (start, before) = (clock.now(), Used::with(&[]));
-    metrics::prometheus::render(host.metrics(), Format::Text, &mut text).unwrap();
+    metrics::prometheus::render(host.metrics(), ExpositionFormat::Text, &mut text).unwrap();
     let (took, spent) = (clock.now() - start, Used::with(&[]).since(before).own);
     let series = text
         .split(|&b| b == b'\n')

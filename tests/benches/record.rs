@@ -11,8 +11,8 @@
 use std::{hint::black_box, path::PathBuf, time::Duration};
 
 use conductor_core::clock::Clock;
-use conductor_library::Hash;
-use conductor_runtime::call_journal::{Phase, Record, Slot};
+use conductor_library::LibraryHash;
+use conductor_runtime::call_journal::{CallJournal, CallPhase, JournalSlot};
 
 fn main() {
     // `cargo bench` adds its own flags.
@@ -28,8 +28,8 @@ fn main() {
     println!("two readings of the clock: {two_readings:.1} ns");
     for folder in folders {
         let run = tempfile::tempdir_in(&folder).unwrap();
-        let record = Record::create(run.path()).unwrap();
-        let mut slot = record.slot("http", &Hash([7; 32]));
+        let record = CallJournal::create(run.path()).unwrap();
+        let mut slot = record.slot("http", &LibraryHash([7; 32]));
         let pair = nanos_each(clock, || note(&mut slot));
         println!(
             "{}: {pair:.1} ns a call, {:.2} of two readings; {}",
@@ -40,9 +40,9 @@ fn main() {
     }
 }
 
-fn note(slot: &mut Slot) {
+fn note(slot: &mut JournalSlot) {
     drop(black_box(
-        slot.enter(black_box("discord.gateway-12"), Phase::Check),
+        slot.enter(black_box("discord.gateway-12"), CallPhase::Check),
     ));
 }
 
@@ -57,7 +57,7 @@ fn nanos_each(clock: Clock, mut what: impl FnMut()) -> f64 {
 }
 
 /// Returns the slowest of single calls, over long enough for the kernel to write the page to disk.
-fn rare(clock: Clock, slot: &mut Slot) -> String {
+fn rare(clock: Clock, slot: &mut JournalSlot) -> String {
     let end = clock.now() + LONG;
     let mut took = Vec::new();
     while clock.now() < end {

@@ -24,11 +24,12 @@ use std::{
 };
 
 use conductor_core::clock::Clock;
-use conductor_library::{Catalog, Policy, Vetted};
+use conductor_library::{Catalog, TrustPolicy, Vetted};
 use conductor_runtime::{
-    Call, Caller, Failure, LoadedPlugin, ProbeId, ProbeSpec, Report, Waiting,
+    AdmittedCall, CallFailure, CallOwner, CheckReport, DeliveryOutcome, LoadedPlugin, ProbeId,
+    ProbeSpec,
     in_process::InProcess,
-    worker::{Settings, Worker, use_program},
+    worker::{Worker, WorkerSettings, use_program},
 };
 use conductor_sandbox as sandbox;
 use machine::{Used, children, memory};
@@ -45,7 +46,7 @@ fn main() {
     let place = tempfile::tempdir().unwrap();
     let (plugins, state) = (place.path().join("plugins"), place.path().join("state"));
     built::put_plugin(&folder, &plugins);
-    let catalog = Catalog::open(&[plugins], false, Policy::none(), Some(&state)).unwrap();
+    let catalog = Catalog::open(&[plugins], false, TrustPolicy::none(), Some(&state)).unwrap();
     let vetted = catalog.find("fault").unwrap();
     memory_of_workers(&vetted);
     starts(&vetted);
@@ -55,9 +56,9 @@ fn main() {
 
 /// Returns a worker that has loaded the plugin.
 fn worker(vetted: &Vetted) -> Worker {
-    let settings = Settings {
+    let settings = WorkerSettings {
         call_threads: 4,
-        policy: sandbox::Policy::default(),
+        policy: sandbox::SandboxPolicy::default(),
         trials: false,
         load_timeout: Duration::from_secs(10),
     };
@@ -195,7 +196,7 @@ impl<'a> Calls<'a> {
     /// Starts all of them, and waits until all have ended.
     fn round(&mut self) {
         self.waiter.left.store(self.probes.len(), Ordering::Release);
-        let calls = self.probes.iter().map(|&probe| Call {
+        let calls = self.probes.iter().map(|&probe| AdmittedCall {
             probe,
             caller: Arc::<Waiter>::clone(&self.waiter),
             sequence: 0,
@@ -213,17 +214,22 @@ struct Waiter {
     thread: Thread,
 }
 
-impl Caller for Waiter {
+impl CallOwner for Waiter {
     fn started(&self, _: u64, now: Duration) -> Option<Duration> {
         Some(now + Duration::from_secs(10))
     }
 
-    fn finished(&self, _: u64, _: Duration, result: Result<&Report, Failure>) -> Waiting {
+    fn finished(
+        &self,
+        _: u64,
+        _: Duration,
+        result: Result<&CheckReport, CallFailure>,
+    ) -> DeliveryOutcome {
         result.unwrap();
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.thread.unpark();
         }
-        Waiting::Yes
+        DeliveryOutcome::Yes
     }
 
     fn is_cancelled(&self, _: u64) -> bool {

@@ -17,7 +17,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, rustls::ClientConfig};
 
 use self::{
-    address::Address,
+    address::HostAddress,
     error::{OptionError, RequestError},
 };
 use crate::{CliError, DEFAULT_ADDRESS, note};
@@ -31,7 +31,7 @@ mod trust;
 /// Address of a running host, and the credentials for it.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Connection")]
-pub struct Remote {
+pub struct RemoteArgs {
     /// Address of the host: a URL, HOST:PORT, or :PORT on this machine [default: 127.0.0.1:9750]
     #[arg(
         long,
@@ -52,7 +52,7 @@ pub struct Remote {
     password_file: Option<PathBuf>,
 }
 
-impl Remote {
+impl RemoteArgs {
     /// Returns the host named in the environment, for shell completion, which does not parse the command line.
     pub fn from_environment(address: Option<&OsStr>) -> Self {
         let variable = |name: &str| std::env::var(name).ok();
@@ -66,9 +66,9 @@ impl Remote {
 }
 
 /// Client of one host.
-pub struct Client {
+pub struct HostClient {
     timeout: Duration,
-    address: Address,
+    address: HostAddress,
     /// `true` if the operator has named the address.
     is_named: bool,
     tls: Option<Arc<ClientConfig>>,
@@ -77,25 +77,25 @@ pub struct Client {
 }
 
 /// Response of a host.
-pub struct Answer {
+pub struct HostResponse {
     /// HTTP status.
     pub status: StatusCode,
     /// Body.
     pub body: Vec<u8>,
 }
 
-impl Client {
+impl HostClient {
     /// Returns a client of this host; connects on the first request only.
     ///
     /// # Errors
     /// If the address is none, the user has no password, or a file with the password or the CAs cannot be read.
-    pub fn open(remote: &Remote) -> Result<Self, CliError> {
+    pub fn open(remote: &RemoteArgs) -> Result<Self, CliError> {
         let written = remote.address.clone();
         // The variable that sets a host's listen address also helps clients find it.
         let written = written.or_else(|| std::env::var("CONDUCTOR_WEB_LISTEN_ADDRESS").ok());
         let is_named = written.is_some();
         let written = written.unwrap_or_else(|| DEFAULT_ADDRESS.to_owned());
-        let address = Address::parse(&written)?;
+        let address = HostAddress::parse(&written)?;
         let tls = address
             .https
             .then(|| trust::config(remote.ca_file.as_deref()));
@@ -147,7 +147,7 @@ impl Client {
         }
     }
 
-    fn parse<T: DeserializeOwned>(&self, answer: Answer) -> Result<(Vec<u8>, T), CliError> {
+    fn parse<T: DeserializeOwned>(&self, answer: HostResponse) -> Result<(Vec<u8>, T), CliError> {
         let body = self.accepted(answer)?;
         // The server at the address may not be a host, or may belong to an untrusted user.
         let value = serde_json::from_slice(&body).and_then(|mut value| {
@@ -171,12 +171,17 @@ impl Client {
     }
 
     /// Sends a request and returns the response, whatever its status.
-    pub fn ask(&self, method: Method, path: &str, body: String) -> Result<Answer, CliError> {
+    pub fn ask(&self, method: Method, path: &str, body: String) -> Result<HostResponse, CliError> {
         let answer = self.request(method, path, body);
         answer.map_err(|error| self.unreachable(&error))
     }
 
-    fn request(&self, method: Method, path: &str, body: String) -> Result<Answer, RequestError> {
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: String,
+    ) -> Result<HostResponse, RequestError> {
         self.runtime.block_on(async {
             tokio::time::timeout(self.timeout, self.exchange(method, path, body))
                 .await
@@ -192,8 +197,8 @@ impl Client {
     }
 
     /// Returns the body of a successful response, or the host's error message.
-    pub fn accepted(&self, answer: Answer) -> Result<Vec<u8>, CliError> {
-        let Answer { status, body } = answer;
+    pub fn accepted(&self, answer: HostResponse) -> Result<Vec<u8>, CliError> {
+        let HostResponse { status, body } = answer;
         if status.is_success() {
             return Ok(body);
         }
@@ -226,8 +231,8 @@ impl Client {
         method: Method,
         path: &str,
         body: String,
-    ) -> Result<Answer, RequestError> {
-        let Address { host, port, .. } = &self.address;
+    ) -> Result<HostResponse, RequestError> {
+        let HostAddress { host, port, .. } = &self.address;
         let connecting = TcpStream::connect((host.as_str(), *port));
         let stream = connecting.await.map_err(RequestError::Connect)?;
         let _ = stream.set_nodelay(true);
@@ -248,7 +253,7 @@ impl Client {
         method: Method,
         path: &str,
         body: String,
-    ) -> Result<Answer, RequestError>
+    ) -> Result<HostResponse, RequestError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -278,7 +283,7 @@ impl Client {
         let body = Limited::new(response.into_body(), BODY_LIMIT)
             .collect()
             .await?;
-        Ok(Answer {
+        Ok(HostResponse {
             status,
             body: body.to_bytes().to_vec(),
         })
@@ -298,7 +303,7 @@ pub fn platform_path(name: &str) -> String {
 }
 
 /// Returns the Authorization header.
-fn authorization(remote: &Remote) -> Result<Option<String>, OptionError> {
+fn authorization(remote: &RemoteArgs) -> Result<Option<String>, OptionError> {
     let Some(user) = &remote.user else {
         return Ok(None);
     };

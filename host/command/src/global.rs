@@ -3,7 +3,7 @@
 use std::{io::IsTerminal as _, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use clap::ValueEnum;
-use conductor_config::{Config, OwnAddress, Reading};
+use conductor_config::{ConductorConfig, ConfigReadResult, OwnAddress};
 use conductor_engine::{
     log_tail::LogTail,
     log_text::{LogJson, LogText},
@@ -14,13 +14,13 @@ use tracing_subscriber::{
 };
 
 #[cfg(target_os = "linux")]
-use crate::journal::{Journal, Socket};
+use crate::journal::{JournalLayer, JournalSocket};
 use crate::{CliError, program_folder};
 
 /// The options that every command takes.
 #[derive(Clone, clap::Args)]
 #[command(next_help_heading = "Global options")]
-pub struct Global {
+pub struct GlobalArgs {
     /// Config file [default: the built-in config, see `conductor config default`]
     #[arg(
         long = "config.file",
@@ -89,20 +89,22 @@ pub enum ConfigSource {
 
 impl ConfigSource {
     /// Reads the config as far as it is valid; for a host that serves at `own`.
-    pub fn read(&self, own: &OwnAddress) -> Reading {
+    pub fn read(&self, own: &OwnAddress) -> ConfigReadResult {
         match self {
-            Self::File(file) => Reading::of(file, own),
-            Self::Builtin { program_folder } => Config::builtin_for(program_folder, own).into(),
+            Self::File(file) => ConfigReadResult::of(file, own),
+            Self::Builtin { program_folder } => {
+                ConductorConfig::builtin_for(program_folder, own).into()
+            }
         }
     }
 }
 
-impl Global {
+impl GlobalArgs {
     /// Returns the config named on the command line, or the built-in one.
     ///
     /// # Errors
     /// If it cannot be read or has errors.
-    pub fn config(&self) -> Result<Arc<Config>, CliError> {
+    pub fn config(&self) -> Result<Arc<ConductorConfig>, CliError> {
         self.config_for(&OwnAddress::default())
     }
 
@@ -110,10 +112,10 @@ impl Global {
     ///
     /// # Errors
     /// If it cannot be read or has errors.
-    pub fn config_for(&self, own: &OwnAddress) -> Result<Arc<Config>, CliError> {
+    pub fn config_for(&self, own: &OwnAddress) -> Result<Arc<ConductorConfig>, CliError> {
         Ok(Arc::new(match &self.config_file {
-            Some(file) => Config::read_for(file, own)?,
-            None => Config::builtin_for(&program_folder()?, own),
+            Some(file) => ConductorConfig::read_for(file, own)?,
+            None => ConductorConfig::builtin_for(&program_folder()?, own),
         }))
     }
 
@@ -146,12 +148,12 @@ impl Global {
         };
         #[cfg(target_os = "linux")]
         let no_journal = match self.log_format {
-            LogFormat::Journal => match Socket::open() {
+            LogFormat::Journal => match JournalSocket::open() {
                 Ok(journal) => {
                     let (writer, guard) = tracing_appender::non_blocking(journal);
                     say_losses(writer.error_counter());
                     let subscriber = tracing_subscriber::registry().with(level);
-                    subscriber.with(Journal(writer)).with(tail).init();
+                    subscriber.with(JournalLayer(writer)).with(tail).init();
                     return guard;
                 }
                 Err(error) => Some(error),

@@ -17,12 +17,12 @@ use tracing::{
 use tracing_subscriber::{Layer, fmt::MakeWriter, layer::Context};
 
 /// Sends each event to the journal, through `W`.
-pub(crate) struct Journal<W>(pub(crate) W);
+pub(crate) struct JournalLayer<W>(pub(crate) W);
 
 /// A socket to the journal, which accepts one entry per write.
-pub(crate) struct Socket(UnixDatagram);
+pub(crate) struct JournalSocket(UnixDatagram);
 
-impl Socket {
+impl JournalSocket {
     /// Opens a socket to this machine's journal.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ impl Socket {
     }
 }
 
-impl Write for Socket {
+impl Write for JournalSocket {
     fn write(&mut self, entry: &[u8]) -> io::Result<usize> {
         // A restarted journal has a new socket at the same path; one entry may be lost over it.
         if self.0.send(entry).is_err() {
@@ -53,9 +53,9 @@ impl Write for Socket {
     }
 }
 
-impl<S: Subscriber, W: for<'a> MakeWriter<'a> + 'static> Layer<S> for Journal<W> {
+impl<S: Subscriber, W: for<'a> MakeWriter<'a> + 'static> Layer<S> for JournalLayer<W> {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut entry = Entry::default();
+        let mut entry = JournalEntry::default();
         entry.field("PRIORITY", priority(event.metadata().level()));
         entry.field("SYSLOG_IDENTIFIER", "conductor");
         entry.field("TARGET", event.metadata().target());
@@ -67,9 +67,9 @@ impl<S: Subscriber, W: for<'a> MakeWriter<'a> + 'static> Layer<S> for Journal<W>
 
 /// An entry being built: named fields, see systemd's "Native Journal Protocol".
 #[derive(Default)]
-struct Entry(Vec<u8>);
+struct JournalEntry(Vec<u8>);
 
-impl Entry {
+impl JournalEntry {
     fn field(&mut self, name: &str, value: &str) {
         self.0.extend(name.as_bytes());
         if value.contains('\n') {
@@ -83,7 +83,7 @@ impl Entry {
     }
 }
 
-impl Visit for Entry {
+impl Visit for JournalEntry {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let mut text = String::new();
         // Writing to a string cannot fail; if one of the host's Debug impls does, the loss is acceptable.
@@ -118,8 +118,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         let journal = UnixDatagram::bind(&path).unwrap();
-        let (writer, guard) = tracing_appender::non_blocking(Socket::at(&path).unwrap());
-        let subscriber = tracing_subscriber::registry().with(Journal(writer));
+        let (writer, guard) = tracing_appender::non_blocking(JournalSocket::at(&path).unwrap());
+        let subscriber = tracing_subscriber::registry().with(JournalLayer(writer));
         tracing::subscriber::with_default(subscriber, || {
             tracing::warn!(platform = "shop", plugin = "http", "two\nlines");
         });

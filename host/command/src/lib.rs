@@ -12,9 +12,9 @@ mod global;
 mod journal;
 mod output;
 
-pub use global::{ConfigSource, Global, LogFormat, LogLevel};
+pub use global::{ConfigSource, GlobalArgs, LogFormat, LogLevel};
 pub use output::{
-    Output, facts, json, note, print, print_json, print_styled, table, table_within,
+    OutputFormat, facts, json, note, print, print_json, print_styled, table, table_within,
     terminal_width, warn,
 };
 
@@ -36,7 +36,7 @@ pub const EXIT_CODES: [(u8, &str); 6] = [
 
 /// Exit code of a command, as in [`EXIT_CODES`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Exit {
+pub enum CommandExit {
     /// Success.
     Ok = 0,
     /// A platform is unhealthy, its last check failed, or the command itself failed.
@@ -51,8 +51,8 @@ pub enum Exit {
     Unreachable = 5,
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
+impl From<CommandExit> for ExitCode {
+    fn from(exit: CommandExit) -> Self {
         Self::from(exit as u8)
     }
 }
@@ -77,12 +77,12 @@ pub enum CliError {
 impl CliError {
     /// Returns the exit code for it.
     #[must_use]
-    pub fn exit(&self) -> Exit {
+    pub fn exit(&self) -> CommandExit {
         match self {
-            Self::Usage(_) => Exit::Usage,
-            Self::Config(_) => Exit::Config,
-            Self::Unreachable(_) => Exit::Unreachable,
-            Self::Other(_) => Exit::Unhealthy,
+            Self::Usage(_) => CommandExit::Usage,
+            Self::Config(_) => CommandExit::Config,
+            Self::Unreachable(_) => CommandExit::Unreachable,
+            Self::Other(_) => CommandExit::Unhealthy,
         }
     }
 

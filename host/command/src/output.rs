@@ -13,7 +13,7 @@ use crate::CliError;
     missing_docs,
     reason = "the names say it, and help shows documentation"
 )]
-pub enum Output {
+pub enum OutputFormat {
     Table,
     Json,
 }

@@ -9,7 +9,7 @@ use clap::{
     CommandFactory as _, Parser, Subcommand,
     error::{ContextKind, ContextValue, ErrorKind},
 };
-use conductor_command::{EXIT_CODES, Global};
+use conductor_command::{EXIT_CODES, GlobalArgs};
 #[cfg(target_os = "linux")]
 use conductor_drill as drill;
 use conductor_runtime::worker;
@@ -57,19 +57,19 @@ pub fn main() -> ExitCode {
     generate::complete(command);
     let cli = Cli::try_parse().unwrap_or_else(|error| with_config_tip(error).exit());
     let result = match cli.command {
-        Command::Run(args) => run::run(args, &cli.global),
-        Command::Config { command } => config::run(&command, &cli.global),
-        Command::Plugin { command } => plugin::run(&command, &cli.global),
-        Command::Schedule(args) => schedule::run(&args, &cli.global),
-        Command::Status(args) => status::run(&args),
-        Command::Top(args) => top::run(&args),
-        Command::Check(args) => check::run(&args),
-        Command::Breaker(args) => breaker::run(&args),
-        Command::Maintenance { command } => maintenance::run(&command),
+        CliCommand::Run(args) => run::run(args, &cli.global),
+        CliCommand::Config { command } => config::run(&command, &cli.global),
+        CliCommand::Plugin { command } => plugin::run(&command, &cli.global),
+        CliCommand::Schedule(args) => schedule::run(&args, &cli.global),
+        CliCommand::Status(args) => status::run(&args),
+        CliCommand::Top(args) => top::run(&args),
+        CliCommand::Check(args) => check::run(&args),
+        CliCommand::Breaker(args) => breaker::run(&args),
+        CliCommand::Maintenance { command } => maintenance::run(&command),
         #[cfg(target_os = "linux")]
-        Command::Drill(args) => drill::run(&args),
-        Command::Completions(args) => generate::completions(&args),
-        Command::ManPages(args) => generate::man_pages(&args),
+        CliCommand::Drill(args) => drill::run(&args),
+        CliCommand::Completions(args) => generate::completions(&args),
+        CliCommand::ManPages(args) => generate::man_pages(&args),
     };
     match result {
         Ok(exit) => exit.into(),
@@ -102,45 +102,45 @@ fn with_config_tip(mut error: clap::Error) -> clap::Error {
 #[command(version, about, after_help = after_help(), max_term_width = 110)]
 struct Cli {
     #[command(flatten)]
-    global: Global,
+    global: GlobalArgs,
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum CliCommand {
     /// Monitor the platforms of the config
-    Run(run::Args),
+    Run(run::RunArgs),
     /// Print the default config, validate a config, or print its schema
     Config {
         #[command(subcommand)]
-        command: config::Command,
+        command: config::ConfigCommand,
     },
     /// Print the check schedule and its load on the machine
-    Schedule(schedule::Args),
+    Schedule(schedule::ScheduleArgs),
     /// Print the state of each platform of a running host
-    Status(status::Args),
+    Status(status::StatusArgs),
     /// Watch a running host in this terminal
-    Top(top::Args),
+    Top(top::TopArgs),
     /// Check platforms of a running host now, and print the results
-    Check(check::Args),
+    Check(check::PlatformCheckArgs),
     /// Hold breakers of a running host open or closed, release or reset them
-    Breaker(breaker::Args),
+    Breaker(breaker::BreakerArgs),
     /// Start, end and list maintenance windows of a running host
     Maintenance {
         #[command(subcommand)]
-        command: maintenance::Command,
+        command: maintenance::MaintenanceCommand,
     },
     /// List, inspect, create, run and validate plugins
     Plugin {
         #[command(subcommand)]
-        command: plugin::Command,
+        command: plugin::PluginCommand,
     },
     /// Run the fault-injection drill: inject each known fault into test hosts and report what fails
     #[cfg(target_os = "linux")]
-    Drill(drill::Args),
+    Drill(drill::DrillArgs),
     /// Print a shell completion script, which also completes the platform names of a running host
-    Completions(generate::Completions),
+    Completions(generate::CompletionArgs),
     /// Write the man pages of all commands
     #[command(hide = true)]
     ManPages(generate::ManPages),

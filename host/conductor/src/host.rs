@@ -10,19 +10,23 @@ use std::{
     time::Duration,
 };
 
-use conductor_config::{Config, Reading};
+use conductor_config::{ConductorConfig, ConfigReadResult};
 use conductor_core::clock::Clock;
 use conductor_engine::{
-    board::Board,
+    board::StatusBoard,
     environment::SystemEnvironment,
-    guard::Shared,
+    guard::GuardContext,
     log_tail::LogTail,
-    metrics::Metrics,
-    scheduler::{self, Handle, LibraryChange, Setup},
+    metrics::HostMetrics,
+    scheduler::{self, LibraryChange, SchedulerHandle, SchedulerSetup},
 };
-use conductor_library::{Changes, Libraries, PluginChange, StateFolder, StateLock, Store, Watch};
-use conductor_runtime::{call_journal::Record, quarantine::Quarantine, redaction};
-use conductor_server::{Control, ExternalUrl, Security, Server, ServerState, Source};
+use conductor_library::{
+    CatalogChanges, FolderWatch, FoundLibraries, PluginChange, StateFolder, StateLock, Store,
+};
+use conductor_runtime::{call_journal::CallJournal, quarantine::QuarantineFile, redaction};
+use conductor_server::{
+    ExternalUrl, HostControl, HttpServer, ServerSecurity, ServerState, StatusSource,
+};
 use conductor_types::views::StatusView;
 use tokio::sync::{mpsc, watch};
 
@@ -31,12 +35,12 @@ pub use self::error::HostError;
 #[cfg(target_os = "linux")]
 pub(crate) use self::proc::check_proc;
 use self::{
-    assembly::{Assembly, Reasons},
-    calendar::Calendar,
-    judging::{Judge, Rejection},
-    operator::Operator,
+    assembly::{PlanBuilder, Reasons},
+    calendar::MaintenanceCalendar,
+    judging::{ConfigJudge, ConfigRejection},
+    operator::OperatorControl,
     reload::{follow_web_config, reload_when_asked},
-    serving::{Served, log_samples, serve},
+    serving::{ScrapeState, log_samples, serve},
     workers::WorkerWatch,
 };
 
@@ -56,16 +60,16 @@ mod workers;
 
 /// A host that checks platforms, without its server.
 pub struct Host {
-    scheduler: Arc<Handle>,
+    scheduler: Arc<SchedulerHandle>,
     /// Watch plugin folders and workers until the host stops.
-    watch: Mutex<Option<(Watch, WorkerWatch)>>,
-    assembly: Assembly,
-    calendar: Arc<Calendar>,
-    board: Arc<Board>,
-    shared: Arc<Shared>,
-    record: Option<Arc<Record>>,
+    watch: Mutex<Option<(FolderWatch, WorkerWatch)>>,
+    assembly: PlanBuilder,
+    calendar: Arc<MaintenanceCalendar>,
+    board: Arc<StatusBoard>,
+    shared: Arc<GuardContext>,
+    record: Option<Arc<CallJournal>>,
     /// The config in force.
-    running: Mutex<Arc<Config>>,
+    running: Mutex<Arc<ConductorConfig>>,
     /// Held from reading a config to the end of its reload, so that reloads do not overtake each other.
     reading: Mutex<()>,
     /// Held while a new config takes effect.
@@ -86,19 +90,19 @@ impl Host {
     /// If the host cannot work at all: another host uses its state folder, it has no place for private copies, or it
     /// cannot start a thread. A plugin or a platform that cannot work does not stop the others; it is shown as unknown.
     pub fn start(
-        config: &Arc<Config>,
+        config: &Arc<ConductorConfig>,
         tail: LogTail,
-        security: Security,
+        security: ServerSecurity,
     ) -> Result<Self, HostError> {
         let state = config.host.state_dir.clone();
         let state = StateLock::acquire(&state.unwrap_or_else(Store::default_base))?;
-        let Parts {
+        let HostComponents {
             assembly,
             shared,
             board,
             record,
-        } = Parts::of(config, tail, security)?;
-        let setup = Setup {
+        } = HostComponents::of(config, tail, security)?;
+        let setup = SchedulerSetup {
             shared: Arc::clone(&shared),
             board: Arc::clone(&board),
             environment: Arc::new(SystemEnvironment),
@@ -106,14 +110,14 @@ impl Host {
         };
         take_in(config);
         assembly.log_missing_libraries(config);
-        let (calendar, wake) = Calendar::new(Arc::clone(&shared), Arc::clone(&board));
+        let (calendar, wake) = MaintenanceCalendar::new(Arc::clone(&shared), Arc::clone(&board));
         let calendar = Arc::new(calendar);
         calendar.follow(&config.maintenance);
         calendar.watch(wake);
         shared.metrics.config_loaded(shared.clock.now());
         let scheduler = scheduler::start(setup).map_err(HostError::Thread)?;
         let scheduler = Arc::new(scheduler);
-        let watch = Watch::start(Arc::clone(assembly.catalog()), {
+        let watch = FolderWatch::start(Arc::clone(assembly.catalog()), {
             let scheduler = Arc::clone(&scheduler);
             move |changes| tell(&scheduler, changes)
         });
@@ -141,12 +145,12 @@ impl Host {
     }
 
     /// Returns the read model.
-    pub fn board(&self) -> &Arc<Board> {
+    pub fn board(&self) -> &Arc<StatusBoard> {
         &self.board
     }
 
     /// Returns the metrics.
-    pub fn metrics(&self) -> &Metrics {
+    pub fn metrics(&self) -> &HostMetrics {
         &self.shared.metrics
     }
 
@@ -192,7 +196,7 @@ pub struct RunOptions {
     /// `true` if `POST /-/reload` is allowed.
     pub enable_lifecycle: bool,
     /// The web config: TLS and authentication.
-    pub security: Security,
+    pub security: ServerSecurity,
     /// Reads the config again.
     pub read_config: ReadConfig,
     /// Each message asks for a reload.
@@ -203,14 +207,14 @@ pub struct RunOptions {
 
 /// Reads the config file as far as it is valid, or the text of a config that was read before, with the host's current
 /// own address.
-pub type ReadConfig = Arc<dyn Fn(Option<&Config>) -> Reading + Send + Sync>;
+pub type ReadConfig = Arc<dyn Fn(Option<&ConductorConfig>) -> ConfigReadResult + Send + Sync>;
 
 /// Runs a host with its server until `shutdown` resolves.
 ///
 /// # Errors
 /// As [`Host::start`].
 pub async fn run(
-    config: &Arc<Config>,
+    config: &Arc<ConductorConfig>,
     options: RunOptions,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), HostError> {
@@ -224,25 +228,25 @@ pub async fn run(
         host = start => Arc::new(host??),
         () = &mut shutdown => return Ok(()),
     };
-    let served = Arc::new(Served::new(host.shared.clock));
+    let served = Arc::new(ScrapeState::new(host.shared.clock));
     let (stop_serving, stopped) = watch::channel(());
-    let operator = Arc::new(Operator {
+    let operator = Arc::new(OperatorControl {
         host: Arc::clone(&host),
         read_config: options.read_config,
         refused: Mutex::default(),
     });
     let state = ServerState {
         metrics: host.metrics().clone(),
-        source: Arc::clone(&host.board) as Arc<dyn Source>,
+        source: Arc::clone(&host.board) as Arc<dyn StatusSource>,
         scraped: {
             let served = Arc::clone(&served);
             Arc::new(move || served.scraped())
         },
         control: options
             .enable_lifecycle
-            .then(|| Arc::clone(&operator) as Arc<dyn Control>),
+            .then(|| Arc::clone(&operator) as Arc<dyn HostControl>),
     };
-    let server = Server::on(options.listener)
+    let server = HttpServer::on(options.listener)
         .map_err(HostError::Port)?
         .with_external_url(options.external_url);
     let following_security = options.security.clone();
@@ -299,16 +303,16 @@ pub async fn run(
 ///
 /// # Errors
 /// As [`Host::start`].
-pub fn check_once(config: &Arc<Config>) -> Result<StatusView, HostError> {
-    let parts = Parts::of(config, LogTail::default(), Security::default())?;
+pub fn check_once(config: &Arc<ConductorConfig>) -> Result<StatusView, HostError> {
+    let parts = HostComponents::of(config, LogTail::default(), ServerSecurity::default())?;
     parts.assembly.catalog().settle_now();
     take_in(config);
     parts.assembly.log_missing_libraries(config);
     let plan = parts.assembly.plan(config, &Reasons::default());
-    Calendar::new(Arc::clone(&parts.shared), Arc::clone(&parts.board))
+    MaintenanceCalendar::new(Arc::clone(&parts.shared), Arc::clone(&parts.board))
         .0
         .follow(&config.maintenance);
-    scheduler::check_once(Setup {
+    scheduler::check_once(SchedulerSetup {
         shared: parts.shared,
         board: Arc::clone(&parts.board),
         environment: Arc::new(SystemEnvironment),
@@ -325,16 +329,16 @@ pub fn check_once(config: &Arc<Config>) -> Result<StatusView, HostError> {
 ///
 /// # Errors
 /// All errors in it, or that there is no place for private copies.
-pub(crate) fn judge(reading: Reading) -> Result<Arc<Config>, Rejection> {
-    let judge = Judge::new(Clock::start());
+pub(crate) fn judge(reading: ConfigReadResult) -> Result<Arc<ConductorConfig>, ConfigRejection> {
+    let judge = ConfigJudge::new(Clock::start());
     judge.reading(reading, Vec::new(), |config| {
         match config.loader(Clock::start()) {
             Ok(loader) => (loader.catalog().found(), Some(loader)),
             Err(refusal) => {
-                let libraries = Libraries {
+                let libraries = FoundLibraries {
                     dirs: config.host.plugin_dirs.clone(),
                     refused: vec![refusal],
-                    ..Libraries::default()
+                    ..FoundLibraries::default()
                 };
                 (libraries, None)
             }
@@ -343,35 +347,39 @@ pub(crate) fn judge(reading: Reading) -> Result<Arc<Config>, Rejection> {
 }
 
 /// The parts that live as long as the host.
-struct Parts {
-    assembly: Assembly,
-    shared: Arc<Shared>,
-    board: Arc<Board>,
-    record: Option<Arc<Record>>,
+struct HostComponents {
+    assembly: PlanBuilder,
+    shared: Arc<GuardContext>,
+    board: Arc<StatusBoard>,
+    record: Option<Arc<CallJournal>>,
 }
 
-impl Parts {
-    fn of(config: &Config, tail: LogTail, security: Security) -> Result<Self, HostError> {
+impl HostComponents {
+    fn of(
+        config: &ConductorConfig,
+        tail: LogTail,
+        security: ServerSecurity,
+    ) -> Result<Self, HostError> {
         let clock = Clock::start();
         let loader = config.loader(clock)?;
         if config.host.state_dir.is_none() {
             warn_of_a_temporary_state_folder();
         }
         let (quarantine, record) =
-            Quarantine::open_with_record(loader.catalog().store(), clock.wall(clock.now()));
+            QuarantineFile::open_with_record(loader.catalog().store(), clock.wall(clock.now()));
         let loader = loader.with_suspicion(quarantine, record.clone());
         // Many hosts that lose the same service at once must not try it again at once.
         let seed = RandomState::new().hash_one(());
-        let shared = Shared::new(clock, Metrics::by(clock), config.platforms.len());
+        let shared = GuardContext::new(clock, HostMetrics::by(clock), config.platforms.len());
         let shared = Arc::new(shared.with_seed(seed));
-        let board = Arc::new(Board::new(
+        let board = Arc::new(StatusBoard::new(
             Arc::clone(&shared),
             Arc::clone(loader.catalog()),
             disk_paths(config.host.state_dir.as_deref()),
             tail,
         ));
         Ok(Self {
-            assembly: Assembly::new(Arc::clone(&shared), Arc::clone(&board), loader, security),
+            assembly: PlanBuilder::new(Arc::clone(&shared), Arc::clone(&board), loader, security),
             shared,
             board,
             record,
@@ -393,7 +401,7 @@ fn warn_of_a_temporary_state_folder() {
 }
 
 /// Logs the config's warnings, and redacts its secrets from the output of plugins from now on.
-fn take_in(config: &Config) {
+fn take_in(config: &ConductorConfig) {
     redaction::learn_config(config.platforms.iter().flat_map(|p| p.secrets.texts()));
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -401,7 +409,7 @@ fn take_in(config: &Config) {
 }
 
 /// Informs the scheduler about changes in the plugin folders.
-fn tell(scheduler: &Handle, changes: Changes) {
+fn tell(scheduler: &SchedulerHandle, changes: CatalogChanges) {
     for (id, change) in changes.plugins {
         let change = match change {
             PluginChange::Added(library) | PluginChange::Changed(library) => {

@@ -19,8 +19,8 @@ use std::{
 };
 
 use breaker::BreakerConfig;
-use check::Check;
-use conductor_core::maintenance::Window;
+use check::TableValidator;
+use conductor_core::maintenance::MaintenanceWindow;
 use conductor_library::file_reader;
 use host::HostConfig;
 use platform::PlatformConfig;
@@ -32,12 +32,12 @@ use serde_json::Value;
 use trust::TrustConfig;
 
 use super::{
-    error::Fault,
+    error::ConfigMistake,
     own::OwnAddress,
     schema,
-    secrets::{Lookup, Secrets},
-    source::Source,
-    spans::{self, Place},
+    secrets::{PlatformSecrets, SecretResolver},
+    source::SourceText,
+    spans::{self, SpanTree},
     syntax,
 };
 
@@ -75,7 +75,7 @@ pub(super) struct RawConfig {
 }
 
 /// The settings read from a file.
-pub(super) struct Parts {
+pub(super) struct ConfigSections {
     pub(super) host: HostConfig,
     pub(super) breaker: BreakerConfig,
     pub(super) resources: ResourcesConfig,
@@ -83,17 +83,17 @@ pub(super) struct Parts {
     pub(super) plugins: BTreeMap<String, PluginConfig>,
     pub(super) platforms: Vec<PlatformConfig>,
     pub(super) warnings: Vec<String>,
-    pub(super) maintenance: Vec<Window>,
+    pub(super) maintenance: Vec<MaintenanceWindow>,
 }
 
 /// Reads the settings from a file and collects all mistakes. If there are any, the settings cover the valid parts, so
 /// that these can be validated further; `None` if that is impossible.
 pub(super) fn read(
-    source: &Source,
+    source: &SourceText,
     base_dir: &Path,
     own: &OwnAddress,
-) -> (Option<Parts>, Vec<Fault>) {
-    let syntax::Parsed {
+) -> (Option<ConfigSections>, Vec<ConfigMistake>) {
+    let syntax::ParsedToml {
         mut values,
         places,
         mut faults,
@@ -120,7 +120,7 @@ pub(super) fn read(
         Err(_) if !misshapen.is_empty() => return (None, faults),
         Err(error) => {
             faults.push(
-                Fault::new(format!(
+                ConfigMistake::new(format!(
                     "it does not match the schema of the config: {error}"
                 ))
                 .at(0..0),
@@ -129,7 +129,7 @@ pub(super) fn read(
         }
     };
     let mut warnings = Vec::new();
-    let check = Check::new(&places, &mut faults, &mut warnings);
+    let check = TableValidator::new(&places, &mut faults, &mut warnings);
     let mut parts = written.resolve(source, base_dir, check);
     if !misshapen.is_empty() {
         // What was removed from the file may be what a selector is about.
@@ -154,7 +154,12 @@ pub(super) fn read(
 }
 
 impl RawConfig {
-    fn resolve(self, source: &Source, base_dir: &Path, mut check: Check<'_>) -> Parts {
+    fn resolve(
+        self,
+        source: &SourceText,
+        base_dir: &Path,
+        mut check: TableValidator<'_>,
+    ) -> ConfigSections {
         let host = self.host.resolve(base_dir, &mut check.table(&["host"]));
         let breaker = self
             .breaker
@@ -201,7 +206,7 @@ impl RawConfig {
         let maintenance = self.maintenance.into_iter().filter_map(|(name, window)| {
             window.resolve(&name, &platforms, &mut check.table(&["maintenance", &name]))
         });
-        Parts {
+        ConfigSections {
             maintenance: maintenance.collect(),
             host,
             breaker,
@@ -215,7 +220,7 @@ impl RawConfig {
 }
 
 /// Returns a warning if the file names no folders and a folder called `plugins` is next to it.
-fn unsearched_folder(source: &Source, base_dir: &Path, host: &HostConfig) -> Option<String> {
+fn unsearched_folder(source: &SourceText, base_dir: &Path, host: &HostConfig) -> Option<String> {
     let folder = base_dir.join("plugins");
     let searched = host.plugin_dirs.clone();
     let is_there = host.plugin_dirs_are_default
@@ -237,9 +242,9 @@ fn look_up_secrets<'a>(
     values: &mut Value,
     base_dir: &'a Path,
     own: &'a OwnAddress,
-    places: &'a Place,
-) -> (BTreeMap<String, Secrets>, Lookup<'a>) {
-    let mut lookup = Lookup::new(base_dir, own, places);
+    places: &'a SpanTree,
+) -> (BTreeMap<String, PlatformSecrets>, SecretResolver<'a>) {
+    let mut lookup = SecretResolver::new(base_dir, own, places);
     let mut secrets = BTreeMap::new();
     let platforms = values.get_mut("platform").and_then(Value::as_object_mut);
     for (name, platform) in platforms.into_iter().flatten() {
@@ -251,13 +256,13 @@ fn look_up_secrets<'a>(
     (secrets, lookup)
 }
 
-fn no_platform(source: &Source) -> Fault {
+fn no_platform(source: &SourceText) -> ConfigMistake {
     let last_line = source
         .text()
         .trim_end()
         .rfind('\n')
         .map_or(0, |newline| newline + 1);
-    Fault::new("the config has no platform")
+    ConfigMistake::new("the config has no platform")
         .help("add one, for example [platform.disk] with plugin = \"disk\"")
         .at(last_line..source.text().trim_end().len())
 }

@@ -4,7 +4,7 @@ use std::{error::Error, fmt, io, ops::Range, sync::Arc};
 
 use miette::{Diagnostic, LabeledSpan, SourceCode};
 
-use super::source::Source;
+use super::source::SourceText;
 
 /// All mistakes in one configuration file; never empty.
 ///
@@ -12,7 +12,7 @@ use super::source::Source;
 #[derive(Debug)]
 pub struct ConfigError {
     name: Arc<str>,
-    faults: Vec<Fault>,
+    faults: Vec<ConfigMistake>,
     left_out: usize,
     cause: Option<io::Error>,
 }
@@ -34,7 +34,7 @@ impl From<String> for ErrorSummary {
 
 /// One mistake, in machine-readable form.
 #[derive(Debug, serde::Serialize)]
-pub struct Mistake {
+pub struct MistakeRecord {
     /// The file, as the operator named it.
     file: String,
     /// The line, from 1; `None` if the mistake has no place in the file.
@@ -48,16 +48,16 @@ pub struct Mistake {
 
 /// One mistake.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Fault {
+pub(super) struct ConfigMistake {
     message: String,
     help: Option<String>,
     place: Option<Range<usize>>,
     first: Option<Range<usize>>,
-    source: Option<Arc<Source>>,
+    source: Option<Arc<SourceText>>,
 }
 
 impl ConfigError {
-    pub(super) fn new(source: Arc<Source>, mut faults: Vec<Fault>) -> Self {
+    pub(super) fn new(source: Arc<SourceText>, mut faults: Vec<ConfigMistake>) -> Self {
         faults.sort_by_key(|fault| fault.place.as_ref().map_or(0, |place| place.start));
         faults.dedup_by(|a, b| a.place == b.place && a.message == b.message);
         let left_out = faults.len().saturating_sub(MOST_SHOWN);
@@ -94,7 +94,7 @@ impl ConfigError {
     }
 
     /// Returns a mistake without a place in the file.
-    pub(super) fn of_file(name: &str, fault: Fault, cause: Option<io::Error>) -> Self {
+    pub(super) fn of_file(name: &str, fault: ConfigMistake, cause: Option<io::Error>) -> Self {
         Self {
             name: name.into(),
             faults: vec![fault],
@@ -103,7 +103,10 @@ impl ConfigError {
         }
     }
 
-    pub(super) fn unless_empty(source: &Arc<Source>, faults: Vec<Fault>) -> Result<(), Self> {
+    pub(super) fn unless_empty(
+        source: &Arc<SourceText>,
+        faults: Vec<ConfigMistake>,
+    ) -> Result<(), Self> {
         if faults.is_empty() {
             Ok(())
         } else {
@@ -166,17 +169,18 @@ impl ConfigError {
     }
 
     /// Returns the mistakes in file order, the order of [`to_plain`](Self::to_plain).
-    pub fn mistakes(&self) -> Vec<Mistake> {
-        let mistake = |place: Option<super::Location>, message: String, help: Option<&String>| {
-            let (line, column) = place.map(|place| (place.line, place.column)).unzip();
-            Mistake {
-                file: self.name.to_string(),
-                line,
-                column,
-                message,
-                help: help.cloned(),
-            }
-        };
+    pub fn mistakes(&self) -> Vec<MistakeRecord> {
+        let mistake =
+            |place: Option<super::SourceLocation>, message: String, help: Option<&String>| {
+                let (line, column) = place.map(|place| (place.line, place.column)).unzip();
+                MistakeRecord {
+                    file: self.name.to_string(),
+                    line,
+                    column,
+                    message,
+                    help: help.cloned(),
+                }
+            };
         let mut mistakes = Vec::with_capacity(self.faults.len() + 1);
         for fault in &self.faults {
             let message = match fault.locate(fault.first.as_ref()) {
@@ -244,7 +248,7 @@ impl Diagnostic for ConfigError {
     }
 }
 
-impl Fault {
+impl ConfigMistake {
     pub(super) fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
@@ -282,21 +286,21 @@ impl Fault {
         Self { first, ..self }
     }
 
-    fn locate(&self, place: Option<&Range<usize>>) -> Option<super::Location> {
+    fn locate(&self, place: Option<&Range<usize>>) -> Option<super::SourceLocation> {
         let source = self.source.as_ref()?;
         Some(source.location(place?.start))
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConfigMistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl Error for Fault {}
+impl Error for ConfigMistake {}
 
-impl Diagnostic for Fault {
+impl Diagnostic for ConfigMistake {
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         self.help.as_ref().map(|help| Box::new(help) as _)
     }

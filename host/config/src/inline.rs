@@ -4,28 +4,28 @@ use std::{fmt, path::Path, sync::Arc};
 
 use conductor_runtime::{
     redaction,
-    schema::{Subject, Violation},
+    schema::{SchemaViolation, ValueLocation},
     wording::bare_or_quoted,
 };
 use serde_json::Value;
 
 use super::{
-    error::{ConfigError, Fault},
+    error::{ConfigError, ConfigMistake},
     own::OwnAddress,
     schema::placed,
-    secrets::{Lookup, Secrets},
-    source::Source,
+    secrets::{PlatformSecrets, SecretResolver},
+    source::SourceText,
     spans, syntax,
 };
 
 /// A config, as JSON or in the TOML form that follows `config =`.
 pub struct InlineConfig {
     value: Value,
-    secrets: Secrets,
-    source: Arc<Source>,
+    secrets: PlatformSecrets,
+    source: Arc<SourceText>,
     is_json: bool,
     /// Mistakes about secrets that could not be looked up.
-    unresolved: Vec<Fault>,
+    unresolved: Vec<ConfigMistake>,
 }
 
 impl InlineConfig {
@@ -52,10 +52,10 @@ impl InlineConfig {
         let table = json.map_or_else(|| text.trim().to_owned(), |json| toml(&json));
         // Columns refer to the given text; TOML converted from JSON has none.
         let start = text[..text.len() - text.trim_start().len()].chars().count();
-        let source = Source::behind(PREFIX, start, "--config", &table)?;
+        let source = SourceText::behind(PREFIX, start, "--config", &table)?;
         let source = Arc::new(source);
         let refuse = |faults| ConfigError::new(Arc::clone(&source), shown(faults, is_json));
-        let syntax::Parsed {
+        let syntax::ParsedToml {
             mut values,
             places,
             faults,
@@ -64,11 +64,11 @@ impl InlineConfig {
         ConfigError::unless_empty(&source, shown(faults, is_json))?;
         let mut value = values["config"].take();
         if !value.is_object() {
-            let fault = Fault::new("it is no table").help(EXAMPLE);
+            let fault = ConfigMistake::new("it is no table").help(EXAMPLE);
             return Err(ConfigError::of_file("--config", fault, None));
         }
         let own = OwnAddress::default();
-        let mut found = Lookup::new(Path::new(""), &own, &places);
+        let mut found = SecretResolver::new(Path::new(""), &own, &places);
         let secrets = found.resolve(&mut value, &spans::path(&["config"]));
         let unresolved = found.faults;
         redaction::learn(secrets.texts());
@@ -83,8 +83,8 @@ impl InlineConfig {
 
     /// Returns the place of the config in the given text, and the secrets inside it.
     #[must_use]
-    pub fn subject(&self) -> Subject {
-        Subject {
+    pub fn subject(&self) -> ValueLocation {
+        ValueLocation {
             base: spans::path(&["config"]),
             hidden: self.secrets.paths().to_vec(),
         }
@@ -100,7 +100,7 @@ impl InlineConfig {
     ///
     /// # Errors
     /// When there is a mistake.
-    pub fn check(&self, mut violations: Vec<Violation>) -> Result<(), ConfigError> {
+    pub fn check(&self, mut violations: Vec<SchemaViolation>) -> Result<(), ConfigError> {
         violations.retain(|violation| {
             let path = violation.path.get(1..).unwrap_or_default();
             !self.secrets.is_unresolved(path)
@@ -133,9 +133,9 @@ impl fmt::Debug for InlineConfig {
 }
 
 /// Returns the faults, without places if the text was converted from JSON.
-fn shown(faults: Vec<Fault>, is_json: bool) -> Vec<Fault> {
+fn shown(faults: Vec<ConfigMistake>, is_json: bool) -> Vec<ConfigMistake> {
     match is_json {
-        true => faults.into_iter().map(Fault::nowhere).collect(),
+        true => faults.into_iter().map(ConfigMistake::nowhere).collect(),
         false => faults,
     }
 }

@@ -24,11 +24,11 @@ use std::{
     sync::Arc,
 };
 
-use conductor_core::{clock::Clock, maintenance::Window};
-use conductor_library::{Catalog, Policy, Refusal, Store, default_folders, printable};
+use conductor_core::{clock::Clock, maintenance::MaintenanceWindow};
+use conductor_library::{Catalog, FileRefusal, Store, TrustPolicy, default_folders, printable};
 use conductor_runtime::{
-    loader::{How, Loader},
-    schema::{Subject, Violation},
+    loader::{CatalogLoader, GenerationSettings},
+    schema::{SchemaViolation, ValueLocation},
     wording::{listed, nearest, pointer},
 };
 pub use elements::{
@@ -40,20 +40,20 @@ pub use elements::{
     resources::ResourcesConfig,
     trust::TrustConfig,
 };
-use error::Fault;
+use error::ConfigMistake;
 pub use error::{ConfigError, ErrorSummary};
 pub use inline::InlineConfig;
 pub use own::OwnAddress;
 pub use schema::json_schema;
-pub use secrets::Secrets;
-pub use source::{Location, MAX_BYTES, Source};
+pub use secrets::PlatformSecrets;
+pub use source::{MAX_BYTES, SourceLocation, SourceText};
 
 /// The commented default configuration, as `conductor config default` prints it.
 pub const DEFAULT_TEXT: &str = include_str!("../conductor.toml");
 
 /// A validated configuration with defaults filled in.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct ConductorConfig {
     /// The settings of the host itself.
     pub host: HostConfig,
     /// The breaker settings of platforms without their own.
@@ -62,12 +62,12 @@ pub struct Config {
     pub resources: ResourcesConfig,
     /// The signatures that a library needs to be loaded.
     pub trust: TrustConfig,
-    /// The plugins with a `[plugin.<id>]` table, by id; [`Config::plugin`] covers all others too.
+    /// The plugins with a `[plugin.<id>]` table, by id; [`ConductorConfig::plugin`] covers all others too.
     pub plugins: BTreeMap<String, PluginConfig>,
     /// The platforms to watch, in file order; never empty.
     pub platforms: Vec<PlatformConfig>,
     /// The maintenance windows.
-    pub maintenance: Vec<Window>,
+    pub maintenance: Vec<MaintenanceWindow>,
     /// `true` for the compiled-in default, whose plugins are among the libraries in the program's own folder.
     pub is_builtin: bool,
     /// The file that pins libraries: `plugins.lock` next to the config file; `None` for the compiled-in default.
@@ -77,29 +77,29 @@ pub struct Config {
     /// Problems that do not prevent its use, as `file:line:column: …`.
     pub warnings: Vec<String>,
     /// The file it was read from, for messages that point into it.
-    pub source: Arc<Source>,
+    pub source: Arc<SourceText>,
 }
 
-impl Config {
+impl ConductorConfig {
     /// Returns the loader for the plugins in the config's folders.
     ///
     /// # Errors
     /// When there is no usable folder for private copies of libraries.
-    pub fn loader(&self, clock: Clock) -> Result<Loader, Refusal> {
+    pub fn loader(&self, clock: Clock) -> Result<CatalogLoader, FileRefusal> {
         let catalog = Catalog::open(
             &self.host.plugin_dirs,
             self.host.plugin_dirs_are_default,
             self.policy(),
             self.host.state_dir.as_deref(),
         )?;
-        Ok(Loader::new(Arc::new(catalog), clock))
+        Ok(CatalogLoader::new(Arc::new(catalog), clock))
     }
 
     /// Returns the way in which a plugin's generations run.
     #[must_use]
-    pub fn how(&self, id: &str) -> How {
+    pub fn how(&self, id: &str) -> GenerationSettings {
         let plugin = self.plugin(id);
-        How {
+        GenerationSettings {
             isolation: plugin.isolation,
             call_threads: plugin.call_threads as usize,
             limits: plugin.limits,
@@ -136,7 +136,7 @@ impl Config {
     /// # Errors
     /// As [`Self::read`].
     pub fn read_for(path: &Path, own: &OwnAddress) -> Result<Self, ConfigError> {
-        Reading::of(path, own).into_result()
+        ConfigReadResult::of(path, own).into_result()
     }
 
     /// Parses a configuration from `text`, named `name` in messages; relative folders in it start at `base_dir`.
@@ -153,7 +153,7 @@ impl Config {
         base_dir: &Path,
         own: &OwnAddress,
     ) -> Result<Self, ConfigError> {
-        Self::from_source(Source::new(name, text)?, base_dir, own)
+        Self::from_source(SourceText::new(name, text)?, base_dir, own)
     }
 
     /// Returns the compiled-in default, which finds its plugins in `exe_dir`, the folder of the running binary.
@@ -180,14 +180,18 @@ impl Config {
         config
     }
 
-    fn from_source(source: Source, base_dir: &Path, own: &OwnAddress) -> Result<Self, ConfigError> {
-        Reading::of_source(source, base_dir, own).into_result()
+    fn from_source(
+        source: SourceText,
+        base_dir: &Path,
+        own: &OwnAddress,
+    ) -> Result<Self, ConfigError> {
+        ConfigReadResult::of_source(source, base_dir, own).into_result()
     }
 
     /// Returns the rules for loading a library, in addition to those of every host.
     #[must_use]
-    pub fn policy(&self) -> Policy {
-        Policy {
+    pub fn policy(&self) -> TrustPolicy {
+        TrustPolicy {
             lock_file: self.lock_file.clone(),
             signers: self.trust.minisign_keys.clone(),
             require_signature: self.trust.require_signature,
@@ -220,7 +224,7 @@ impl Config {
     pub fn check_plugins<'a>(
         &self,
         known: &[&str],
-        refused: impl Fn(&str) -> Option<&'a Refusal>,
+        refused: impl Fn(&str) -> Option<&'a FileRefusal>,
     ) -> Result<(), ConfigError> {
         let platforms = self.platforms.iter().map(|platform| {
             let path = ["platform", &platform.name, "plugin"];
@@ -251,8 +255,8 @@ impl Config {
 
     /// Returns the place of a platform's `config` table in the file, and the secrets inside it.
     #[must_use]
-    pub fn subject(&self, platform: &PlatformConfig) -> Subject {
-        Subject {
+    pub fn subject(&self, platform: &PlatformConfig) -> ValueLocation {
+        ValueLocation {
             base: spans::path(&["platform", &platform.name, "config"]),
             hidden: platform.secrets.paths().to_vec(),
         }
@@ -260,7 +264,7 @@ impl Config {
 
     /// Converts violations to mistakes in this file.
     #[must_use]
-    pub fn mistakes(&self, violations: Vec<Violation>) -> ConfigError {
+    pub fn mistakes(&self, violations: Vec<SchemaViolation>) -> ConfigError {
         let faults = schema::placed(violations, self.source.places()).collect();
         ConfigError::new(Arc::clone(&self.source), faults)
     }
@@ -278,7 +282,9 @@ impl Config {
             self.source.places(),
         );
         let message = format!("{}: {message}", places.name(&path));
-        let fault = Fault::new(message).help(help).at(places.key_at(&path));
+        let fault = ConfigMistake::new(message)
+            .help(help)
+            .at(places.key_at(&path));
         ConfigError::new(Arc::clone(&self.source), vec![fault])
     }
 
@@ -309,7 +315,7 @@ impl Config {
             },
         };
         let message = format!("{}: {message}", places.name(&own));
-        let fault = Fault::new(message).help(help).at(place);
+        let fault = ConfigMistake::new(message).help(help).at(place);
         ConfigError::new(Arc::clone(&self.source), vec![fault])
     }
 
@@ -318,14 +324,14 @@ impl Config {
     pub fn mistake_of_plugin_dirs(&self, message: &str, help: &str) -> ConfigError {
         let places = self.source.places();
         let place = places.value_at(&spans::path(&["host", "plugin_dirs"]));
-        let fault = Fault::new(format!("host.plugin_dirs: {message}"));
+        let fault = ConfigMistake::new(format!("host.plugin_dirs: {message}"));
         ConfigError::new(Arc::clone(&self.source), vec![fault.help(help).at(place)])
     }
 
     /// Returns the location in the file of the value at `json_pointer` inside a platform's `config` table, or of its
     /// nearest parent in the file.
     #[must_use]
-    pub fn locate(&self, platform: &str, json_pointer: &str) -> Location {
+    pub fn locate(&self, platform: &str, json_pointer: &str) -> SourceLocation {
         let mut path = spans::path(&["platform", platform, "config"]);
         path.extend(pointer(json_pointer));
         let place = self.source.places().value_at(&path);
@@ -335,19 +341,19 @@ impl Config {
 
 /// The valid parts of a configuration file, and its mistakes.
 #[derive(Debug)]
-pub struct Reading {
+pub struct ConfigReadResult {
     /// The settings from the valid parts; only for further validation if there is an `error`.
-    pub config: Option<Config>,
+    pub config: Option<ConductorConfig>,
     /// All mistakes in its syntax and structure.
     pub error: Option<ConfigError>,
 }
 
-impl Reading {
+impl ConfigReadResult {
     /// Reads the configuration file at `path` for a host that serves at `own`; relative folders start at the file's
     /// own.
     #[must_use]
     pub fn of(path: &Path, own: &OwnAddress) -> Self {
-        match Source::read(path) {
+        match SourceText::read(path) {
             Ok(source) => Self::of_source(source, path.parent().unwrap_or(Path::new("")), own),
             Err(error) => Self {
                 config: None,
@@ -358,14 +364,14 @@ impl Reading {
 
     /// Parses a config's text again, for a host that now serves at `own`.
     #[must_use]
-    pub fn again(config: &Config, own: &OwnAddress) -> Self {
+    pub fn again(config: &ConductorConfig, own: &OwnAddress) -> Self {
         Self::of_source(config.source.copy(), &config.base_dir, own)
     }
 
-    fn of_source(source: Source, base_dir: &Path, own: &OwnAddress) -> Self {
+    fn of_source(source: SourceText, base_dir: &Path, own: &OwnAddress) -> Self {
         let source = Arc::new(source);
         let (parts, faults) = elements::read(&source, base_dir, own);
-        let config = parts.map(|parts| Config {
+        let config = parts.map(|parts| ConductorConfig {
             host: parts.host,
             breaker: parts.breaker,
             resources: parts.resources,
@@ -389,7 +395,7 @@ impl Reading {
     ///
     /// # Errors
     /// For every mistake in the file.
-    pub fn into_result(self) -> Result<Config, ConfigError> {
+    pub fn into_result(self) -> Result<ConductorConfig, ConfigError> {
         match (self.config, self.error) {
             (Some(config), None) => Ok(config),
             (_, Some(error)) => Err(error),
@@ -398,8 +404,8 @@ impl Reading {
     }
 }
 
-impl From<Config> for Reading {
-    fn from(config: Config) -> Self {
+impl From<ConductorConfig> for ConfigReadResult {
+    fn from(config: ConductorConfig) -> Self {
         Self {
             config: Some(config),
             error: None,
@@ -413,17 +419,17 @@ fn key_in(message: &str) -> Option<&str> {
     rest.split_once('`').map(|(key, _)| key)
 }
 
-fn refused_plugin(table: &str, id: &str, refusal: &Refusal) -> Fault {
+fn refused_plugin(table: &str, id: &str, refusal: &FileRefusal) -> ConfigMistake {
     let (file, rule) = (printable::path(&refusal.file), refusal.rule);
     let found = &refusal.found;
-    Fault::new(format!(
+    ConfigMistake::new(format!(
         "{table}: the library of plugin {id:?} is refused: {file}: rule {rule}: {found}"
     ))
     .help(&refusal.cure)
 }
 
-fn unknown_plugin(table: &str, id: &str, known: &[&str]) -> Fault {
-    let fault = Fault::new(format!("{table}: there is no plugin {id:?}"));
+fn unknown_plugin(table: &str, id: &str, known: &[&str]) -> ConfigMistake {
+    let fault = ConfigMistake::new(format!("{table}: there is no plugin {id:?}"));
     match nearest(id, known.iter().copied()) {
         Some(near) => fault.help(format!("did you mean {near:?}?")),
         None if known.is_empty() => fault.help("no plugin was found in host.plugin_dirs"),

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use conductor_runtime::schema::{CompiledSchema, Subject, Violation, formats};
+use conductor_runtime::schema::{CompiledSchema, SchemaViolation, ValueLocation, formats};
 use schemars::{
     Schema,
     transform::{RecursiveTransform, Transform},
@@ -10,9 +10,9 @@ use schemars::{
 use serde_json::Value;
 
 use super::{
-    elements::{self, duration, salvage::Misshapen, size},
-    error::Fault,
-    spans::Place,
+    elements::{self, duration, salvage::MalformedSetting, size},
+    error::ConfigMistake,
+    spans::SpanTree,
 };
 
 /// The JSON Schema of `conductor.toml`, for `conductor config schema` and for editors.
@@ -27,14 +27,14 @@ pub fn json_schema() -> Value {
 /// already have an error, appear only among the latter.
 pub(super) fn own_faults(
     values: &Value,
-    places: &Place,
-    refused: Vec<Misshapen>,
-) -> (Vec<Fault>, Vec<Misshapen>) {
+    places: &SpanTree,
+    refused: Vec<MalformedSetting>,
+) -> (Vec<ConfigMistake>, Vec<MalformedSetting>) {
     let mut faults = Vec::new();
     let mut misshapen = refused;
     let before = misshapen.len();
     // Secrets have not been looked up yet, so there are none to hide.
-    let subject = Subject::default();
+    let subject = ValueLocation::default();
     for mut violations in OWN.errors(values, &subject) {
         let is_refused = |path: &[String]| {
             misshapen[..before]
@@ -42,7 +42,7 @@ pub(super) fn own_faults(
                 .any(|refused| path.starts_with(&refused.path))
         };
         violations.retain(|violation| !is_refused(&violation.path));
-        misshapen.extend(violations.iter().map(|violation| Misshapen {
+        misshapen.extend(violations.iter().map(|violation| MalformedSetting {
             path: violation.path.clone(),
             at_key: violation.at_key,
         }));
@@ -53,15 +53,15 @@ pub(super) fn own_faults(
 
 /// Converts the violations to mistakes in the file.
 pub(super) fn placed(
-    violations: impl IntoIterator<Item = Violation>,
-    places: &Place,
-) -> impl Iterator<Item = Fault> {
+    violations: impl IntoIterator<Item = SchemaViolation>,
+    places: &SpanTree,
+) -> impl Iterator<Item = ConfigMistake> {
     violations.into_iter().map(|violation| {
         let place = match violation.at_key {
             true => places.key_at(&violation.path),
             false => places.value_at(&violation.path),
         };
-        let fault = Fault::new(violation.message).at(place);
+        let fault = ConfigMistake::new(violation.message).at(place);
         match violation.help {
             Some(help) => fault.help(help),
             None => fault,

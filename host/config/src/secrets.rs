@@ -16,11 +16,11 @@ use conductor_library::{
 };
 use serde_json::Value;
 
-use super::{error::Fault, own::OwnAddress, spans::Place};
+use super::{error::ConfigMistake, own::OwnAddress, spans::SpanTree};
 
 /// The values of one platform's config that are secrets, and their sources. Its Debug output shows no secret.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secrets {
+pub struct PlatformSecrets {
     /// Paths of values inside `config`.
     paths: Vec<Vec<String>>,
     /// Paths of values inside `config` that could not be looked up; each is an empty string. Such a config is never
@@ -34,17 +34,17 @@ pub struct Secrets {
 }
 
 /// Looks up the secrets of one platform's config.
-pub(super) struct Lookup<'a> {
+pub(super) struct SecretResolver<'a> {
     pub(super) base_dir: &'a Path,
     own: &'a OwnAddress,
-    pub(super) places: &'a Place,
-    pub(super) faults: Vec<Fault>,
+    pub(super) places: &'a SpanTree,
+    pub(super) faults: Vec<ConfigMistake>,
     /// Warnings that do not prevent the config's use: place and text.
     pub(super) warnings: Vec<(Range<usize>, String)>,
-    found: Secrets,
+    found: PlatformSecrets,
 }
 
-impl Secrets {
+impl PlatformSecrets {
     /// Returns the paths of the secrets inside `config`.
     pub fn paths(&self) -> &[Vec<String>] {
         &self.paths
@@ -64,30 +64,30 @@ impl Secrets {
     }
 }
 
-impl fmt::Debug for Secrets {
+impl fmt::Debug for PlatformSecrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Secrets")
+        f.debug_struct("PlatformSecrets")
             .field("paths", &self.paths)
             .field("files", &self.files)
             .finish_non_exhaustive()
     }
 }
 
-impl<'a> Lookup<'a> {
-    pub(super) fn new(base_dir: &'a Path, own: &'a OwnAddress, places: &'a Place) -> Self {
+impl<'a> SecretResolver<'a> {
+    pub(super) fn new(base_dir: &'a Path, own: &'a OwnAddress, places: &'a SpanTree) -> Self {
         Self {
             base_dir,
             own,
             places,
             faults: Vec::new(),
             warnings: Vec::new(),
-            found: Secrets::default(),
+            found: PlatformSecrets::default(),
         }
     }
 
     /// Replaces the references to secrets in the `config` table at `base` in the file.
-    pub(super) fn resolve(&mut self, config: &mut Value, base: &[String]) -> Secrets {
-        self.found = Secrets::default();
+    pub(super) fn resolve(&mut self, config: &mut Value, base: &[String]) -> PlatformSecrets {
+        self.found = PlatformSecrets::default();
         let mut path = base.to_vec();
         // The table itself is never a secret: a plugin may have a key called `file`.
         self.inside(config, &mut path, base.len());
@@ -224,7 +224,8 @@ impl<'a> Lookup<'a> {
 
     fn refuse(&mut self, path: &[String], message: String, help: impl Into<String>) {
         let place = self.places.value_at(path);
-        self.faults.push(Fault::new(message).help(help).at(place));
+        self.faults
+            .push(ConfigMistake::new(message).help(help).at(place));
     }
 }
 

@@ -10,8 +10,8 @@ use conductor_library::file_reader::{self, ReadError};
 use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
 
 use super::{
-    error::{ConfigError, Fault},
-    spans::Place,
+    error::{ConfigError, ConfigMistake},
+    spans::SpanTree,
     syntax,
 };
 
@@ -19,20 +19,20 @@ use super::{
 pub const MAX_BYTES: usize = 8_000_000;
 
 /// A configuration file's name and text.
-pub struct Source {
+pub struct SourceText {
     name: Arc<str>,
     text: String,
     line_starts: Vec<usize>,
     /// Numbers of characters before the original text: those added in the text, and those of the original left out of
     /// it.
     added: (usize, usize),
-    places: OnceLock<Place>,
+    places: OnceLock<SpanTree>,
     printable: OnceLock<String>,
 }
 
 /// A place in a file, for display as `file:line:column`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Location {
+pub struct SourceLocation {
     /// The file, as the operator named it.
     pub file: Arc<str>,
     /// The line, from 1.
@@ -41,7 +41,7 @@ pub struct Location {
     pub column: usize,
 }
 
-impl Source {
+impl SourceText {
     pub(super) fn new(name: &str, text: String) -> Result<Self, ConfigError> {
         if text.len() > MAX_BYTES {
             return Err(too_large(name));
@@ -115,7 +115,7 @@ impl Source {
         &self.text
     }
 
-    pub(super) fn location(&self, offset: usize) -> Location {
+    pub(super) fn location(&self, offset: usize) -> SourceLocation {
         let line = self.line_starts.partition_point(|start| *start <= offset);
         let start = self.line_starts[line - 1];
         let before = &self.text.as_bytes()[start..offset.clamp(start, self.text.len())];
@@ -124,7 +124,7 @@ impl Source {
             (1, (added, left_out)) => before.saturating_sub(added) + left_out,
             _ => before,
         };
-        Location {
+        SourceLocation {
             file: Arc::clone(&self.name),
             line,
             column: before + 1,
@@ -132,7 +132,7 @@ impl Source {
     }
 
     /// Returns the places of all keys and values, computed on first use: only messages need them.
-    pub(super) fn places(&self) -> &Place {
+    pub(super) fn places(&self) -> &SpanTree {
         self.places.get_or_init(|| syntax::places(&self.text))
     }
 
@@ -156,15 +156,15 @@ impl Source {
     }
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for SourceText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Source")
+        f.debug_struct("SourceText")
             .field("name", &self.name)
             .finish_non_exhaustive()
     }
 }
 
-impl SourceCode for Source {
+impl SourceCode for SourceText {
     fn read_span<'a>(
         &'a self,
         span: &SourceSpan,
@@ -185,7 +185,7 @@ impl SourceCode for Source {
     }
 }
 
-impl fmt::Display for Location {
+impl fmt::Display for SourceLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.file, self.line, self.column)
     }
@@ -193,28 +193,29 @@ impl fmt::Display for Location {
 
 pub(super) fn unreadable(name: &str, error: io::Error) -> ConfigError {
     let fault = match error.kind() {
-        io::ErrorKind::NotFound => Fault::new("there is no such file").help(format!(
+        io::ErrorKind::NotFound => ConfigMistake::new("there is no such file").help(format!(
             "`conductor config default > {name}` writes one to start from"
         )),
-        io::ErrorKind::IsADirectory => {
-            Fault::new("this is a folder, not a file").help("name the configuration file inside it")
+        io::ErrorKind::IsADirectory => ConfigMistake::new("this is a folder, not a file")
+            .help("name the configuration file inside it"),
+        io::ErrorKind::PermissionDenied => {
+            ConfigMistake::new("the user the host runs as may not read it")
+                .help("see to the owner and mode of the file and of the folders above it")
         }
-        io::ErrorKind::PermissionDenied => Fault::new("the user the host runs as may not read it")
-            .help("see to the owner and mode of the file and of the folders above it"),
-        _ => Fault::new(format!("cannot be read: {error}")),
+        _ => ConfigMistake::new(format!("cannot be read: {error}")),
     };
     ConfigError::of_file(name, fault, Some(error))
 }
 
 fn too_large(name: &str) -> ConfigError {
-    let fault = Fault::new(format!("the file is larger than {MAX_BYTES} bytes"))
+    let fault = ConfigMistake::new(format!("the file is larger than {MAX_BYTES} bytes"))
         .help("is this the configuration? a hundred thousand platforms fit into that");
     ConfigError::of_file(name, fault, None)
 }
 
 fn not_utf8(name: &str, valid: usize, bytes: &[u8]) -> ConfigError {
-    let source = Source::unchecked(name, String::from_utf8_lossy(bytes).into_owned());
-    let fault = Fault::new(format!(
+    let source = SourceText::unchecked(name, String::from_utf8_lossy(bytes).into_owned());
+    let fault = ConfigMistake::new(format!(
         "byte {:#04x}, at offset {valid}, is not UTF-8",
         bytes[valid]
     ))

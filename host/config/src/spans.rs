@@ -6,22 +6,22 @@ use conductor_runtime::wording::bare_or_quoted;
 
 /// The places of a value and its key, as byte ranges, and of everything inside the value.
 #[derive(Debug, Default)]
-pub(super) struct Place {
+pub(super) struct SpanTree {
     pub(super) key: Range<usize>,
     pub(super) value: Range<usize>,
-    pub(super) inside: Inside,
+    pub(super) inside: SpanChildren,
 }
 
 /// The contents of a value.
 #[derive(Debug, Default)]
-pub(super) enum Inside {
+pub(super) enum SpanChildren {
     #[default]
     Nothing,
-    Table(BTreeMap<String, Place>),
-    List(Vec<Place>),
+    Table(BTreeMap<String, SpanTree>),
+    List(Vec<SpanTree>),
 }
 
-impl Place {
+impl SpanTree {
     /// Returns the place of the value at `path`, or of its nearest parent.
     pub(super) fn value_at(&self, path: &[String]) -> Range<usize> {
         self.deepest(path).0.value.clone()
@@ -41,12 +41,12 @@ impl Place {
     /// Returns the last key of that name in the file, with its path.
     pub(super) fn last_named(&self, name: &str) -> Option<(Vec<String>, Range<usize>)> {
         let children: Vec<(String, &Self)> = match &self.inside {
-            Inside::Nothing => return None,
-            Inside::Table(table) => table
+            SpanChildren::Nothing => return None,
+            SpanChildren::Table(table) => table
                 .iter()
                 .map(|(key, child)| (key.clone(), child))
                 .collect(),
-            Inside::List(list) => list
+            SpanChildren::List(list) => list
                 .iter()
                 .enumerate()
                 .map(|(index, child)| (index.to_string(), child))
@@ -69,7 +69,7 @@ impl Place {
         let mut name = String::new();
         for (depth, segment) in path.iter().enumerate() {
             let parent = self.deepest(&path[..depth]).0;
-            if matches!(parent.inside, Inside::List(_)) {
+            if matches!(parent.inside, SpanChildren::List(_)) {
                 name.push_str(&format!("[{segment}]"));
                 continue;
             }
@@ -94,9 +94,9 @@ impl Place {
 
     fn child(&self, segment: &str) -> Option<&Self> {
         match &self.inside {
-            Inside::Nothing => None,
-            Inside::Table(table) => table.get(segment),
-            Inside::List(list) => list.get(segment.parse::<usize>().ok()?),
+            SpanChildren::Nothing => None,
+            SpanChildren::Table(table) => table.get(segment),
+            SpanChildren::List(list) => list.get(segment.parse::<usize>().ok()?),
         }
     }
 }

@@ -10,20 +10,20 @@ use toml::{
 };
 
 use super::{
-    elements::salvage::Misshapen,
-    error::Fault,
-    spans::{Inside, Place},
+    elements::salvage::MalformedSetting,
+    error::ConfigMistake,
+    spans::{SpanChildren, SpanTree},
 };
 
-/// A text that parses as a whole.
-pub(super) struct Parsed {
+/// The values of a TOML text, with their places.
+pub(super) struct ParsedToml {
     /// Its values; null in place of refused ones.
     pub(super) values: Value,
-    pub(super) places: Place,
+    pub(super) places: SpanTree,
     /// Duplicate keys, of which the first counts, and values that cannot be passed to a plugin.
-    pub(super) faults: Vec<Fault>,
+    pub(super) faults: Vec<ConfigMistake>,
     /// The refused values.
-    pub(super) refused: Vec<Misshapen>,
+    pub(super) refused: Vec<MalformedSetting>,
 }
 
 /// Returns the text's values and their places.
@@ -32,7 +32,7 @@ pub(super) struct Parsed {
 ///
 /// # Errors
 /// When it is not TOML.
-pub(super) fn parse(text: &str) -> Result<Parsed, Vec<Fault>> {
+pub(super) fn parse(text: &str) -> Result<ParsedToml, Vec<ConfigMistake>> {
     let (tree, errors) = DeTable::parse_recoverable(text);
     let mut faults = syntax_faults(text, &errors);
     if errors.iter().any(|error| error.message() != DUPLICATE_KEY) {
@@ -45,7 +45,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, Vec<Fault>> {
     if faults.len() > before {
         nulls(&values, &mut Vec::new(), &mut refused);
     }
-    Ok(Parsed {
+    Ok(ParsedToml {
         values,
         places,
         faults,
@@ -54,7 +54,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, Vec<Fault>> {
 }
 
 /// Finds the refused values; TOML itself has no null.
-fn nulls(value: &Value, path: &mut Vec<String>, found: &mut Vec<Misshapen>) {
+fn nulls(value: &Value, path: &mut Vec<String>, found: &mut Vec<MalformedSetting>) {
     let mut inner = |key: String, value: &Value| {
         path.push(key);
         nulls(value, path, found);
@@ -68,7 +68,7 @@ fn nulls(value: &Value, path: &mut Vec<String>, found: &mut Vec<Misshapen>) {
             let list = list.iter().enumerate();
             list.for_each(|(index, value)| inner(index.to_string(), value));
         }
-        Value::Null => found.push(Misshapen {
+        Value::Null => found.push(MalformedSetting {
             path: path.clone(),
             at_key: false,
         }),
@@ -77,7 +77,7 @@ fn nulls(value: &Value, path: &mut Vec<String>, found: &mut Vec<Misshapen>) {
 }
 
 /// Returns the places of everything in a text that may have mistakes.
-pub(super) fn places(text: &str) -> Place {
+pub(super) fn places(text: &str) -> SpanTree {
     let tree = DeTable::parse_recoverable(text).0.into_inner();
     convert(
         0..0,
@@ -90,16 +90,16 @@ pub(super) fn places(text: &str) -> Place {
 fn convert(
     key: Range<usize>,
     spanned: &Spanned<DeValue<'_>>,
-    faults: &mut Vec<Fault>,
-) -> (Value, Place) {
+    faults: &mut Vec<ConfigMistake>,
+) -> (Value, SpanTree) {
     let mut refuse = |message: String| {
-        faults.push(Fault::new(message).at(spanned.span()));
+        faults.push(ConfigMistake::new(message).at(spanned.span()));
         Value::Null
     };
     let (value, inside) = match spanned.get_ref() {
-        DeValue::String(text) => (Value::from(text.as_ref()), Inside::Nothing),
-        DeValue::Boolean(yes) => (Value::from(*yes), Inside::Nothing),
-        DeValue::Datetime(date) => (Value::from(date.to_string()), Inside::Nothing),
+        DeValue::String(text) => (Value::from(text.as_ref()), SpanChildren::Nothing),
+        DeValue::Boolean(yes) => (Value::from(*yes), SpanChildren::Nothing),
+        DeValue::Datetime(date) => (Value::from(date.to_string()), SpanChildren::Nothing),
         DeValue::Integer(number) => {
             let value = integer(number).unwrap_or_else(|| {
                 refuse(format!(
@@ -109,7 +109,7 @@ fn convert(
                     i64::MAX
                 ))
             });
-            (value, Inside::Nothing)
+            (value, SpanChildren::Nothing)
         }
         DeValue::Float(number) => {
             let value = float(number).unwrap_or_else(|| {
@@ -117,11 +117,11 @@ fn convert(
                     "{number} cannot be passed to a plugin: JSON has no such number"
                 ))
             });
-            (value, Inside::Nothing)
+            (value, SpanChildren::Nothing)
         }
         DeValue::Array(list) => {
             let (values, places) = list.iter().map(|item| convert(0..0, item, faults)).unzip();
-            (Value::Array(values), Inside::List(places))
+            (Value::Array(values), SpanChildren::List(places))
         }
         DeValue::Table(table) => {
             let entries = table.iter().map(|(key, value)| {
@@ -130,11 +130,11 @@ fn convert(
                 ((name.clone(), value), (name, place))
             });
             let (values, places) = entries.unzip();
-            (Value::Object(values), Inside::Table(places))
+            (Value::Object(values), SpanChildren::Table(places))
         }
     };
     let value_span = spanned.span();
-    let place = Place {
+    let place = SpanTree {
         key,
         value: value_span,
         inside,
@@ -160,7 +160,7 @@ fn float(number: &DeFloat<'_>) -> Option<Value> {
 }
 
 /// Returns every duplicate key and the first other mistake: the later ones are mostly its consequences.
-fn syntax_faults(text: &str, errors: &[toml::de::Error]) -> Vec<Fault> {
+fn syntax_faults(text: &str, errors: &[toml::de::Error]) -> Vec<ConfigMistake> {
     let mut faults = Vec::new();
     let mut broken = false;
     let mut repeated_table: Option<Range<usize>> = None;
@@ -171,8 +171,9 @@ fn syntax_faults(text: &str, errors: &[toml::de::Error]) -> Vec<Fault> {
         let place = clamp(text, error.span().unwrap_or(text.len()..text.len()));
         if error.message() != DUPLICATE_KEY {
             if !std::mem::replace(&mut broken, true) {
-                faults
-                    .push(Fault::new(format!("not TOML: {}", shorten(error.message()))).at(place));
+                faults.push(
+                    ConfigMistake::new(format!("not TOML: {}", shorten(error.message()))).at(place),
+                );
             }
             continue;
         }
@@ -193,7 +194,7 @@ fn syntax_faults(text: &str, errors: &[toml::de::Error]) -> Vec<Fault> {
 }
 
 /// Names the duplicate key at `place` in full, with the place of the first one.
-fn duplicate(text: &str, place: Range<usize>) -> Fault {
+fn duplicate(text: &str, place: Range<usize>) -> ConfigMistake {
     let line = line_start(text, place.start);
     let header = text[line..].lines().next().unwrap_or_default();
     let (path, first) = if header.trim_start().starts_with('[') {
@@ -213,7 +214,7 @@ fn duplicate(text: &str, place: Range<usize>) -> Fault {
     } else {
         name.join(".")
     };
-    let fault = Fault::new(format!("{name} is given twice"))
+    let fault = ConfigMistake::new(format!("{name} is given twice"))
         .first(first)
         .at(place);
     match path.as_slice() {
@@ -223,16 +224,16 @@ fn duplicate(text: &str, place: Range<usize>) -> Fault {
 }
 
 /// Returns the path in a table's header.
-fn only_path(place: &Place) -> Vec<String> {
+fn only_path(place: &SpanTree) -> Vec<String> {
     let mut path = Vec::new();
     let mut inside = &place.inside;
     loop {
         inside = match inside {
-            Inside::Table(table) if table.len() == 1 => {
+            SpanChildren::Table(table) if table.len() == 1 => {
                 path.extend(table.keys().cloned());
                 &table.values().next().expect("it has one entry").inside
             }
-            Inside::List(list) if list.len() == 1 => &list[0].inside,
+            SpanChildren::List(list) if list.len() == 1 => &list[0].inside,
             _ => return path,
         };
     }

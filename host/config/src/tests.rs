@@ -11,7 +11,7 @@ use std::{path::Path, time::Duration};
 
 use conductor_plugin_api::manifest::Need;
 use conductor_runtime::schema::CompiledSchema;
-use conductor_sandbox::Limits;
+use conductor_sandbox::WorkerLimits;
 use conductor_types::{Isolation, Priority};
 use serde_json::Value;
 
@@ -22,20 +22,24 @@ fn with_platform(more: &str) -> String {
     format!("{more}\n[platform.disk]\nplugin = \"disk\"\n")
 }
 
-fn parse(text: &str) -> Result<Config, ConfigError> {
-    Config::parse(
+fn parse(text: &str) -> Result<ConductorConfig, ConfigError> {
+    ConductorConfig::parse(
         text.to_owned(),
         "conductor.toml",
         Path::new("/etc/conductor"),
     )
 }
 
-fn read(text: &str) -> Config {
+fn read(text: &str) -> ConductorConfig {
     parse(text).unwrap_or_else(|error| panic!("{}", error.to_plain()))
 }
 
 /// Validates a platform's config against a plugin's schema, as a worker does for the host.
-fn judged(config: &Config, platform: &PlatformConfig, schema: Value) -> Result<(), ConfigError> {
+fn judged(
+    config: &ConductorConfig,
+    platform: &PlatformConfig,
+    schema: Value,
+) -> Result<(), ConfigError> {
     let schema = CompiledSchema::new(schema).unwrap();
     let violations = schema.violations(&platform.config, &config.subject(platform));
     match violations.is_empty() {
@@ -46,7 +50,8 @@ fn judged(config: &Config, platform: &PlatformConfig, schema: Value) -> Result<(
 
 #[test]
 fn the_default_file_parses_to_the_defaults() {
-    let config = Config::parse(DEFAULT_TEXT.to_owned(), "conductor.toml", Path::new("")).unwrap();
+    let config =
+        ConductorConfig::parse(DEFAULT_TEXT.to_owned(), "conductor.toml", Path::new("")).unwrap();
     assert_eq!(config.host, HostConfig::default());
     assert_eq!(config.breaker, BreakerConfig::default());
     assert_eq!(config.resources, ResourcesConfig::default());
@@ -69,7 +74,8 @@ fn the_default_file_parses_to_the_defaults() {
 
 #[test]
 fn a_file_without_the_common_tables_means_the_same_as_the_default_file() {
-    let config = Config::parse(with_platform(""), "conductor.toml", Path::new("")).unwrap();
+    let config =
+        ConductorConfig::parse(with_platform(""), "conductor.toml", Path::new("")).unwrap();
     assert_eq!(config.host, HostConfig::default());
     assert_eq!(config.breaker, BreakerConfig::default());
     assert_eq!(config.resources, ResourcesConfig::default());
@@ -104,7 +110,8 @@ fn the_defaults_that_the_schema_states_are_the_defaults() {
             }
         }
     }
-    let config = Config::parse(with_platform(&text), "conductor.toml", Path::new("")).unwrap();
+    let config =
+        ConductorConfig::parse(with_platform(&text), "conductor.toml", Path::new("")).unwrap();
     assert!(text.contains("stagger"), "the schema states defaults");
     assert_eq!(config.host, HostConfig::default());
     assert_eq!(config.breaker, BreakerConfig::default());
@@ -145,7 +152,7 @@ fn every_key_of_the_schema_says_what_it_is_for() {
 
 #[test]
 fn the_builtin_config_finds_its_plugins_beside_the_binary() {
-    let config = Config::builtin(Path::new("/opt/conductor/bin"));
+    let config = ConductorConfig::builtin(Path::new("/opt/conductor/bin"));
     let folders = default_folders(Path::new("/opt/conductor/bin"));
     assert_eq!(config.host.plugin_dirs, folders);
     assert_eq!(folders[0], Path::new("/opt/conductor/bin"));
@@ -269,7 +276,7 @@ fn a_plugin_has_what_it_says_and_else_what_the_host_says() {
         isolation: Isolation::InProcess,
         call_threads: 64,
         stuck_limit: 5,
-        limits: Limits::default(),
+        limits: WorkerLimits::default(),
         allow: None,
         no_udp: false,
     };
@@ -284,13 +291,13 @@ fn limits_are_the_plugins_then_the_hosts_then_the_defaults() {
         "[host]\nlimits = { memory = \"1GB\", core_dumps = true }\n\
          [plugin.http]\nlimits = { open_files = 99, core_dumps = false }\n",
     ));
-    let host = Limits {
+    let host = WorkerLimits {
         memory: 1_000_000_000,
         core_dumps: true,
-        ..Limits::default()
+        ..WorkerLimits::default()
     };
     assert_eq!(config.plugin("disk").limits, host);
-    let http = Limits {
+    let http = WorkerLimits {
         open_files: 99,
         core_dumps: false,
         ..host

@@ -23,12 +23,12 @@ use std::{
 };
 
 pub use clients::subject;
-use files::Files;
-pub use files::Inputs;
+use files::InputReader;
+pub use files::WebConfigInputs;
 use http::{HeaderName, HeaderValue};
 use tokio_rustls::rustls::ServerConfig;
 
-use super::{error::ConfigError, source::Source};
+use super::{error::ConfigError, source::SourceText};
 
 /// Access rules of the HTTP server. The default admits everyone, over plain HTTP.
 #[derive(Clone, Default)]
@@ -76,9 +76,9 @@ pub struct RateLimit {
 }
 
 /// The result of reading a web config.
-pub struct Reading {
+pub struct WebReadResult {
     /// The files that were read, for change detection.
-    pub inputs: Inputs,
+    pub inputs: WebConfigInputs,
     /// The config, or all its mistakes.
     pub outcome: Result<WebConfig, ConfigError>,
 }
@@ -86,10 +86,10 @@ pub struct Reading {
 impl WebConfig {
     /// Reads the file at `path` and the files it names, whose paths are relative to its own folder.
     #[must_use]
-    pub fn read(path: &Path) -> Reading {
-        let mut files = Files::default();
+    pub fn read(path: &Path) -> WebReadResult {
+        let mut files = InputReader::default();
         let outcome = read(path, &mut files);
-        Reading {
+        WebReadResult {
             inputs: files.into_inputs(),
             outcome,
         }
@@ -128,12 +128,12 @@ impl fmt::Debug for WebConfig {
     }
 }
 
-fn read(path: &Path, files: &mut Files) -> Result<WebConfig, ConfigError> {
+fn read(path: &Path, files: &mut InputReader) -> Result<WebConfig, ConfigError> {
     let name = path.display().to_string();
     let content = files
         .read(path)
         .map_err(|error| files::unreadable(&name, error))?;
-    let source = Arc::new(Source::from_bytes(&name, content.bytes)?);
+    let source = Arc::new(SourceText::from_bytes(&name, content.bytes)?);
     let folder = path.parent().unwrap_or(Path::new(""));
     let (config, remarks) = yaml::parse(source.text())
         .and_then(|(values, places, faults)| build::build(values, &places, faults, folder, files))

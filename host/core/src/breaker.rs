@@ -19,7 +19,7 @@
 
 use std::{mem, time::Duration};
 
-pub use self::settings::{Settings, SettingsError};
+pub use self::settings::{BreakerSettings, SettingsError};
 
 mod settings;
 
@@ -28,8 +28,8 @@ mod settings;
 /// Call [`admit`](Self::admit) before each call and [`record`](Self::record) with its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Breaker {
-    settings: Settings,
-    phase: Phase,
+    settings: BreakerSettings,
+    phase: BreakerPhase,
     generation: u64,
     jitter_seed: u64,
     /// The number of trips since it was last quiet: the `n` of `reset_timeout` × 2ⁿ.
@@ -55,7 +55,7 @@ pub struct Refused {
 
 /// The outcome of an admitted call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
+pub enum CallOutcome {
     /// The call returned a report, even an unhealthy one.
     Success,
     /// The call could not report: error, timeout, panic, crash.
@@ -66,7 +66,7 @@ pub enum Outcome {
 
 /// The state of a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
+pub enum CircuitState {
     /// Calls pass.
     Closed,
     /// Calls are refused.
@@ -78,25 +78,25 @@ pub enum State {
     HalfOpen,
 }
 
-/// A change of [`State`], for the caller to log and count after releasing the lock.
+/// A change of [`CircuitState`], for the caller to log and count after releasing the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Transition {
     /// The previous state.
-    pub from: State,
+    pub from: CircuitState,
     /// The new state.
-    pub to: State,
+    pub to: CircuitState,
 }
 
-/// The result came too late: its ticket is of an older generation, so it changed nothing.
+/// The error for a ticket of an older generation, whose result changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Stale;
+pub struct StaleTicket;
 
 impl Breaker {
     /// Creates a closed breaker. Breakers with different seeds get different jitter.
-    pub fn new(settings: Settings, jitter_seed: u64) -> Self {
+    pub fn new(settings: BreakerSettings, jitter_seed: u64) -> Self {
         Self {
             settings,
-            phase: Phase::Closed {
+            phase: BreakerPhase::Closed {
                 failures: 0,
                 since: Duration::ZERO,
             },
@@ -115,19 +115,19 @@ impl Breaker {
     /// [`Refused`] while open, and while a trial is under way. Nothing has changed then, and it is not a failure.
     pub fn admit(&mut self, now: Duration, timeout: Duration) -> Result<Ticket, Refused> {
         let transition = match self.phase {
-            Phase::Closed { .. } | Phase::HeldClosed => None,
-            Phase::Open { until: retry_at }
-            | Phase::HalfOpen {
+            BreakerPhase::Closed { .. } | BreakerPhase::HeldClosed => None,
+            BreakerPhase::Open { until: retry_at }
+            | BreakerPhase::HalfOpen {
                 lease_end: retry_at,
             } if now < retry_at => {
                 return Err(Refused {
                     retry_at: Some(retry_at),
                 });
             }
-            Phase::HeldOpen => return Err(Refused { retry_at: None }),
-            Phase::Open { .. } | Phase::HalfOpen { .. } => {
+            BreakerPhase::HeldOpen => return Err(Refused { retry_at: None }),
+            BreakerPhase::Open { .. } | BreakerPhase::HalfOpen { .. } => {
                 let lease_end = now.saturating_add(timeout).saturating_add(LEASE_MARGIN);
-                self.enter(Phase::HalfOpen { lease_end })
+                self.enter(BreakerPhase::HalfOpen { lease_end })
             }
         };
         Ok(Ticket {
@@ -141,54 +141,58 @@ impl Breaker {
     /// # Errors
     /// [`Refused`] while an operator holds it open, and while a trial is under way.
     pub fn admit_asked(&mut self, now: Duration, timeout: Duration) -> Result<Ticket, Refused> {
-        if let Phase::Open { until } = self.phase
+        if let BreakerPhase::Open { until } = self.phase
             && now < until
         {
-            self.phase = Phase::Open { until: now };
+            self.phase = BreakerPhase::Open { until: now };
         }
         self.admit(now, timeout)
     }
 
     /// Takes back a ticket with the outcome of its call, and returns the resulting change of state, if any.
     ///
-    /// [`Outcome::Ignored`] never changes the state. If it is the current trial's, that trial's lease ends immediately,
+    /// [`CallOutcome::Ignored`] never changes the state. If it is the current trial's, that trial's lease ends immediately,
     /// so that the next call becomes the trial instead; from any other call it frees nothing.
     ///
     /// # Errors
-    /// [`Stale`] if the breaker has moved on since the ticket was issued. Nothing has changed then.
+    /// [`StaleTicket`] if the breaker has moved on since the ticket was issued. Nothing has changed then.
     pub fn record(
         &mut self,
         ticket: Ticket,
-        outcome: Outcome,
+        outcome: CallOutcome,
         now: Duration,
-    ) -> Result<Option<Transition>, Stale> {
+    ) -> Result<Option<Transition>, StaleTicket> {
         if ticket.generation != self.generation {
-            return Err(Stale);
+            return Err(StaleTicket);
         }
         match (&mut self.phase, outcome) {
-            (Phase::Closed { failures, since }, Outcome::Success) => {
+            (BreakerPhase::Closed { failures, since }, CallOutcome::Success) => {
                 *failures = 0;
                 if now.saturating_sub(*since) >= self.settings.max_reset_timeout {
                     self.trips = 0;
                 }
                 Ok(None)
             }
-            (Phase::Closed { failures, .. }, Outcome::Failure) => {
+            (BreakerPhase::Closed { failures, .. }, CallOutcome::Failure) => {
                 *failures = failures.saturating_add(1);
                 let trips = *failures >= self.settings.failure_threshold;
                 Ok(if trips { self.trip(now) } else { None })
             }
-            (Phase::HalfOpen { .. }, Outcome::Success) => Ok(self.enter(Phase::Closed {
-                failures: 0,
-                since: now,
-            })),
-            (Phase::HalfOpen { .. }, Outcome::Failure) => Ok(self.trip(now)),
-            (Phase::HalfOpen { .. }, Outcome::Ignored) => {
-                Ok(self.enter(Phase::HalfOpen { lease_end: now }))
+            (BreakerPhase::HalfOpen { .. }, CallOutcome::Success) => {
+                Ok(self.enter(BreakerPhase::Closed {
+                    failures: 0,
+                    since: now,
+                }))
             }
-            (Phase::Closed { .. }, Outcome::Ignored) | (Phase::HeldClosed, _) => Ok(None),
+            (BreakerPhase::HalfOpen { .. }, CallOutcome::Failure) => Ok(self.trip(now)),
+            (BreakerPhase::HalfOpen { .. }, CallOutcome::Ignored) => {
+                Ok(self.enter(BreakerPhase::HalfOpen { lease_end: now }))
+            }
+            (BreakerPhase::Closed { .. }, CallOutcome::Ignored) | (BreakerPhase::HeldClosed, _) => {
+                Ok(None)
+            }
             // No ticket is issued while open, so a matching one belongs to another breaker.
-            (Phase::Open { .. } | Phase::HeldOpen, _) => Err(Stale),
+            (BreakerPhase::Open { .. } | BreakerPhase::HeldOpen, _) => Err(StaleTicket),
         }
     }
 
@@ -196,28 +200,31 @@ impl Breaker {
     ///
     /// It leaves `Open` only when it admits the trial, so `until` may be in the past. That way the state changes only
     /// with a [`Transition`], and the displayed state always matches what was logged and counted.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> CircuitState {
         match self.phase {
-            Phase::Closed { .. } | Phase::HeldClosed => State::Closed,
-            Phase::Open { until } => State::Open { until: Some(until) },
-            Phase::HeldOpen => State::Open { until: None },
-            Phase::HalfOpen { .. } => State::HalfOpen,
+            BreakerPhase::Closed { .. } | BreakerPhase::HeldClosed => CircuitState::Closed,
+            BreakerPhase::Open { until } => CircuitState::Open { until: Some(until) },
+            BreakerPhase::HeldOpen => CircuitState::Open { until: None },
+            BreakerPhase::HalfOpen { .. } => CircuitState::HalfOpen,
         }
     }
 
     /// Returns `true` if an operator holds it open or closed.
     pub fn is_forced(&self) -> bool {
-        matches!(self.phase, Phase::HeldOpen | Phase::HeldClosed)
+        matches!(
+            self.phase,
+            BreakerPhase::HeldOpen | BreakerPhase::HeldClosed
+        )
     }
 
     /// Refuses every call until [`unforce`](Self::unforce) or [`reset`](Self::reset).
     pub fn force_open(&mut self) -> Option<Transition> {
-        self.enter(Phase::HeldOpen)
+        self.enter(BreakerPhase::HeldOpen)
     }
 
     /// Admits every call, whatever its outcome, until [`unforce`](Self::unforce) or [`reset`](Self::reset).
     pub fn force_closed(&mut self) -> Option<Transition> {
-        self.enter(Phase::HeldClosed)
+        self.enter(BreakerPhase::HeldClosed)
     }
 
     /// Returns a forced breaker to automatic control; changes nothing if it is not forced.
@@ -225,26 +232,28 @@ impl Breaker {
     /// One held open lets a trial through at the next call; one held closed stays closed and counts from 0.
     pub fn unforce(&mut self, now: Duration) -> Option<Transition> {
         match self.phase {
-            Phase::HeldOpen => self.enter(Phase::Open { until: now }),
-            Phase::HeldClosed => self.enter(Phase::Closed {
+            BreakerPhase::HeldOpen => self.enter(BreakerPhase::Open { until: now }),
+            BreakerPhase::HeldClosed => self.enter(BreakerPhase::Closed {
                 failures: 0,
                 since: now,
             }),
-            Phase::Closed { .. } | Phase::Open { .. } | Phase::HalfOpen { .. } => None,
+            BreakerPhase::Closed { .. }
+            | BreakerPhase::Open { .. }
+            | BreakerPhase::HalfOpen { .. } => None,
         }
     }
 
     /// Closes the breaker as if it were new: no failures, no past trips, not forced. Calls under way no longer count.
     pub fn reset(&mut self, now: Duration) -> Option<Transition> {
         self.trips = 0;
-        self.enter(Phase::Closed {
+        self.enter(BreakerPhase::Closed {
             failures: 0,
             since: now,
         })
     }
 
     /// Replaces the settings, for a reload. The state is kept: they apply from the next failure and the next trip on.
-    pub fn set_settings(&mut self, settings: Settings) {
+    pub fn set_settings(&mut self, settings: BreakerSettings) {
         self.settings = settings;
     }
 
@@ -257,7 +266,7 @@ impl Breaker {
             .saturating_mul(factor)
             .min(self.settings.max_reset_timeout);
         self.trips = self.trips.saturating_add(1);
-        self.enter(Phase::Open {
+        self.enter(BreakerPhase::Open {
             until: now
                 .saturating_add(open_for)
                 .saturating_add(self.jitter(open_for)),
@@ -273,7 +282,7 @@ impl Breaker {
     }
 
     /// Changes the phase; the only way to, so that each change starts a new generation.
-    fn enter(&mut self, phase: Phase) -> Option<Transition> {
+    fn enter(&mut self, phase: BreakerPhase) -> Option<Transition> {
         let from = self.state();
         self.phase = phase;
         self.generation += 1;
@@ -289,7 +298,7 @@ impl Ticket {
     }
 }
 
-impl State {
+impl CircuitState {
     /// Returns its name in logs and labels: `closed`, `open` or `half-open`.
     pub fn name(self) -> &'static str {
         match self {
@@ -301,7 +310,7 @@ impl State {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Phase {
+enum BreakerPhase {
     /// `failures` in a row so far; `since` is when it closed.
     Closed {
         failures: u32,

@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use conductor_types::SkipReason;
 
-use crate::breaker::{Breaker, Outcome, Refused, Ticket, Transition};
+use crate::breaker::{Breaker, CallOutcome, Refused, Ticket, Transition};
 
 #[cfg(all(test, conductor_loom))]
 mod loom_tests;
 
 /// A platform's breaker and its calls: at most one under way, and at most one stuck in each generation.
 #[derive(Debug)]
-pub struct Entry {
+pub struct PlatformCalls {
     breaker: Breaker,
     /// The number of the last call begun.
     sequence: u64,
     call: Option<InFlight>,
     /// Abandoned calls that have not returned, at most one in each generation.
-    stuck: Vec<Stuck>,
+    stuck: Vec<StuckCall>,
 }
 
 #[derive(Debug)]
@@ -28,18 +28,18 @@ struct InFlight {
     ticket: Ticket,
     slot_time: Duration,
     begun: Duration,
-    started: Option<Started>,
+    started: Option<CallStart>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Started {
+struct CallStart {
     at: Duration,
     /// The generation of the plugin it was handed to.
     generation: u64,
 }
 
 #[derive(Debug)]
-struct Stuck {
+struct StuckCall {
     sequence: u64,
     since: Duration,
     generation: u64,
@@ -47,7 +47,7 @@ struct Stuck {
 
 /// The reason why a due check is not made.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Skip {
+pub enum SkipCause {
     /// The previous check is still running.
     Overlap,
     /// The previous check timed out at this time and has not returned.
@@ -60,19 +60,19 @@ pub enum Skip {
     BreakerOpen,
 }
 
-impl From<Skip> for SkipReason {
-    fn from(skip: Skip) -> Self {
+impl From<SkipCause> for SkipReason {
+    fn from(skip: SkipCause) -> Self {
         match skip {
-            Skip::Overlap | Skip::Stuck(_) => Self::Overlap,
-            Skip::Waiting(_) | Skip::Saturated => Self::Saturated,
-            Skip::BreakerOpen => Self::BreakerOpen,
+            SkipCause::Overlap | SkipCause::Stuck(_) => Self::Overlap,
+            SkipCause::Waiting(_) | SkipCause::Saturated => Self::Saturated,
+            SkipCause::BreakerOpen => Self::BreakerOpen,
         }
     }
 }
 
-/// The effect of a call's end.
+/// The effect of a completed call.
 #[derive(Clone, Copy, Debug)]
-pub enum Finished {
+pub enum CallCompletion {
     /// The call was under way and has ended.
     Taken {
         /// The breaker's change of state, if any.
@@ -89,7 +89,7 @@ pub enum Finished {
     Unknown,
 }
 
-impl Entry {
+impl PlatformCalls {
     /// Creates an entry without calls. Its calls are numbered from `first` on.
     #[must_use]
     pub fn new(breaker: Breaker, first: u64) -> Self {
@@ -113,7 +113,7 @@ impl Entry {
         now: Duration,
         timeout: Duration,
         generation: u64,
-    ) -> Result<(u64, Option<Transition>), Skip> {
+    ) -> Result<(u64, Option<Transition>), SkipCause> {
         self.begin_by(Breaker::admit, slot_time, now, timeout, generation)
     }
 
@@ -126,7 +126,7 @@ impl Entry {
         now: Duration,
         timeout: Duration,
         generation: u64,
-    ) -> Result<(u64, Option<Transition>), Skip> {
+    ) -> Result<(u64, Option<Transition>), SkipCause> {
         self.begin_by(Breaker::admit_asked, now, now, timeout, generation)
     }
 
@@ -137,17 +137,17 @@ impl Entry {
         now: Duration,
         timeout: Duration,
         generation: u64,
-    ) -> Result<(u64, Option<Transition>), Skip> {
+    ) -> Result<(u64, Option<Transition>), SkipCause> {
         if let Some(stuck) = self.stuck.iter().find(|s| s.generation == generation) {
-            return Err(Skip::Stuck(stuck.since));
+            return Err(SkipCause::Stuck(stuck.since));
         }
         if let Some(call) = &self.call {
             return Err(match call.started {
-                Some(_) => Skip::Overlap,
-                None => Skip::Waiting(call.begun),
+                Some(_) => SkipCause::Overlap,
+                None => SkipCause::Waiting(call.begun),
             });
         }
-        let ticket = admit(&mut self.breaker, now, timeout).map_err(|_| Skip::BreakerOpen)?;
+        let ticket = admit(&mut self.breaker, now, timeout).map_err(|_| SkipCause::BreakerOpen)?;
         let transition = ticket.transition();
         self.sequence += 1;
         self.call = Some(InFlight {
@@ -168,7 +168,7 @@ impl Entry {
         if call.started.is_some() {
             return None;
         }
-        call.started = Some(Started {
+        call.started = Some(CallStart {
             at: now,
             generation,
         });
@@ -183,17 +183,17 @@ impl Entry {
     }
 
     /// Ends a call with its result.
-    pub fn finish(&mut self, sequence: u64, outcome: Outcome, now: Duration) -> Finished {
+    pub fn finish(&mut self, sequence: u64, outcome: CallOutcome, now: Duration) -> CallCompletion {
         if let Some(at) = self.stuck.iter().position(|s| s.sequence == sequence) {
-            let Stuck { generation, .. } = self.stuck.swap_remove(at);
-            return Finished::Late { generation };
+            let StuckCall { generation, .. } = self.stuck.swap_remove(at);
+            return CallCompletion::Late { generation };
         }
         match self.call.take_if(|_| self.sequence == sequence) {
-            Some(call) => Finished::Taken {
+            Some(call) => CallCompletion::Taken {
                 transition: self.record(call.ticket, outcome, now),
                 started: call.started.map_or(now, |started| started.at),
             },
-            None => Finished::Unknown,
+            None => CallCompletion::Unknown,
         }
     }
 
@@ -204,11 +204,11 @@ impl Entry {
         &mut self,
         sequence: u64,
         now: Duration,
-        outcome: impl FnOnce() -> Outcome,
+        outcome: impl FnOnce() -> CallOutcome,
     ) -> Option<(u64, Option<Transition>)> {
         let call = self.call.take_if(|_| self.sequence == sequence)?;
         let generation = call.started.map_or(0, |started| started.generation);
-        self.stuck.push(Stuck {
+        self.stuck.push(StuckCall {
             sequence,
             since: now,
             generation,
@@ -221,7 +221,7 @@ impl Entry {
         let waiting = |call: &mut InFlight| self.sequence == sequence && call.started.is_none();
         match self.call.take_if(waiting) {
             Some(call) => {
-                self.record(call.ticket, Outcome::Ignored, now);
+                self.record(call.ticket, CallOutcome::Ignored, now);
                 true
             }
             None => false,
@@ -240,7 +240,12 @@ impl Entry {
     }
 
     /// Records a result. A stale ticket changes nothing: an operator may have reset the breaker during the call.
-    fn record(&mut self, ticket: Ticket, outcome: Outcome, now: Duration) -> Option<Transition> {
+    fn record(
+        &mut self,
+        ticket: Ticket,
+        outcome: CallOutcome,
+        now: Duration,
+    ) -> Option<Transition> {
         self.breaker.record(ticket, outcome, now).unwrap_or(None)
     }
 }
@@ -248,26 +253,29 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::breaker::{Settings, State};
+    use crate::breaker::{BreakerSettings, CircuitState};
 
     const S: Duration = Duration::from_secs(1);
 
-    fn entry() -> Entry {
-        Entry::new(Breaker::new(Settings::default(), 1), 0)
+    fn entry() -> PlatformCalls {
+        PlatformCalls::new(Breaker::new(BreakerSettings::default(), 1), 0)
     }
 
     #[test]
     fn no_second_call_begins_while_one_waits_runs_or_is_stuck() {
         let mut entry = entry();
         let (first, _) = entry.begin(S, S, S, 1).unwrap();
-        assert_eq!(entry.begin(S, S, S, 1).unwrap_err(), Skip::Waiting(S));
+        assert_eq!(entry.begin(S, S, S, 1).unwrap_err(), SkipCause::Waiting(S));
         entry.start(first, S, 1);
-        assert_eq!(entry.begin(S, S, S, 1).unwrap_err(), Skip::Overlap);
-        entry.expire(first, 2 * S, || Outcome::Failure).unwrap();
-        assert_eq!(entry.begin(S, 2 * S, S, 1).unwrap_err(), Skip::Stuck(2 * S));
+        assert_eq!(entry.begin(S, S, S, 1).unwrap_err(), SkipCause::Overlap);
+        entry.expire(first, 2 * S, || CallOutcome::Failure).unwrap();
+        assert_eq!(
+            entry.begin(S, 2 * S, S, 1).unwrap_err(),
+            SkipCause::Stuck(2 * S)
+        );
         assert!(matches!(
-            entry.finish(first, Outcome::Success, 3 * S),
-            Finished::Late { generation: 1 }
+            entry.finish(first, CallOutcome::Success, 3 * S),
+            CallCompletion::Late { generation: 1 }
         ));
         entry.begin(S, 3 * S, S, 1).unwrap();
     }
@@ -278,10 +286,10 @@ mod tests {
         let (call, _) = entry.begin(S, S, S, 1).unwrap();
         entry.start(call, S, 1);
         assert!(matches!(
-            entry.finish(call, Outcome::Success, S),
-            Finished::Taken { .. }
+            entry.finish(call, CallOutcome::Success, S),
+            CallCompletion::Taken { .. }
         ));
-        assert!(entry.expire(call, 3 * S, || Outcome::Failure).is_none());
+        assert!(entry.expire(call, 3 * S, || CallOutcome::Failure).is_none());
         assert!(entry.started(call).is_none(), "its end was recorded");
     }
 
@@ -292,10 +300,10 @@ mod tests {
             let now = second * S;
             let (call, _) = entry.begin(now, now, S, 1).unwrap();
             entry.start(call, now, 1);
-            entry.expire(call, now + S, || Outcome::Failure);
-            entry.finish(call, Outcome::Success, now + S);
+            entry.expire(call, now + S, || CallOutcome::Failure);
+            entry.finish(call, CallOutcome::Success, now + S);
         }
-        assert!(matches!(entry.breaker().state(), State::Open { .. }));
+        assert!(matches!(entry.breaker().state(), CircuitState::Open { .. }));
     }
 
     #[test]
@@ -303,7 +311,7 @@ mod tests {
         let mut entry = entry();
         for second in 1..=3 {
             let (call, _) = entry.begin(second * S, second * S, S, 1).unwrap();
-            entry.finish(call, Outcome::Failure, second * S);
+            entry.finish(call, CallOutcome::Failure, second * S);
         }
         let now = 100 * S;
         let (trial, _) = entry.begin(now, now, S, 1).unwrap();
@@ -317,28 +325,28 @@ mod tests {
         let mut entry = entry();
         for second in 1..=3 {
             let (call, _) = entry.begin(second * S, second * S, S, 1).unwrap();
-            entry.finish(call, Outcome::Failure, second * S);
+            entry.finish(call, CallOutcome::Failure, second * S);
         }
         assert_eq!(
             entry.begin(4 * S, 4 * S, S, 1).unwrap_err(),
-            Skip::BreakerOpen
+            SkipCause::BreakerOpen
         );
         let (trial, transition) = entry.begin_asked(4 * S, S, 1).unwrap();
-        assert_eq!(transition.unwrap().to, State::HalfOpen);
+        assert_eq!(transition.unwrap().to, CircuitState::HalfOpen);
         assert_eq!(
             entry.begin_asked(4 * S, S, 1).unwrap_err(),
-            Skip::Waiting(4 * S),
+            SkipCause::Waiting(4 * S),
             "one trial at a time"
         );
-        entry.finish(trial, Outcome::Success, 5 * S);
-        assert_eq!(entry.breaker().state(), State::Closed);
+        entry.finish(trial, CallOutcome::Success, 5 * S);
+        assert_eq!(entry.breaker().state(), CircuitState::Closed);
 
         entry.breaker_mut().force_open();
         assert_eq!(
             entry.begin_asked(6 * S, S, 1).unwrap_err(),
-            Skip::BreakerOpen
+            SkipCause::BreakerOpen
         );
-        assert_eq!(entry.breaker().state(), State::Open { until: None });
+        assert_eq!(entry.breaker().state(), CircuitState::Open { until: None });
     }
 
     #[test]
@@ -346,11 +354,11 @@ mod tests {
         let mut entry = entry();
         for second in 1..=3 {
             let (call, _) = entry.begin(second * S, second * S, S, 1).unwrap();
-            entry.finish(call, Outcome::Failure, second * S);
+            entry.finish(call, CallOutcome::Failure, second * S);
         }
         let (trial, _) = entry.begin_asked(4 * S, S, 1).unwrap();
-        entry.finish(trial, Outcome::Failure, 5 * S);
-        let State::Open { until: Some(until) } = entry.breaker().state() else {
+        entry.finish(trial, CallOutcome::Failure, 5 * S);
+        let CircuitState::Open { until: Some(until) } = entry.breaker().state() else {
             panic!("{:?}", entry.breaker().state());
         };
         assert!(until >= 65 * S, "{until:?}");
@@ -361,16 +369,16 @@ mod tests {
         let mut entry = entry();
         let (old, _) = entry.begin(S, S, S, 1).unwrap();
         entry.start(old, S, 1);
-        entry.expire(old, 2 * S, || Outcome::Failure);
+        entry.expire(old, 2 * S, || CallOutcome::Failure);
         let (new, _) = entry.begin(3 * S, 3 * S, S, 2).unwrap();
         entry.start(new, 3 * S, 2);
         assert!(matches!(
-            entry.finish(old, Outcome::Success, 3 * S),
-            Finished::Late { generation: 1 }
+            entry.finish(old, CallOutcome::Success, 3 * S),
+            CallCompletion::Late { generation: 1 }
         ));
         assert!(matches!(
-            entry.finish(new, Outcome::Success, 3 * S),
-            Finished::Taken { .. }
+            entry.finish(new, CallOutcome::Success, 3 * S),
+            CallCompletion::Taken { .. }
         ));
     }
 

@@ -20,11 +20,11 @@ mod source;
 /// A copy has the same origin, so the times of all copies can be compared.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    source: Source,
+    source: ClockSource,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Source {
+enum ClockSource {
     /// The OS's clock, with this origin.
     System(source::Point),
     /// The nanoseconds that a [`ManualClock`] has set.
@@ -50,7 +50,7 @@ impl Clock {
     #[must_use]
     pub fn start() -> Self {
         Self {
-            source: Source::System(source::read()),
+            source: ClockSource::System(source::read()),
         }
     }
 
@@ -61,7 +61,7 @@ impl Clock {
     #[must_use]
     pub fn manual() -> (Self, ManualClock) {
         let nanos = Box::leak(Box::new(AtomicU64::new(0)));
-        let source = Source::Manual(nanos);
+        let source = ClockSource::Manual(nanos);
         (Self { source }, ManualClock { nanos })
     }
 
@@ -69,8 +69,8 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> Duration {
         match self.source {
-            Source::System(origin) => source::since(origin),
-            Source::Manual(nanos) => Duration::from_nanos(nanos.load(Ordering::Relaxed)),
+            ClockSource::System(origin) => source::since(origin),
+            ClockSource::Manual(nanos) => Duration::from_nanos(nanos.load(Ordering::Relaxed)),
         }
     }
 
@@ -78,8 +78,8 @@ impl Clock {
     #[must_use]
     pub fn anchor(&self) -> Duration {
         match self.source {
-            Source::System(origin) => source::anchor(origin),
-            Source::Manual(_) => self.now(),
+            ClockSource::System(origin) => source::anchor(origin),
+            ClockSource::Manual(_) => self.now(),
         }
     }
 
@@ -89,7 +89,7 @@ impl Clock {
     #[must_use]
     pub fn join(anchor: Duration) -> Self {
         Self {
-            source: Source::System(source::join(anchor)),
+            source: ClockSource::System(source::join(anchor)),
         }
     }
 
@@ -100,8 +100,8 @@ impl Clock {
     #[must_use]
     pub fn wall(&self, at: Duration) -> SystemTime {
         let wall = match self.source {
-            Source::System(_) => wall_now(),
-            Source::Manual(_) => UNIX_EPOCH + MANUAL_ORIGIN + self.now(),
+            ClockSource::System(_) => wall_now(),
+            ClockSource::Manual(_) => UNIX_EPOCH + MANUAL_ORIGIN + self.now(),
         };
         wall_of(at, self.now(), wall)
     }

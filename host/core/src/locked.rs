@@ -10,11 +10,11 @@ use std::sync::{Mutex, MutexGuard};
 #[cfg(all(test, conductor_loom))]
 use loom::sync::{Mutex, MutexGuard};
 
-/// A value that several threads use, in critical sections that leave it consistent.
+/// A mutex that ignores poisoning, for values that every critical section leaves consistent.
 #[derive(Debug)]
-pub struct Locked<T>(Mutex<T>);
+pub struct NonPoisoningMutex<T>(Mutex<T>);
 
-impl<T> Locked<T> {
+impl<T> NonPoisoningMutex<T> {
     /// Creates a lock around a value.
     pub fn new(value: T) -> Self {
         Self(Mutex::new(value))
@@ -34,7 +34,7 @@ mod tests {
 
     #[test]
     fn a_panic_under_the_lock_does_not_take_the_value_along() {
-        let value = Locked::new(7);
+        let value = NonPoisoningMutex::new(7);
         let panicked = catch_unwind(AssertUnwindSafe(|| {
             let _held = value.lock();
             panic!("on purpose");

@@ -9,11 +9,11 @@ use conductor_types::Checks;
 use jiff::Timestamp;
 
 pub use self::{
-    times::{Now, Times},
-    weekly::{Span, SpanError},
-    zone::{Zone, ZoneError, names as zone_names},
+    times::{WindowSchedule, WindowState},
+    weekly::{SpanError, WeeklySpan},
+    zone::{NamedTimeZone, ZoneError, names as zone_names},
 };
-use crate::pattern::Pattern;
+use crate::pattern::NamePattern;
 
 mod times;
 mod weekly;
@@ -21,7 +21,7 @@ mod zone;
 
 /// A maintenance window.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Window {
+pub struct MaintenanceWindow {
     /// The window's name; unique among those of its origin.
     pub name: Arc<str>,
     /// The reason, for people.
@@ -29,25 +29,25 @@ pub struct Window {
     /// The effect on checks.
     pub checks: Checks,
     /// The platforms it applies to.
-    pub scope: Scope,
+    pub scope: WindowScope,
     /// The times at which it is in force.
-    pub times: Times,
+    pub times: WindowSchedule,
     /// The origin of the window.
-    pub origin: Origin,
+    pub origin: WindowOrigin,
     /// The authenticated user who started it, if any.
     pub by: Option<Arc<str>>,
 }
 
 /// The origin of a window.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Origin {
+pub enum WindowOrigin {
     /// Defined in the config.
     Config,
     /// Started by an operator while the host ran.
     Operator,
 }
 
-impl Origin {
+impl WindowOrigin {
     /// Returns its name in the API.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -60,14 +60,14 @@ impl Origin {
 
 /// The platforms that a window applies to: those that match a name and have all of the labels.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Scope {
+pub struct WindowScope {
     /// The names; any name if empty.
-    pub platforms: Vec<Pattern>,
+    pub platforms: Vec<NamePattern>,
     /// Required labels and their values.
     pub labels: BTreeMap<String, String>,
 }
 
-impl Scope {
+impl WindowScope {
     /// Returns `true` if a platform is in the scope.
     #[must_use]
     pub fn has(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
@@ -91,15 +91,18 @@ pub struct InForce {
     pub by: Option<Arc<str>>,
 }
 
-/// The state of all windows at one moment.
-pub struct Judgement<'a> {
-    in_force: Vec<(&'a Scope, Arc<InForce>)>,
+/// The windows in force at one moment.
+pub struct ActiveWindows<'a> {
+    in_force: Vec<(&'a WindowScope, Arc<InForce>)>,
     /// The time at which this may change.
     pub next_change: Option<Timestamp>,
 }
 
 /// Evaluates all windows at once.
-pub fn judge<'a>(windows: impl IntoIterator<Item = &'a Window>, now: Timestamp) -> Judgement<'a> {
+pub fn judge<'a>(
+    windows: impl IntoIterator<Item = &'a MaintenanceWindow>,
+    now: Timestamp,
+) -> ActiveWindows<'a> {
     let mut in_force = Vec::new();
     let mut next_change: Option<Timestamp> = None;
     for window in windows {
@@ -123,13 +126,13 @@ pub fn judge<'a>(windows: impl IntoIterator<Item = &'a Window>, now: Timestamp) 
             .partial_cmp(&weight(a))
             .unwrap_or(std::cmp::Ordering::Equal)
     });
-    Judgement {
+    ActiveWindows {
         in_force,
         next_change,
     }
 }
 
-impl Judgement<'_> {
+impl ActiveWindows<'_> {
     /// Returns the window in force for a platform: of several, one that pauses checks, else the one that lasts longest.
     #[must_use]
     pub fn of(&self, platform: &str, labels: &BTreeMap<String, String>) -> Option<Arc<InForce>> {
@@ -175,17 +178,17 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn window(name: &str, platforms: &[&str], checks: Checks, until: &str) -> Window {
-        Window {
+    fn window(name: &str, platforms: &[&str], checks: Checks, until: &str) -> MaintenanceWindow {
+        MaintenanceWindow {
             name: name.into(),
             reason: "why".into(),
             checks,
-            scope: Scope {
-                platforms: platforms.iter().map(|p| Pattern::new(p)).collect(),
+            scope: WindowScope {
+                platforms: platforms.iter().map(|p| NamePattern::new(p)).collect(),
                 labels: BTreeMap::new(),
             },
-            times: Times::once(at("2026-01-01T00:00:00Z"), at(until)).unwrap(),
-            origin: Origin::Config,
+            times: WindowSchedule::once(at("2026-01-01T00:00:00Z"), at(until)).unwrap(),
+            origin: WindowOrigin::Config,
             by: None,
         }
     }
@@ -223,8 +226,8 @@ mod tests {
                 .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
             owned.collect()
         };
-        let mut scope = Scope {
-            platforms: vec![Pattern::new("db-*"), Pattern::new("shop")],
+        let mut scope = WindowScope {
+            platforms: vec![NamePattern::new("db-*"), NamePattern::new("shop")],
             labels: labels(&[("team", "a")]),
         };
         assert!(scope.has("shop", &labels(&[("team", "a"), ("city", "x")])));

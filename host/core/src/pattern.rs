@@ -2,9 +2,9 @@
 
 /// A name, or a pattern with wildcards.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Pattern(String);
+pub struct NamePattern(String);
 
-impl Pattern {
+impl NamePattern {
     /// Creates a pattern; every text is valid.
     #[must_use]
     pub fn new(text: &str) -> Self {
@@ -76,14 +76,14 @@ mod tests {
             ("", "a", false),
             ("", "", true),
         ] {
-            let found = Pattern::new(pattern).matches(name);
+            let found = NamePattern::new(pattern).matches(name);
             assert_eq!(found, expected, "{pattern} on {name}");
         }
     }
 
     #[test]
     fn many_wildcards_take_no_exponential_time() {
-        let pattern = Pattern::new(&"*a".repeat(40));
+        let pattern = NamePattern::new(&"*a".repeat(40));
         assert!(!pattern.matches(&format!("{}b", "a".repeat(64))));
     }
 }

@@ -19,9 +19,9 @@ mod ring;
 mod stretch;
 
 // The module's interface: callers see one module.
-pub use plan::{Peak, Plan, Planned};
-use ring::{Ring, SlotNumber, Span};
-pub use stretch::{LONGEST_STRETCH, Mode, next_run, runs_at, stretch_factor};
+pub use plan::{PeakLoad, PlannedEntry, SchedulePlan};
+use ring::{IntervalRing, PollSpan, SlotNumber};
+pub use stretch::{LONGEST_STRETCH, ResourceMode, next_run, runs_at, stretch_factor};
 
 use crate::stagger::{Ladder, LadderError};
 
@@ -29,7 +29,7 @@ use crate::stagger::{Ladder, LadderError};
 ///
 /// Keys index tables: count them from 0 and reuse freed ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(pub u32);
+pub struct ScheduleKey(pub u32);
 
 /// The start times of all entries.
 ///
@@ -39,29 +39,29 @@ pub struct Schedule {
     origin: Duration,
     tick: u64,
     stagger: Duration,
-    rings: Vec<Ring>,
+    rings: Vec<IntervalRing>,
     /// Each ring that has entries, by its next start.
     queue: BTreeSet<(u64, u32)>,
     by_interval: BTreeMap<u64, u32>,
     vacant: Vec<u32>,
-    entries: Vec<Option<Entry>>,
+    entries: Vec<Option<EntryLocation>>,
     unpolled: u64,
 }
 
 /// The result of a poll for one entry: starts that were missed, and the one that is due now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Due {
+pub struct DueEntry {
     /// The entry.
-    pub key: Key,
+    pub key: ScheduleKey,
     /// Starts that are too late and are not made up for: each counts as skipped with reason `missed`.
     pub missed: u64,
     /// The start that is due, unless it was missed too.
-    pub start: Option<Start>,
+    pub start: Option<LatticeStart>,
 }
 
 /// One start on the lattice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Start {
+pub struct LatticeStart {
     /// The exact time it was due, at or before the poll; the difference is the check's lateness.
     pub at: Duration,
     /// The number of intervals from the origin to this one.
@@ -72,7 +72,7 @@ pub struct Start {
 
 /// The location of an entry: 8 bytes, also as an `Option`.
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+struct EntryLocation {
     ring: u32,
     slot: SlotNumber,
 }
@@ -112,7 +112,7 @@ impl Schedule {
     /// # Errors
     /// If the key is too large, the interval is shorter than a tick or out of range, or its ladder is full; then
     /// nothing has changed.
-    pub fn set(&mut self, key: Key, interval: Duration) -> Result<(), ScheduleError> {
+    pub fn set(&mut self, key: ScheduleKey, interval: Duration) -> Result<(), ScheduleError> {
         if key.0 > LARGEST_KEY {
             return Err(ScheduleError::Key(key));
         }
@@ -136,12 +136,12 @@ impl Schedule {
         if self.entries.len() <= index {
             self.entries.resize(index + 1, None);
         }
-        self.entries[index] = Some(Entry { ring, slot });
+        self.entries[index] = Some(EntryLocation { ring, slot });
         Ok(())
     }
 
     /// Removes an entry and frees its slot; returns `true` if it existed.
-    pub fn remove(&mut self, key: Key) -> bool {
+    pub fn remove(&mut self, key: ScheduleKey) -> bool {
         let Some(entry) = self.entries.get_mut(key.0 as usize).and_then(Option::take) else {
             return false;
         };
@@ -162,7 +162,7 @@ impl Schedule {
     /// last are missed in any case. The cost is one look at each entry, however long the pause.
     ///
     /// A `now` before the last poll's finds nothing.
-    pub fn poll(&mut self, now: Duration, mut each: impl FnMut(Due)) {
+    pub fn poll(&mut self, now: Duration, mut each: impl FnMut(DueEntry)) {
         let Some(to) = now.checked_sub(self.origin).map(nanos) else {
             return;
         };
@@ -175,7 +175,7 @@ impl Schedule {
         } else {
             0
         };
-        let span = Span {
+        let span = PollSpan {
             origin: self.origin,
             from: self.unpolled,
             to,
@@ -201,8 +201,8 @@ impl Schedule {
     }
 
     /// Returns the start times, for people.
-    pub fn plan(&self) -> Plan {
-        Plan::new(self.rings.iter().flat_map(Ring::planned).collect())
+    pub fn plan(&self) -> SchedulePlan {
+        SchedulePlan::new(self.rings.iter().flat_map(IntervalRing::planned).collect())
     }
 
     fn next_start(&self) -> Option<u64> {
@@ -210,7 +210,7 @@ impl Schedule {
     }
 
     /// Changes a ring and updates its place in the queue.
-    fn change<T>(&mut self, index: u32, change: impl FnOnce(&mut Ring) -> T) -> T {
+    fn change<T>(&mut self, index: u32, change: impl FnOnce(&mut IntervalRing) -> T) -> T {
         let ring = &mut self.rings[index as usize];
         let before = ring.next();
         let result = change(ring);
@@ -224,7 +224,7 @@ impl Schedule {
         result
     }
 
-    fn entry(&self, key: Key) -> Option<Entry> {
+    fn entry(&self, key: ScheduleKey) -> Option<EntryLocation> {
         self.entries.get(key.0 as usize).copied().flatten()
     }
 
@@ -233,7 +233,7 @@ impl Schedule {
         if let Some(&index) = self.by_interval.get(&nanos(interval)) {
             return Ok(index);
         }
-        let ring = Ring::new(interval, self.stagger)?;
+        let ring = IntervalRing::new(interval, self.stagger)?;
         let index = if let Some(index) = self.vacant.pop() {
             self.rings[index as usize] = ring;
             index
@@ -259,7 +259,7 @@ pub enum ScheduleError {
         tick: Duration,
     },
     /// The key is too large to index a table.
-    Key(Key),
+    Key(ScheduleKey),
     /// The ladder of the interval cannot be built, or is full.
     Ladder(LadderError),
 }

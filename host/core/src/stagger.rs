@@ -18,14 +18,14 @@ use std::{collections::BTreeSet, error::Error, fmt, time::Duration};
 pub struct Ladder {
     interval: u64,
     stagger: u64,
-    levels: Vec<Level>,
+    levels: Vec<LadderLevel>,
     next: u32,
     free: BTreeSet<u32>,
 }
 
 /// One place in the stagger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slot {
+pub struct LadderSlot {
     /// Position on the ladder, from 0.
     pub number: u32,
     /// Nanoseconds after the beginning of each interval; less than the interval, and different for every slot.
@@ -51,7 +51,7 @@ impl Ladder {
             next: 0,
             free: BTreeSet::new(),
         };
-        ladder.levels.push(Level::first(ladder.places(0)));
+        ladder.levels.push(LadderLevel::first(ladder.places(0)));
         Ok(ladder)
     }
 
@@ -59,12 +59,12 @@ impl Ladder {
     ///
     /// # Errors
     /// If there are none: a ladder has room for at least half a million.
-    pub fn take(&mut self) -> Result<Slot, LadderError> {
+    pub fn take(&mut self) -> Result<LadderSlot, LadderError> {
         let number = match self.free.pop_first() {
             Some(number) => number,
             None => self.climb()?,
         };
-        Ok(Slot {
+        Ok(LadderSlot {
             number,
             phase: self.phase(number),
         })
@@ -98,7 +98,7 @@ impl Ladder {
     }
 
     /// Returns the grid that contains all slots taken so far.
-    pub(crate) fn grid(&self) -> Grid {
+    pub(crate) fn grid(&self) -> StaggerGrid {
         self.grid_of(self.levels.len() - 1)
     }
 
@@ -110,7 +110,7 @@ impl Ladder {
             if self.stagger >> level == 0 || self.places(level) > u64::from(u32::MAX) {
                 return Err(LadderError::Full);
             }
-            self.levels.push(Level::new(
+            self.levels.push(LadderLevel::new(
                 self.places(level - 1),
                 self.places(level),
                 self.interval,
@@ -129,8 +129,8 @@ impl Ladder {
         )
     }
 
-    fn grid_of(&self, level: usize) -> Grid {
-        Grid {
+    fn grid_of(&self, level: usize) -> StaggerGrid {
+        StaggerGrid {
             stagger: self.stagger,
             halvings: u32::try_from(level).expect("a ladder has at most 32 levels"),
         }
@@ -171,12 +171,12 @@ impl Error for LadderError {}
 
 /// Equally spaced moments: the stagger, halved a number of times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Grid {
+pub(crate) struct StaggerGrid {
     stagger: u64,
     halvings: u32,
 }
 
-impl Grid {
+impl StaggerGrid {
     /// Returns the same stagger, halved once more: place `n` here is place `2n` there.
     pub(crate) fn halved(self) -> Self {
         Self {
@@ -201,27 +201,27 @@ impl Grid {
 
 /// One level of a ladder: the places between those of the previous levels, and the order in which they are filled.
 #[derive(Debug, Clone)]
-struct Level {
+struct LadderLevel {
     before: u64,
     /// The last place on the grid; `None` in the first level, which has no previous places.
     last: Option<u64>,
     size: u64,
-    columns: Strides,
-    rounds: Strides,
+    columns: StrideSequence,
+    rounds: StrideSequence,
     /// Columns that are one place deeper than the others; the last round fills them.
-    deeper: Strides,
+    deeper: StrideSequence,
 }
 
-impl Level {
+impl LadderLevel {
     /// Creates the first level, in the order of time.
     fn first(size: u64) -> Self {
-        let none = Strides::golden(0);
-        let rounds = Strides { size, stride: 1 };
+        let none = StrideSequence::golden(0);
+        let rounds = StrideSequence { size, stride: 1 };
         Self {
             before: 0,
             last: None,
             size,
-            columns: Strides::golden(1),
+            columns: StrideSequence::golden(1),
             rounds,
             deeper: none,
         }
@@ -235,9 +235,9 @@ impl Level {
             before,
             last: Some(after - 1),
             size,
-            columns: Strides::golden(columns),
-            rounds: Strides::golden(size / columns),
-            deeper: Strides::golden(size % columns),
+            columns: StrideSequence::golden(columns),
+            rounds: StrideSequence::golden(size / columns),
+            deeper: StrideSequence::golden(size % columns),
         }
     }
 
@@ -267,14 +267,14 @@ impl Level {
     }
 }
 
-/// The numbers below `size`, each once, such that any prefix is spread evenly.
+/// A permutation of the numbers below `size`, any prefix of which is evenly spread.
 #[derive(Debug, Clone, Copy)]
-struct Strides {
+struct StrideSequence {
     size: u64,
     stride: u64,
 }
 
-impl Strides {
+impl StrideSequence {
     /// Returns strides near the golden section, the ratio that is hardest to approximate by fractions.
     ///
     /// Rounding loses that property, so of the nearby strides that reach every number, the one whose continued fraction

@@ -16,7 +16,7 @@ use ledger::CheckLedger;
 use reader::SnapshotReader;
 pub(super) use report::CampaignReport;
 use resources::{HostResources, memory};
-use roster::Roster;
+use roster::CampaignRoster;
 use rustix::process::Signal;
 use tally::tally;
 
@@ -60,7 +60,7 @@ pub(super) fn run(
     thread::scope(|threads| {
         threads.spawn(|| monitor.run());
         let _end = StopOnDrop(&monitor);
-        Campaign::begin(settings, fixtures, clock, &monitor).map(Campaign::run)
+        CampaignRun::begin(settings, fixtures, clock, &monitor).map(CampaignRun::run)
     })
 }
 
@@ -73,18 +73,18 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-struct Campaign<'a> {
+struct CampaignRun<'a> {
     settings: &'a CampaignSettings,
     fixtures: &'a Fixtures,
     clock: Clock,
     monitor: &'a StallMonitor,
     rng: SeededRng,
-    roster: Roster,
+    roster: CampaignRoster,
     host: HostUnderTest,
     report: CampaignReport,
 }
 
-impl<'a> Campaign<'a> {
+impl<'a> CampaignRun<'a> {
     fn begin(
         settings: &'a CampaignSettings,
         fixtures: &'a Fixtures,
@@ -92,7 +92,7 @@ impl<'a> Campaign<'a> {
         monitor: &'a StallMonitor,
     ) -> Result<Self, CampaignError> {
         let mut rng = SeededRng(settings.seed);
-        let roster = Roster::draw(settings.platforms, &mut rng);
+        let roster = CampaignRoster::draw(settings.platforms, &mut rng);
         let folder = HostUnderTest::create_folder()?;
         roster.install(fixtures, &folder.path().join(PLUGINS))?;
         let config = roster.config((PLUGINS, STATE), false, 0);

@@ -9,12 +9,12 @@ use super::{catalog::FAULTS, library_patch::LibraryPatch, snapshot::HostSnapshot
 /// A fault, and the host's required response.
 #[derive(Debug)]
 pub(super) struct FaultSpec {
-    /// Its name; for [`Injection::Call`], the fault plugin's.
+    /// Its name; for [`FaultInjection::Call`], the fault plugin's.
     pub(super) name: &'static str,
     /// The stages at which it can happen.
     pub(super) stages: &'static [FaultStage],
     /// The way to cause it.
-    pub(super) injection: Injection,
+    pub(super) injection: FaultInjection,
     /// The host's required response.
     pub(super) response: RequiredResponse,
     /// Its use without a worker.
@@ -34,7 +34,7 @@ pub(super) enum FaultStage {
 
 /// The way to cause a fault.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Injection {
+pub(super) enum FaultInjection {
     /// The config of the fault plugin, with these further keys.
     Call(&'static str),
     /// The fault plugin sends these bytes to the host, when it creates its first probe.
@@ -144,16 +144,16 @@ impl FaultCase {
     /// processes it leaves behind, in milliseconds, which identifies them.
     pub(super) fn config(&self, well: u32, mark: u64) -> String {
         let keys = match self.fault.injection {
-            Injection::Call(keys) => keys,
-            Injection::Bytes(bytes) => {
+            FaultInjection::Call(keys) => keys,
+            FaultInjection::Bytes(bytes) => {
                 let bytes = bytes();
                 return format!("{{ create = {{ fault = \"wire-bytes\", bytes = {bytes:?} }} }}");
             }
             // Make sure that calls are in flight most of the time.
-            Injection::Host(HostFault::KillHost | HostFault::CrashWorker) => {
+            FaultInjection::Host(HostFault::KillHost | HostFault::CrashWorker) => {
                 return "{ check = { fault = \"sleep\", millis = 100 } }".to_owned();
             }
-            Injection::Host(_) | Injection::Library(_) => return "{}".to_owned(),
+            FaultInjection::Host(_) | FaultInjection::Library(_) => return "{}".to_owned(),
         };
         let mut keys: Vec<_> = vec![keys.to_owned()];
         keys.retain(|keys| !keys.is_empty());
@@ -230,12 +230,12 @@ impl FaultCase {
 
     /// Returns `true` if the faulty plugin must recover in the end.
     pub(super) fn recovers(&self) -> bool {
-        !matches!(self.fault.injection, Injection::Library(_))
+        !matches!(self.fault.injection, FaultInjection::Library(_))
     }
 
     /// Returns `true` if the fault is this action on the host.
     pub(super) fn is_host_fault(&self, fault: HostFault) -> bool {
-        matches!(self.fault.injection, Injection::Host(f) if f == fault)
+        matches!(self.fault.injection, FaultInjection::Host(f) if f == fault)
     }
 }
 

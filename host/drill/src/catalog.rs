@@ -1,7 +1,7 @@
 //! The faults, as data: the fault, its stages, and the host's required response.
 
 use super::{
-    case::{FaultSpec, FaultStage, HostFault, InProcessUse, Injection, RequiredResponse},
+    case::{FaultInjection, FaultSpec, FaultStage, HostFault, InProcessUse, RequiredResponse},
     forged_frames,
     library_patch::LibraryPatch,
 };
@@ -153,7 +153,7 @@ const fn load(name: &'static str, patch: LibraryPatch) -> FaultSpec {
     FaultSpec {
         name,
         stages: &[FaultStage::Load],
-        injection: Injection::Library(patch),
+        injection: FaultInjection::Library(patch),
         response: RequiredResponse::Unloadable,
         in_process: BOTH,
     }
@@ -191,7 +191,7 @@ const fn with(
     FaultSpec {
         name,
         stages,
-        injection: Injection::Call(keys),
+        injection: FaultInjection::Call(keys),
         response,
         in_process,
     }
@@ -201,7 +201,7 @@ const fn forged(name: &'static str, bytes: fn() -> Vec<u8>) -> FaultSpec {
     FaultSpec {
         name,
         stages: WIRE,
-        injection: Injection::Bytes(bytes),
+        injection: FaultInjection::Bytes(bytes),
         response: RequiredResponse::Breaks,
         in_process: NO_WIRE,
     }
@@ -216,7 +216,7 @@ const fn host(
     FaultSpec {
         name,
         stages: &[FaultStage::Host],
-        injection: Injection::Host(fault),
+        injection: FaultInjection::Host(fault),
         response,
         in_process,
     }

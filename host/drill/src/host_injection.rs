@@ -16,7 +16,7 @@ use rustix::{
 };
 
 use super::{
-    case::{FaultCase, HostFault, Injection, PLUGIN},
+    case::{FaultCase, FaultInjection, HostFault, PLUGIN},
     fixtures::Fixtures,
     host_under_test::{self, HostError, HostUnderTest},
     leftovers::first_free_descriptor,
@@ -69,7 +69,7 @@ impl HostInjection {
         fixtures: &Fixtures,
     ) -> Result<Self, InjectionError> {
         let fault = match case.fault.injection {
-            Injection::Host(fault) => Some(fault),
+            FaultInjection::Host(fault) => Some(fault),
             _ => None,
         };
         let mounted = match fault {

@@ -8,10 +8,10 @@ use std::{
 
 /// A host's log.
 #[derive(Default)]
-pub(super) struct HostLog(Arc<Mutex<Collected>>);
+pub(super) struct HostLog(Arc<Mutex<LogBuffer>>);
 
 #[derive(Default)]
-struct Collected {
+struct LogBuffer {
     /// The beginning, up to a limit.
     kept: Vec<u8>,
     /// Total size, in bytes.
@@ -44,7 +44,7 @@ impl HostLog {
         self.collected().size
     }
 
-    fn collected(&self) -> MutexGuard<'_, Collected> {
+    fn collected(&self) -> MutexGuard<'_, LogBuffer> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

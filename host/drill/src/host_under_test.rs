@@ -19,7 +19,7 @@ use rustix::{
 use tempfile::TempDir;
 
 use super::{
-    case::{CONTROL_GROUP, CONTROL_PLUGIN, FAULTY, FaultCase, Injection, PLUGIN, SIBLING},
+    case::{CONTROL_GROUP, CONTROL_PLUGIN, FAULTY, FaultCase, FaultInjection, PLUGIN, SIBLING},
     fixtures::Fixtures,
     host_log::HostLog,
     leftovers::HostLeftovers,
@@ -97,7 +97,7 @@ impl HostUnderTest {
     ) -> Result<Self, HostError> {
         let mark = mark(case.number);
         let mut library = fixtures.fault.clone();
-        if let Injection::Library(patch) = case.fault.injection {
+        if let FaultInjection::Library(patch) = case.fault.injection {
             patch.apply(&mut library)?;
         }
         let plugins = folder.path().join(PLUGINS);

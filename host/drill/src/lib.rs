@@ -13,7 +13,7 @@ use std::{
 
 use case::FaultCase;
 use clap::ValueEnum;
-use conductor_command::{CliError, Exit, Output, json, print, program_folder};
+use conductor_command::{CliError, CommandExit, OutputFormat, json, print, program_folder};
 use conductor_core::clock::Clock;
 use conductor_types::Isolation;
 use fixtures::Fixtures;
@@ -40,7 +40,7 @@ mod stall_monitor;
 
 #[derive(clap::Args)]
 /// Options of the drill.
-pub struct Args {
+pub struct DrillArgs {
     /// Only faults whose name, or a part of it, starts with TEXT, for example check/segfault/process; may be repeated
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
@@ -49,7 +49,7 @@ pub struct Args {
     isolation: IsolationChoice,
     /// Output format
     #[arg(long, default_value = "table")]
-    output: Output,
+    output: OutputFormat,
     /// Seed of the order and of the number of good checks before each fault
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
@@ -75,7 +75,7 @@ enum IsolationChoice {
 ///
 /// # Errors
 /// If a test host cannot be set up.
-pub fn run(args: &Args) -> Result<Exit, CliError> {
+pub fn run(args: &DrillArgs) -> Result<CommandExit, CliError> {
     let cases = cases(args)?;
     let fixtures =
         Fixtures::find(&program_folder()?).map_err(|e| CliError::Other(e.to_string()))?;
@@ -97,16 +97,20 @@ pub fn run(args: &Args) -> Result<Exit, CliError> {
     let rows = run_all(&drill, cases, args);
     let report = DrillReport::new(args.seed, rows);
     print(&match args.output {
-        Output::Json => json(&report)?,
-        Output::Table => report.text(),
+        OutputFormat::Json => json(&report)?,
+        OutputFormat::Table => report.text(),
     })?;
     Ok(match report.failed {
-        0 => Exit::Ok,
-        _ => Exit::Unhealthy,
+        0 => CommandExit::Ok,
+        _ => CommandExit::Unhealthy,
     })
 }
 
-fn run_campaign(faults: u64, args: &Args, fixtures: &Fixtures) -> Result<Exit, CliError> {
+fn run_campaign(
+    faults: u64,
+    args: &DrillArgs,
+    fixtures: &Fixtures,
+) -> Result<CommandExit, CliError> {
     let settings = campaign::CampaignSettings {
         faults,
         platforms: args.platforms.into(),
@@ -114,16 +118,16 @@ fn run_campaign(faults: u64, args: &Args, fixtures: &Fixtures) -> Result<Exit, C
     };
     let report = campaign::run(&settings, fixtures).map_err(|e| CliError::Other(e.to_string()))?;
     print(&match args.output {
-        Output::Json => json(&report)?,
-        Output::Table => report.text(),
+        OutputFormat::Json => json(&report)?,
+        OutputFormat::Table => report.text(),
     })?;
     Ok(match report.failures.is_empty() {
-        true => Exit::Ok,
-        false => Exit::Unhealthy,
+        true => CommandExit::Ok,
+        false => CommandExit::Unhealthy,
     })
 }
 
-fn cases(args: &Args) -> Result<Vec<FaultCase>, CliError> {
+fn cases(args: &DrillArgs) -> Result<Vec<FaultCase>, CliError> {
     let mut cases = FaultCase::all(match args.isolation {
         IsolationChoice::Process => &[Isolation::Process],
         IsolationChoice::InProcess => &[Isolation::InProcess],
@@ -144,7 +148,7 @@ fn cases(args: &Args) -> Result<Vec<FaultCase>, CliError> {
 }
 
 /// Runs the cases in the seed's order, several at a time; returns them in the catalog's order.
-fn run_all(drill: &DrillRunner, cases: Vec<FaultCase>, args: &Args) -> Vec<CaseResult> {
+fn run_all(drill: &DrillRunner, cases: Vec<FaultCase>, args: &DrillArgs) -> Vec<CaseResult> {
     let jobs = args.jobs.unwrap_or_else(|| {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         cores * 3

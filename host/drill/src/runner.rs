@@ -7,7 +7,8 @@ use conductor_types::Isolation;
 
 use super::{
     case::{
-        CONTROL_GROUP, FAULTY, FaultCase, HostFault, Injection, PLUGIN, RequiredResponse, SIBLING,
+        CONTROL_GROUP, FAULTY, FaultCase, FaultInjection, HostFault, PLUGIN, RequiredResponse,
+        SIBLING,
     },
     fixtures::Fixtures,
     host_injection::{HostInjection, InjectionError},
@@ -97,7 +98,7 @@ impl DrillRunner {
             (!begun).then(|| "the control group has no report yet".to_owned())
         })?;
         // Take the counts of the plugin's other platforms before its worker is known.
-        if matches!(case.fault.injection, Injection::Host(_))
+        if matches!(case.fault.injection, FaultInjection::Host(_))
             && !case.is_host_fault(HostFault::FullDisk)
         {
             self.wait(host, |snapshot| {
@@ -183,7 +184,7 @@ impl DrillRunner {
         }
         if case.isolation == Isolation::InProcess
             && case.recovers()
-            && !matches!(case.fault.injection, Injection::Host(_))
+            && !matches!(case.fault.injection, FaultInjection::Host(_))
             && after.failed(SIBLING) > 0.0
         {
             // A busy machine can cause it as well: a library that takes too long to load in its throw-away worker.

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 /// The origin of an operator's action: a reload, a check, an order to a breaker, maintenance.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub enum Actor {
+pub enum ActionOrigin {
     /// A request that was not authenticated, because the host requires no password or certificate.
     #[default]
     Unauthenticated,
@@ -16,7 +16,7 @@ pub enum Actor {
     Signal,
 }
 
-impl Actor {
+impl ActionOrigin {
     /// Returns the name by which the actor was authenticated: the user, or the subject of the certificate.
     #[must_use]
     pub fn authenticated(&self) -> Option<&Arc<str>> {
@@ -27,7 +27,7 @@ impl Actor {
     }
 }
 
-impl fmt::Display for Actor {
+impl fmt::Display for ActionOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unauthenticated => f.write_str("anonymous operator"),
@@ -47,10 +47,13 @@ mod tests {
 
     #[test]
     fn an_actor_is_named_without_control_characters() {
-        assert_eq!(Actor::User("alice".into()).to_string(), "operator alice");
-        let hostile = Actor::User("a\u{1b}[31m\n".into()).to_string();
+        assert_eq!(
+            ActionOrigin::User("alice".into()).to_string(),
+            "operator alice"
+        );
+        let hostile = ActionOrigin::User("a\u{1b}[31m\n".into()).to_string();
         assert_eq!(hostile, "operator a\\u{1b}[31m\\n");
-        let subject = Actor::Certificate("CN=ops".into()).to_string();
+        let subject = ActionOrigin::Certificate("CN=ops".into()).to_string();
         assert_eq!(subject, "operator with certificate CN=ops");
     }
 }

@@ -12,57 +12,57 @@ use std::{
 mod lateness;
 mod reloads;
 
-use conductor_core::schedule::Mode;
+use conductor_core::schedule::ResourceMode;
 use conductor_library::{Catalog, printable};
 use conductor_types::views::{
     HostView, LineView, PlatformDetail, PlatformView, PluginDetail, RefusedView, StatusView,
     WindowView,
 };
-use lateness::Lateness;
+use lateness::LatenessWindow;
 pub use reloads::ConfigFile;
 use reloads::FailedReloads;
 
 use crate::{
-    guard::{PlatformGuard, PluginGuard, Shared},
+    guard::{GuardContext, PlatformGuard, PluginGuard},
     log_tail::LogTail,
-    resources::{Judgement, Sample},
+    resources::{MachineSample, ResourceJudgement},
 };
 
 /// The state that clients can see.
-pub struct Board {
-    shared: Arc<Shared>,
+pub struct StatusBoard {
+    shared: Arc<GuardContext>,
     catalog: Arc<Catalog>,
     disk_paths: Vec<PathBuf>,
     tail: LogTail,
-    guards: RwLock<Guards>,
-    resources: Mutex<Resources>,
+    guards: RwLock<GuardTable>,
+    resources: Mutex<ResourceState>,
     windows: Mutex<Vec<WindowView>>,
     failed_reloads: FailedReloads,
     ready: AtomicBool,
 }
 
 #[derive(Default)]
-struct Guards {
+struct GuardTable {
     platforms: Vec<Arc<PlatformGuard>>,
     by_name: HashMap<Arc<str>, usize>,
     plugins: Vec<Arc<PluginGuard>>,
 }
 
 #[derive(Default)]
-struct Resources {
-    sample: Sample,
+struct ResourceState {
+    sample: MachineSample,
     mode: &'static str,
     reason: Option<String>,
     culprits: Option<String>,
     /// `true` while checks are stretched.
     stretched: bool,
-    lateness: Lateness,
+    lateness: LatenessWindow,
 }
 
-impl Board {
+impl StatusBoard {
     /// Creates an empty board.
     pub fn new(
-        shared: Arc<Shared>,
+        shared: Arc<GuardContext>,
         catalog: Arc<Catalog>,
         disk_paths: Vec<PathBuf>,
         tail: LogTail,
@@ -73,9 +73,9 @@ impl Board {
             disk_paths,
             tail,
             guards: RwLock::default(),
-            resources: Mutex::new(Resources {
+            resources: Mutex::new(ResourceState {
                 mode: "normal",
-                ..Resources::default()
+                ..ResourceState::default()
             }),
             windows: Mutex::default(),
             failed_reloads: FailedReloads::default(),
@@ -89,7 +89,7 @@ impl Board {
         let by_name: HashMap<_, _> = names
             .map(|(place, guard)| (Arc::clone(&guard.settings().name), place))
             .collect();
-        *self.guards.write().unwrap_or_else(PoisonError::into_inner) = Guards {
+        *self.guards.write().unwrap_or_else(PoisonError::into_inner) = GuardTable {
             platforms,
             by_name,
             plugins,
@@ -121,7 +121,12 @@ impl Board {
     /// Stores the latest sample and its judgement.
     ///
     /// `culprits` names the plugins that cause a shortage of CPU.
-    pub fn judged(&self, sample: &Sample, judgement: &Judgement, culprits: Option<String>) {
+    pub fn judged(
+        &self,
+        sample: &MachineSample,
+        judgement: &ResourceJudgement,
+        culprits: Option<String>,
+    ) {
         let mut resources = self
             .resources
             .lock()
@@ -132,7 +137,7 @@ impl Board {
             .lateness
             .note(self.shared.clock.now(), &counts, all);
         resources.mode = judgement.shown.name();
-        resources.stretched = judgement.stretch != Mode::Normal;
+        resources.stretched = judgement.stretch != ResourceMode::Normal;
         if let Some(change) = &judgement.changed {
             resources.reason = (resources.mode != "normal").then(|| change.why.clone());
         }
@@ -247,7 +252,7 @@ impl Board {
         })
     }
 
-    fn guards(&self) -> RwLockReadGuard<'_, Guards> {
+    fn guards(&self) -> RwLockReadGuard<'_, GuardTable> {
         self.guards.read().unwrap_or_else(PoisonError::into_inner)
     }
 

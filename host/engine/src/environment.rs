@@ -1,17 +1,17 @@
 //! The surroundings of the engine: what it takes from outside besides its plan, so that a whole engine can run in a
 //! simulation.
 //!
-//! Time and randomness are in [`Shared`](crate::guard::Shared), which the guards use too. A simulation has a clock that
+//! Time and randomness are in [`GuardContext`](crate::guard::GuardContext), which the guards use too. A simulation has a clock that
 //! is set by hand, and runs each job of this trait on its own thread, at a time of its choice.
 
 use std::{io, path::PathBuf, thread};
 
 use conductor_core::clock::Clock;
 
-use crate::resources::{Sample, sample::Sampler};
+use crate::resources::{MachineSample, sample::MachineSampler};
 
 /// The threads that the engine needs besides the scheduler's.
-pub trait Environment: Send + Sync {
+pub trait EngineEnvironment: Send + Sync {
     /// Runs a job that may take long.
     ///
     /// # Errors
@@ -31,7 +31,7 @@ pub trait Environment: Send + Sync {
 }
 
 /// Receives the samples of a monitor.
-pub type SampleSink = Box<dyn FnMut(Sample) + Send>;
+pub type SampleSink = Box<dyn FnMut(MachineSample) + Send>;
 
 /// Measures the machine when asked to.
 pub trait ResourceMonitor: Send {
@@ -43,7 +43,7 @@ pub trait ResourceMonitor: Send {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemEnvironment;
 
-impl Environment for SystemEnvironment {
+impl EngineEnvironment for SystemEnvironment {
     fn spawn(&self, name: &str, job: Box<dyn FnOnce() + Send>) -> io::Result<()> {
         let thread = thread::Builder::new().name(name.to_owned());
         thread.spawn(job).map(drop)
@@ -55,11 +55,11 @@ impl Environment for SystemEnvironment {
         disks: Vec<PathBuf>,
         on_sample: SampleSink,
     ) -> io::Result<Box<dyn ResourceMonitor>> {
-        Ok(Box::new(Sampler::start(clock, disks, on_sample)?))
+        Ok(Box::new(MachineSampler::start(clock, disks, on_sample)?))
     }
 }
 
-impl ResourceMonitor for Sampler {
+impl ResourceMonitor for MachineSampler {
     fn request(&self) -> bool {
         Self::request(self)
     }

@@ -2,7 +2,7 @@
 //!
 //! A [`PlatformGuard`] protects the checks of one platform, a [`PluginGuard`] the loading of one plugin. The scheduler
 //! [begins](PlatformGuard::begin) a call if the breaker admits one; it then ends exactly once, by its result or by its
-//! deadline, whichever comes first, and is counted exactly once. The lock protects the [`Entry`]; logging and counting
+//! deadline, whichever comes first, and is counted exactly once. The lock protects the [`PlatformCalls`]; logging and counting
 //! happen after its release.
 
 use std::{
@@ -14,26 +14,26 @@ use std::{
     time::Duration,
 };
 
-pub use conductor_core::call::Skip;
+pub use conductor_core::call::SkipCause;
 use conductor_core::{
-    breaker::{Breaker, Outcome, Settings, State, Transition},
-    call::{Entry, Finished},
-    locked::Locked,
+    breaker::{Breaker, BreakerSettings, CallOutcome, CircuitState, Transition},
+    call::{CallCompletion, PlatformCalls},
+    locked::NonPoisoningMutex,
     maintenance::InForce,
 };
 use conductor_plugin_api::Status;
-use conductor_runtime::{Caller, Failure, Report, Waiting};
+use conductor_runtime::{CallFailure, CallOwner, CheckReport, DeliveryOutcome};
 use conductor_types::{BreakerState, ErrorType, PlatformState, Priority, SkipReason, StateUrgency};
 
 use self::log::no_answer_within;
 pub use self::{
     plugin::{PluginGuard, StartPermit},
-    shared::Shared,
+    shared::GuardContext,
 };
 use crate::{
-    history::{History, Past},
+    history::{CheckHistory, PastCheck},
     metrics::{self, PlatformInfo, PlatformMetrics},
-    state::View,
+    state::LatestCheck,
 };
 
 mod log;
@@ -56,7 +56,7 @@ pub struct PlatformSettings {
     /// Its priority when the machine is short of resources.
     pub priority: Priority,
     /// Its breaker's settings.
-    pub breaker: Settings,
+    pub breaker: BreakerSettings,
     /// Labels for grouping.
     pub labels: BTreeMap<String, String>,
 }
@@ -66,7 +66,7 @@ pub struct PlatformGuard {
     settings: PlatformSettings,
     plugin: Arc<PluginGuard>,
     metrics: Arc<PlatformMetrics>,
-    shared: Arc<Shared>,
+    shared: Arc<GuardContext>,
     /// The maintenance window in force; `paused` is `true` if it pauses checks, and is read at each start.
     maintenance: RwLock<Option<Arc<InForce>>>,
     paused: AtomicBool,
@@ -76,20 +76,20 @@ pub struct PlatformGuard {
     next: AtomicU64,
     /// The number of intervals per check: at the last slot in the lower half, at the previous slot in the upper half.
     stretch: AtomicU64,
-    inner: Locked<Inner>,
+    inner: NonPoisoningMutex<GuardState>,
 }
 
-struct Inner {
-    calls: Entry,
-    view: View,
-    history: History,
+struct GuardState {
+    calls: PlatformCalls,
+    view: LatestCheck,
+    history: CheckHistory,
 }
 
-impl Inner {
+impl GuardState {
     /// Records the end of a check; returns the platform's previous urgency if it changed.
     fn ended(
         &mut self,
-        result: Result<&Report, &Failure>,
+        result: Result<&CheckReport, &CallFailure>,
         now: Duration,
         took: Duration,
     ) -> Option<StateUrgency> {
@@ -97,7 +97,7 @@ impl Inner {
             Ok(report) => self.view.reported(report, now, took),
             Err(failure) => self.view.failed(failure, now, took),
         };
-        self.history.note(Past {
+        self.history.note(PastCheck {
             ended: now,
             took,
             state: self.view.state,
@@ -108,7 +108,7 @@ impl Inner {
 
 /// The progress of a call, as the scheduler's watch sees it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Progress {
+pub enum CallProgress {
     /// It has ended.
     Over,
     /// It waits for a thread.
@@ -119,7 +119,11 @@ pub enum Progress {
 
 impl PlatformGuard {
     /// Creates a guard with a closed breaker, before the first check.
-    pub fn new(settings: PlatformSettings, plugin: Arc<PluginGuard>, shared: Arc<Shared>) -> Self {
+    pub fn new(
+        settings: PlatformSettings,
+        plugin: Arc<PluginGuard>,
+        shared: Arc<GuardContext>,
+    ) -> Self {
         let metrics = shared.metrics.platform(&settings.name, plugin.id());
         // The series may come from a guard that a reload has replaced by this one.
         metrics.breaker(BreakerState::Closed);
@@ -127,7 +131,7 @@ impl PlatformGuard {
             settings.priority.label(),
             &settings.labels,
         ));
-        let calls = Entry::new(
+        let calls = PlatformCalls::new(
             Breaker::new(settings.breaker, shared.seed_of(&settings.name)),
             shared.first_sequence(),
         );
@@ -141,10 +145,10 @@ impl PlatformGuard {
             resumed: AtomicU64::new(0),
             next: AtomicU64::new(0),
             stretch: AtomicU64::new(1),
-            inner: Locked::new(Inner {
+            inner: NonPoisoningMutex::new(GuardState {
                 calls,
-                view: View::default(),
-                history: History::default(),
+                view: LatestCheck::default(),
+                history: CheckHistory::default(),
             }),
         };
         guard.metrics.set_patience(guard.patience());
@@ -165,7 +169,7 @@ impl PlatformGuard {
     ///
     /// # Errors
     /// The reason why there is no call, which is already counted.
-    pub fn begin(&self, slot_time: Duration, now: Duration) -> Result<u64, Skip> {
+    pub fn begin(&self, slot_time: Duration, now: Duration) -> Result<u64, SkipCause> {
         let timeout = self.settings.timeout;
         self.begin_by(now, |calls, generation| {
             calls.begin(slot_time, now, timeout, generation)
@@ -176,7 +180,7 @@ impl PlatformGuard {
     ///
     /// # Errors
     /// Like [`begin`](Self::begin).
-    pub fn begin_asked(&self, now: Duration) -> Result<u64, Skip> {
+    pub fn begin_asked(&self, now: Duration) -> Result<u64, SkipCause> {
         let timeout = self.settings.timeout;
         self.begin_by(now, |calls, generation| {
             calls.begin_asked(now, timeout, generation)
@@ -186,10 +190,10 @@ impl PlatformGuard {
     fn begin_by(
         &self,
         now: Duration,
-        begin: impl FnOnce(&mut Entry, u64) -> Result<(u64, Option<Transition>), Skip>,
-    ) -> Result<u64, Skip> {
+        begin: impl FnOnce(&mut PlatformCalls, u64) -> Result<(u64, Option<Transition>), SkipCause>,
+    ) -> Result<u64, SkipCause> {
         let begun = if self.plugin.is_quarantined() {
-            Err(Skip::Saturated)
+            Err(SkipCause::Saturated)
         } else {
             let mut inner = self.inner.lock();
             let generation = self.plugin.generation();
@@ -198,7 +202,7 @@ impl PlatformGuard {
         match begun {
             Ok((sequence, transition)) => {
                 self.shared.call_begun();
-                if transition.is_some_and(|transition| transition.to == State::HalfOpen) {
+                if transition.is_some_and(|transition| transition.to == CircuitState::HalfOpen) {
                     self.resume(now);
                 }
                 self.announce(transition, now);
@@ -218,16 +222,16 @@ impl PlatformGuard {
 
     /// Ends a call that was begun, without having called the plugin: the failure is counted and shown, but does not
     /// feed the breaker.
-    pub fn refuse(&self, sequence: u64, now: Duration, failure: &Failure) {
-        self.end(sequence, now, Outcome::Ignored, Err(failure));
+    pub fn refuse(&self, sequence: u64, now: Duration, failure: &CallFailure) {
+        self.end(sequence, now, CallOutcome::Ignored, Err(failure));
     }
 
     /// Returns the progress of a call.
-    pub fn progress(&self, sequence: u64) -> Progress {
+    pub fn progress(&self, sequence: u64) -> CallProgress {
         match self.inner.lock().calls.started(sequence) {
-            None => Progress::Over,
-            Some(None) => Progress::Waiting,
-            Some(Some(started)) => Progress::Running(started + self.settings.timeout),
+            None => CallProgress::Over,
+            Some(None) => CallProgress::Waiting,
+            Some(Some(started)) => CallProgress::Running(started + self.settings.timeout),
         }
     }
 
@@ -237,15 +241,15 @@ impl PlatformGuard {
     /// counts is counted before the call can return.
     pub fn expire(&self, sequence: u64, now: Duration, stuck: impl FnOnce()) {
         let timeout = self.settings.timeout;
-        let failure = Failure::new(ErrorType::Timeout, no_answer_within(timeout));
+        let failure = CallFailure::new(ErrorType::Timeout, no_answer_within(timeout));
         let mut inner = self.inner.lock();
         let blame = || match self
             .shared
             .starvation
             .excuses_timeout(self.plugin.id(), now)
         {
-            true => Outcome::Ignored,
-            false => Outcome::Failure,
+            true => CallOutcome::Ignored,
+            false => CallOutcome::Failure,
         };
         let Some((generation, transition)) = inner.calls.expire(sequence, now, blame) else {
             return;
@@ -272,7 +276,7 @@ impl PlatformGuard {
     /// Abandons a call because the host is stopping; counts it as skipped.
     pub fn abandon(&self, sequence: u64, now: Duration) {
         let mut inner = self.inner.lock();
-        let left = inner.calls.expire(sequence, now, || Outcome::Ignored);
+        let left = inner.calls.expire(sequence, now, || CallOutcome::Ignored);
         if let Some((generation, _)) = left {
             self.plugin.call_stuck(generation);
             drop(inner);
@@ -290,21 +294,21 @@ impl PlatformGuard {
         &self,
         sequence: u64,
         now: Duration,
-        outcome: Outcome,
-        result: Result<&Report, &Failure>,
-    ) -> Waiting {
+        outcome: CallOutcome,
+        result: Result<&CheckReport, &CallFailure>,
+    ) -> DeliveryOutcome {
         let mut inner = self.inner.lock();
         let (transition, took) = match inner.calls.finish(sequence, outcome, now) {
-            Finished::Taken {
+            CallCompletion::Taken {
                 transition,
                 started,
             } => (transition, now.saturating_sub(started)),
-            Finished::Late { generation } => {
+            CallCompletion::Late { generation } => {
                 drop(inner);
                 self.plugin.call_returned(generation);
-                return Waiting::No;
+                return DeliveryOutcome::No;
             }
-            Finished::Unknown => return Waiting::Yes,
+            CallCompletion::Unknown => return DeliveryOutcome::Yes,
         };
         let change = inner.ended(result, now, took);
         drop(inner);
@@ -312,7 +316,7 @@ impl PlatformGuard {
         self.count_transition(transition);
         self.count(result, took, now);
         self.log_end(change, result, transition, now);
-        Waiting::Yes
+        DeliveryOutcome::Yes
     }
 
     /// Counts a call that was begun but not made.
@@ -321,24 +325,24 @@ impl PlatformGuard {
         self.shared.call_forgotten();
     }
 
-    fn count(&self, result: Result<&Report, &Failure>, took: Duration, now: Duration) {
+    fn count(&self, result: Result<&CheckReport, &CallFailure>, took: Duration, now: Duration) {
         let outcome = match result {
             Ok(report) => {
                 self.metrics.measurements(&report.measurements);
                 match report.status {
-                    Status::Healthy => metrics::Outcome::Healthy,
-                    Status::Degraded => metrics::Outcome::Degraded,
-                    Status::Unhealthy => metrics::Outcome::Unhealthy,
+                    Status::Healthy => metrics::CheckOutcome::Healthy,
+                    Status::Degraded => metrics::CheckOutcome::Degraded,
+                    Status::Unhealthy => metrics::CheckOutcome::Unhealthy,
                 }
             }
-            Err(failure) => metrics::Outcome::Failed(failure.kind),
+            Err(failure) => metrics::CheckOutcome::Failed(failure.kind),
         };
         self.metrics.record(outcome, took, now);
         self.shared.call_ended();
     }
 }
 
-impl Caller for PlatformGuard {
+impl CallOwner for PlatformGuard {
     fn started(&self, sequence: u64, now: Duration) -> Option<Duration> {
         if self.plugin.is_quarantined() {
             // It was queued before the others got stuck, and would get stuck too.
@@ -352,10 +356,15 @@ impl Caller for PlatformGuard {
         Some(now + self.settings.timeout)
     }
 
-    fn finished(&self, sequence: u64, now: Duration, result: Result<&Report, Failure>) -> Waiting {
+    fn finished(
+        &self,
+        sequence: u64,
+        now: Duration,
+        result: Result<&CheckReport, CallFailure>,
+    ) -> DeliveryOutcome {
         match &result {
-            Ok(report) => self.end(sequence, now, Outcome::Success, Ok(report)),
-            Err(failure) => self.end(sequence, now, Outcome::Failure, Err(failure)),
+            Ok(report) => self.end(sequence, now, CallOutcome::Success, Ok(report)),
+            Err(failure) => self.end(sequence, now, CallOutcome::Failure, Err(failure)),
         }
     }
 

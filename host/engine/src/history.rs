@@ -9,15 +9,15 @@ use conductor_types::PlatformState;
 
 /// The last checks of one platform, the oldest first.
 #[derive(Debug, Default)]
-pub struct History {
-    checks: VecDeque<Entry>,
+pub struct CheckHistory {
+    checks: VecDeque<EncodedCheck>,
     /// The end of the last one, as encoded in the entries.
     last: Duration,
 }
 
 /// A completed check.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Past {
+pub struct PastCheck {
     /// The time it ended.
     pub ended: Duration,
     /// Its duration.
@@ -27,34 +27,34 @@ pub struct Past {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct EncodedCheck {
     /// Milliseconds from the end of the previous check.
-    gap: Gap,
+    gap: CheckGap,
     /// Microseconds, with the state in the highest two bits.
     took_and_state: u16,
 }
 
-impl History {
+impl CheckHistory {
     /// Adds a check, and drops the oldest if there are too many.
-    pub fn note(&mut self, past: Past) {
+    pub fn note(&mut self, past: PastCheck) {
         if self.checks.len() == CHECKS {
             self.checks.pop_front();
         }
-        let gap = Gap::new(past.ended.saturating_sub(self.last).as_millis());
-        let took = Took::new(past.took.as_micros());
+        let gap = CheckGap::new(past.ended.saturating_sub(self.last).as_millis());
+        let took = CheckDuration::new(past.took.as_micros());
         self.last += Duration::from_millis(gap.value());
-        self.checks.push_back(Entry {
+        self.checks.push_back(EncodedCheck {
             gap,
             took_and_state: took.0 | (bits(past.state) << STATE_SHIFT),
         });
     }
 
     /// Returns the checks, the latest first.
-    pub fn latest_first(&self) -> impl Iterator<Item = Past> {
+    pub fn latest_first(&self) -> impl Iterator<Item = PastCheck> {
         let mut ended = self.last;
         self.checks.iter().rev().map(move |entry| {
-            let took: Took = Rough(entry.took_and_state & Took::GREATEST);
-            let past = Past {
+            let took: CheckDuration = CompactNumber(entry.took_and_state & CheckDuration::GREATEST);
+            let past = PastCheck {
                 ended,
                 took: Duration::from_micros(took.value()),
                 state: STATES[usize::from(entry.took_and_state >> STATE_SHIFT)],
@@ -67,12 +67,12 @@ impl History {
 
 /// A number in `WIDTH` bits: exact below `2 << BITS`, and to within one in `1 << BITS` above.
 #[derive(Clone, Copy, Debug)]
-struct Rough<const BITS: u32, const WIDTH: u32>(u16);
+struct CompactNumber<const BITS: u32, const WIDTH: u32>(u16);
 
-type Gap = Rough<10, 16>;
-type Took = Rough<8, STATE_SHIFT>;
+type CheckGap = CompactNumber<10, 16>;
+type CheckDuration = CompactNumber<8, STATE_SHIFT>;
 
-impl<const BITS: u32, const WIDTH: u32> Rough<BITS, WIDTH> {
+impl<const BITS: u32, const WIDTH: u32> CompactNumber<BITS, WIDTH> {
     const GREATEST: u16 = u16::MAX >> (16 - WIDTH);
 
     /// Returns the largest encodable number up to `value`.
@@ -115,8 +115,8 @@ const STATE_SHIFT: u32 = 14;
 mod tests {
     use super::*;
 
-    fn past(ended: Duration, took: Duration) -> Past {
-        Past {
+    fn past(ended: Duration, took: Duration) -> PastCheck {
+        PastCheck {
             ended,
             took,
             state: PlatformState::Degraded,
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_last_sixty_are_kept_latest_first() {
-        let mut history = History::default();
+        let mut history = CheckHistory::default();
         for n in 0..100 {
             history.note(past(Duration::from_secs(n), Duration::from_micros(n)));
         }
@@ -141,9 +141,9 @@ mod tests {
 
     #[test]
     fn every_state_that_a_check_can_result_in_is_kept() {
-        let mut history = History::default();
+        let mut history = CheckHistory::default();
         for state in STATES {
-            history.note(Past {
+            history.note(PastCheck {
                 state,
                 ..past(Duration::ZERO, Duration::ZERO)
             });
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn times_are_near_and_what_is_lost_does_not_add_up() {
-        let mut history = History::default();
+        let mut history = CheckHistory::default();
         let (gap, took) = (
             Duration::from_millis(3_599_999),
             Duration::from_micros(123_457),
@@ -172,10 +172,13 @@ mod tests {
 
     #[test]
     fn what_is_too_long_to_be_told_is_told_as_the_longest() {
-        for greatest in [Gap::new(u128::MAX).value(), Took::new(u128::MAX).value()] {
+        for greatest in [
+            CheckGap::new(u128::MAX).value(),
+            CheckDuration::new(u128::MAX).value(),
+        ] {
             assert!(greatest > 1 << 50, "{greatest}");
         }
-        let once: Vec<_> = (0..20_000).map(|n| Gap::new(n).value()).collect();
+        let once: Vec<_> = (0..20_000).map(|n| CheckGap::new(n).value()).collect();
         assert!(once.is_sorted());
         assert!(once.iter().zip(0..).all(|(near, n)| n - near <= n >> 10));
     }

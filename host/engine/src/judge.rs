@@ -7,11 +7,12 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use batch::Batch;
+use batch::TrialBatch;
 use conductor_core::clock::Clock;
 use conductor_runtime::{
-    Description, Ended, Failure, LoadError, LoadedPlugin, ProbeSpec, Trial,
-    schema::{Subject, Violation},
+    CallFailure, ConfigTrial, LoadError, LoadedPlugin, PluginDescription, ProbeSpec,
+    UnexpectedExit,
+    schema::{SchemaViolation, ValueLocation},
 };
 use serde_json::Value;
 
@@ -19,22 +20,22 @@ mod batch;
 
 /// A platform's config to try.
 #[derive(Clone, Debug)]
-pub struct Candidate {
+pub struct ConfigCandidate {
     /// The platform's name.
     pub platform: Arc<str>,
     /// Its config as JSON text, with secrets in it.
     pub config: Arc<str>,
     /// The location of the config, and the secrets in it that must not be shown.
-    pub subject: Subject,
+    pub subject: ValueLocation,
 }
 
 /// A reason to reject a config.
 #[derive(Clone, Debug)]
-pub enum Finding {
+pub enum ConfigFinding {
     /// It violates the plugin's schema.
-    Violations(Vec<Violation>),
+    Violations(Vec<SchemaViolation>),
     /// No probe can be created with it.
-    Create(Failure),
+    Create(CallFailure),
     /// The trial did not end within this time.
     Stuck(Duration),
     /// It killed the worker; the text continues "its worker".
@@ -45,18 +46,18 @@ pub enum Finding {
     NoTime(Duration),
 }
 
-/// The result of the trials of one plugin's configs.
+/// Findings about the configs of one plugin.
 #[derive(Debug)]
-pub struct Verdict {
+pub struct ConfigVerdict {
     /// The plugin's description of itself.
-    pub description: Description,
+    pub description: PluginDescription,
     /// For each candidate, its problems; empty if there are none.
-    pub findings: Vec<Vec<Finding>>,
+    pub findings: Vec<Vec<ConfigFinding>>,
 }
 
-impl Candidate {
+impl ConfigCandidate {
     /// Returns the config without the keys that the violations are about, if all of them are about keys.
-    fn without(&self, violations: &[Violation]) -> Option<Self> {
+    fn without(&self, violations: &[SchemaViolation]) -> Option<Self> {
         let mut config: Value = serde_json::from_str(&self.config).ok()?;
         for violation in violations {
             let path = violation.path.get(self.subject.base.len()..)?;
@@ -79,9 +80,9 @@ impl Candidate {
     }
 }
 
-/// The terms of the trials.
+/// Settings of the trials.
 #[derive(Clone, Copy, Debug)]
-pub struct Terms {
+pub struct TrialSettings {
     /// Create probes, and drop them.
     pub creates: bool,
     /// The longest time for one trial.
@@ -90,7 +91,7 @@ pub struct Terms {
     pub all: Duration,
 }
 
-impl Terms {
+impl TrialSettings {
     /// Returns the terms of a host.
     #[must_use]
     pub fn new(creates: bool) -> Self {
@@ -102,7 +103,7 @@ impl Terms {
     }
 }
 
-/// Tries the configs of one plugin. `start` starts a worker that [tries configs](conductor_runtime::worker::Settings),
+/// Tries the configs of one plugin. `start` starts a worker that [tries configs](conductor_runtime::worker::WorkerSettings),
 /// and calls its argument when the worker dies.
 ///
 /// A config whose only mistakes are keys unknown to the schema is tried again without them, so that errors of the
@@ -111,23 +112,23 @@ impl Terms {
 /// # Errors
 /// If the plugin does not load.
 pub fn judge<P: LoadedPlugin>(
-    start: impl Fn(Box<dyn FnOnce(Ended) + Send>) -> Result<P, LoadError>,
-    candidates: &[Candidate],
-    terms: Terms,
+    start: impl Fn(Box<dyn FnOnce(UnexpectedExit) + Send>) -> Result<P, LoadError>,
+    candidates: &[ConfigCandidate],
+    terms: TrialSettings,
     clock: Clock,
-) -> Result<Verdict, LoadError> {
+) -> Result<ConfigVerdict, LoadError> {
     let until = clock.now() + terms.all;
     let (description, found) = try_out(&start, candidates, terms, clock)?;
-    let mut findings: Vec<Vec<Finding>> = found.into_iter().map(Vec::from_iter).collect();
-    let without_keys = |(at, found): (usize, &Vec<Finding>)| match found.as_slice() {
-        [Finding::Violations(violations)] => Some((at, candidates[at].without(violations)?)),
+    let mut findings: Vec<Vec<ConfigFinding>> = found.into_iter().map(Vec::from_iter).collect();
+    let without_keys = |(at, found): (usize, &Vec<ConfigFinding>)| match found.as_slice() {
+        [ConfigFinding::Violations(violations)] => Some((at, candidates[at].without(violations)?)),
         _ => None,
     };
     let (places, again): (Vec<_>, Vec<_>) = match terms.creates {
         true => findings.iter().enumerate().filter_map(without_keys).unzip(),
         false => (Vec::new(), Vec::new()),
     };
-    let left = Terms {
+    let left = TrialSettings {
         all: until.saturating_sub(clock.now()),
         ..terms
     };
@@ -135,16 +136,16 @@ pub fn judge<P: LoadedPlugin>(
         && let Ok((_, found)) = try_out(&start, &again, left, clock)
     {
         for (at, finding) in places.into_iter().zip(found) {
-            let is_of_create = |finding: &Finding| {
+            let is_of_create = |finding: &ConfigFinding| {
                 matches!(
                     finding,
-                    Finding::Create(_) | Finding::Stuck(_) | Finding::Killed(_)
+                    ConfigFinding::Create(_) | ConfigFinding::Stuck(_) | ConfigFinding::Killed(_)
                 )
             };
             findings[at].extend(finding.filter(is_of_create));
         }
     }
-    Ok(Verdict {
+    Ok(ConfigVerdict {
         description,
         findings,
     })
@@ -152,13 +153,13 @@ pub fn judge<P: LoadedPlugin>(
 
 /// Returns at most one finding for each candidate.
 fn try_out<P: LoadedPlugin>(
-    start: &impl Fn(Box<dyn FnOnce(Ended) + Send>) -> Result<P, LoadError>,
-    candidates: &[Candidate],
-    terms: Terms,
+    start: &impl Fn(Box<dyn FnOnce(UnexpectedExit) + Send>) -> Result<P, LoadError>,
+    candidates: &[ConfigCandidate],
+    terms: TrialSettings,
     clock: Clock,
-) -> Result<(Description, Vec<Option<Finding>>), LoadError> {
+) -> Result<(PluginDescription, Vec<Option<ConfigFinding>>), LoadError> {
     let until = clock.now() + terms.all;
-    let mut session = Session::start(start)?;
+    let mut session = TrialWorker::start(start)?;
     let description = session.plugin.description().clone();
     let mut findings = vec![None; candidates.len()];
     let mut open: VecDeque<usize> = (0..candidates.len()).collect();
@@ -168,8 +169,8 @@ fn try_out<P: LoadedPlugin>(
     while let Some(tried) = next(&mut open, &mut suspects, candidates) {
         if trouble >= MOST_TROUBLE || clock.now() >= until {
             let why = match trouble >= MOST_TROUBLE {
-                true => Finding::NotTried,
-                false => Finding::NoTime(terms.all),
+                true => ConfigFinding::NotTried,
+                false => ConfigFinding::NoTime(terms.all),
             };
             for at in tried.into_iter().chain(suspects).chain(open) {
                 findings[at] = Some(why.clone());
@@ -179,30 +180,30 @@ fn try_out<P: LoadedPlugin>(
         let outcome = session.run(&tried, candidates, terms, until, clock);
         for (&at, end) in tried.iter().zip(&outcome.ends) {
             match end {
-                batch::End::Passed => {}
-                batch::End::Failed(failure) if failure.violations.is_empty() => {
-                    findings[at] = Some(Finding::Create(failure.clone()));
+                batch::TrialEnd::Passed => {}
+                batch::TrialEnd::Failed(failure) if failure.violations.is_empty() => {
+                    findings[at] = Some(ConfigFinding::Create(failure.clone()));
                 }
-                batch::End::Failed(failure) => {
-                    findings[at] = Some(Finding::Violations(failure.violations.clone()));
+                batch::TrialEnd::Failed(failure) => {
+                    findings[at] = Some(ConfigFinding::Violations(failure.violations.clone()));
                 }
-                batch::End::Stuck => {
+                batch::TrialEnd::Stuck => {
                     trouble += 1;
-                    findings[at] = Some(Finding::Stuck(terms.each));
+                    findings[at] = Some(ConfigFinding::Stuck(terms.each));
                 }
-                batch::End::Died if outcome.died() == 1 => {
+                batch::TrialEnd::Died if outcome.died() == 1 => {
                     let message = outcome.ended.as_ref().map(|ended| ended.message.clone());
-                    findings[at] = Some(Finding::Killed(message.unwrap_or_default()));
+                    findings[at] = Some(ConfigFinding::Killed(message.unwrap_or_default()));
                 }
-                batch::End::Died => suspects.push_back(at),
-                batch::End::NotStarted => open.push_front(at),
+                batch::TrialEnd::Died => suspects.push_back(at),
+                batch::TrialEnd::NotStarted => open.push_front(at),
             }
         }
         trouble += usize::from(outcome.ended.is_some() && outcome.died() <= 1);
         // Hanging calls keep using their worker's CPU.
-        let is_worn = outcome.ended.is_some() || outcome.ends.contains(&batch::End::Stuck);
+        let is_worn = outcome.ended.is_some() || outcome.ends.contains(&batch::TrialEnd::Stuck);
         if is_worn && !(open.is_empty() && suspects.is_empty()) && trouble < MOST_TROUBLE {
-            session = match Session::start(start) {
+            session = match TrialWorker::start(start) {
                 Ok(session) => session,
                 Err(_) => {
                     trouble = MOST_TROUBLE;
@@ -218,7 +219,7 @@ fn try_out<P: LoadedPlugin>(
 fn next(
     open: &mut VecDeque<usize>,
     suspects: &mut VecDeque<usize>,
-    candidates: &[Candidate],
+    candidates: &[ConfigCandidate],
 ) -> Option<Vec<usize>> {
     if let Some(suspect) = suspects.pop_front() {
         return Some(vec![suspect]);
@@ -236,16 +237,16 @@ fn next(
 }
 
 /// A worker and its trials.
-struct Session<P> {
+struct TrialWorker<P> {
     plugin: P,
-    batch: Arc<Batch>,
+    batch: Arc<TrialBatch>,
 }
 
-impl<P: LoadedPlugin> Session<P> {
+impl<P: LoadedPlugin> TrialWorker<P> {
     fn start(
-        start: impl Fn(Box<dyn FnOnce(Ended) + Send>) -> Result<P, LoadError>,
+        start: impl Fn(Box<dyn FnOnce(UnexpectedExit) + Send>) -> Result<P, LoadError>,
     ) -> Result<Self, LoadError> {
-        let batch = Arc::new(Batch::default());
+        let batch = Arc::new(TrialBatch::default());
         let told = Arc::clone(&batch);
         let plugin = start(Box::new(move |ended| told.worker_ended(ended)))?;
         Ok(Self { plugin, batch })
@@ -254,15 +255,15 @@ impl<P: LoadedPlugin> Session<P> {
     fn run(
         &self,
         tried: &[usize],
-        candidates: &[Candidate],
-        terms: Terms,
+        candidates: &[ConfigCandidate],
+        terms: TrialSettings,
         until: Duration,
         clock: Clock,
-    ) -> batch::Outcome {
+    ) -> batch::BatchOutcome {
         let open = |&at: &usize| {
             let candidate = &candidates[at];
             self.plugin.open(ProbeSpec {
-                trial: Some(Arc::new(Trial {
+                trial: Some(Arc::new(ConfigTrial {
                     subject: candidate.subject.clone(),
                     creates: terms.creates,
                 })),
@@ -283,7 +284,7 @@ impl<P: LoadedPlugin> Session<P> {
     }
 }
 
-impl<P> Drop for Session<P> {
+impl<P> Drop for TrialWorker<P> {
     fn drop(&mut self) {
         self.batch.give_up();
     }

@@ -21,19 +21,19 @@ use tracing_subscriber::{Layer, layer::Context};
 pub struct LogTail {
     /// Lines are dated when they are shown, like everything shown with them.
     wall: Arc<WallClock>,
-    tails: Arc<Mutex<Tails>>,
+    tails: Arc<Mutex<PlatformTails>>,
 }
 
 #[derive(Debug, Default)]
-struct Tails {
-    by_platform: HashMap<String, VecDeque<Kept>>,
+struct PlatformTails {
+    by_platform: HashMap<String, VecDeque<StoredLine>>,
     /// Their approximate size.
     bytes: usize,
 }
 
 /// A stored line.
 #[derive(Clone, Debug, PartialEq)]
-struct Kept {
+struct StoredLine {
     /// The time it was written, by the host's clock.
     at: Duration,
     level: Level,
@@ -42,7 +42,7 @@ struct Kept {
 
 /// A line of the log.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Line {
+pub struct TailLine {
     /// The time it was written, in seconds since 1970, by the current wall clock.
     pub at: f64,
     /// The log level.
@@ -62,11 +62,11 @@ impl Default for LogTail {
 
 impl LogTail {
     /// Returns the lines about a platform, the oldest first.
-    pub fn lines(&self, platform: &str) -> Vec<Line> {
+    pub fn lines(&self, platform: &str) -> Vec<TailLine> {
         self.wall.follow();
         let tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
         let lines = tails.by_platform.get(platform).into_iter().flatten();
-        let dated = lines.map(|kept| Line {
+        let dated = lines.map(|kept| TailLine {
             at: self.wall.unix_seconds(kept.at),
             level: kept.level,
             text: kept.text.clone(),
@@ -87,14 +87,14 @@ impl LogTail {
         tails.by_platform.len()
     }
 
-    fn push(&self, platform: String, line: Kept) {
+    fn push(&self, platform: String, line: StoredLine) {
         let mut tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
         tails.push(platform, line);
     }
 }
 
-impl Tails {
-    fn push(&mut self, platform: String, line: Kept) {
+impl PlatformTails {
+    fn push(&mut self, platform: String, line: StoredLine) {
         self.bytes += size(&platform, &line);
         let mut gone = 0;
         match self.by_platform.get_mut(&platform) {
@@ -135,8 +135,8 @@ impl Tails {
 }
 
 /// Returns the size of a line including the platform's name: most platforms have few lines.
-fn size(platform: &str, line: &Kept) -> usize {
-    platform.len() + size_of::<Kept>() + line.text.len()
+fn size(platform: &str, line: &StoredLine) -> usize {
+    platform.len() + size_of::<StoredLine>() + line.text.len()
 }
 
 impl<S: Subscriber> Layer<S> for LogTail {
@@ -145,10 +145,10 @@ impl<S: Subscriber> Layer<S> for LogTail {
         if metadata.fields().field(PLATFORM).is_none() {
             return;
         }
-        let mut found = Found::default();
+        let mut found = MessageVisitor::default();
         event.record(&mut found);
         if let Some(platform) = found.platform {
-            let line = Kept {
+            let line = StoredLine {
                 at: self.wall.clock().now(),
                 level: *metadata.level(),
                 text: found.text,
@@ -159,12 +159,12 @@ impl<S: Subscriber> Layer<S> for LogTail {
 }
 
 #[derive(Default)]
-struct Found {
+struct MessageVisitor {
     platform: Option<String>,
     text: String,
 }
 
-impl Visit for Found {
+impl Visit for MessageVisitor {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == MESSAGE {
             // Writing to a string cannot fail; a `Debug` that fails is cut off.
@@ -246,10 +246,10 @@ mod tests {
 
     #[test]
     fn however_many_platforms_there_are_said_to_be_the_last_lines_take_up_so_much_and_no_more() {
-        let mut tails = Tails::default();
+        let mut tails = PlatformTails::default();
         let text = "x".repeat(LINE_BYTES);
         for n in 0..200_000 {
-            let line = Kept {
+            let line = StoredLine {
                 at: Duration::ZERO,
                 level: Level::INFO,
                 text: text.clone(),

@@ -44,7 +44,7 @@ where
     ) -> fmt::Result {
         let mut time = String::new();
         SystemTime.format_time(&mut Writer::new(&mut time))?;
-        let mut said = Said::default();
+        let mut said = EventFields::default();
         event.record(&mut said);
         let metadata = event.metadata();
         let (colour, level) = level(*metadata.level());
@@ -92,16 +92,16 @@ fn level(level: Level) -> (&'static str, &'static str) {
     }
 }
 
-/// The fields of an event.
+/// Visitor that collects the fields of a log event.
 #[derive(Default)]
-struct Said {
+struct EventFields {
     platform: Option<String>,
     plugin: Option<String>,
     message: String,
     fields: String,
 }
 
-impl Said {
+impl EventFields {
     /// Returns the subject and the text; `by_plugin` marks lines logged by the plugin itself, and `is_problem` warnings
     /// and errors, which name the plugin next to the platform.
     fn line(&self, by_plugin: bool, is_problem: bool) -> String {
@@ -121,7 +121,7 @@ impl Said {
     }
 }
 
-impl Visit for Said {
+impl Visit for EventFields {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "platform" => self.platform = Some(value.to_owned()),

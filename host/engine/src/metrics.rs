@@ -2,10 +2,10 @@
 //!
 //! [`FAMILIES`] is the list: name, HELP text, kind and labels of each. Labels with a closed set of values are enums.
 //! The scheduler, the guard and the resource monitor keep handles ([`PlatformMetrics`], [`PluginMetrics`]) and count
-//! through them with a few relaxed atomic operations, without a lock or an allocation. A reader takes a [`Snapshot`]
+//! through them with a few relaxed atomic operations, without a lock or an allocation. A reader takes a [`SeriesSnapshot`]
 //! and iterates over [`FAMILIES`]: the Prometheus rendering (`prometheus`, a cargo feature) and the log ([`log`]).
 //!
-//! Times are stored by the host's clock and dated when they are shown. The clock is read once for each [`Snapshot`];
+//! Times are stored by the host's clock and dated when they are shown. The clock is read once for each [`SeriesSnapshot`];
 //! nothing else here reads it.
 use std::{
     collections::{BTreeMap, HashMap},
@@ -33,18 +33,21 @@ pub mod prometheus;
 mod tests;
 
 use conductor_core::clock::{Clock, WallClock};
-pub use families::{FAMILIES, Family, Kind, Sample, Samples, Snapshot, Value};
-use histogram::Histogram;
-pub use platform::{Outcome, PlatformInfo, PlatformMetrics};
+pub use families::{
+    FAMILIES, MetricDefinition, MetricKind, MetricSample, MetricSamples, SampleValue,
+    SeriesSnapshot,
+};
+use histogram::DurationHistogram;
+pub use platform::{CheckOutcome, PlatformInfo, PlatformMetrics};
 pub use plugin::{PluginInfo, PluginMetrics};
 
 /// The host's metrics; clones share the same series.
 #[derive(Clone)]
-pub struct Metrics {
-    shared: Arc<Shared>,
+pub struct HostMetrics {
+    shared: Arc<SharedMetrics>,
 }
 
-impl Metrics {
+impl HostMetrics {
     /// Creates metrics without a platform or plugin, with a new clock.
     #[must_use]
     pub fn new() -> Self {
@@ -55,7 +58,7 @@ impl Metrics {
     #[must_use]
     pub fn by(clock: Clock) -> Self {
         Self {
-            shared: Arc::new(Shared::new(clock)),
+            shared: Arc::new(SharedMetrics::new(clock)),
         }
     }
 
@@ -104,7 +107,7 @@ impl Metrics {
         self.shared.tracked[kind as usize].store(count, Ordering::Relaxed);
     }
 
-    fn track_series(&self, series: &Series) {
+    fn track_series(&self, series: &RegisteredSeries) {
         self.track(Tracked::Series, series.platforms.len());
         self.track(Tracked::RetiredSeries, series.retired.by_key.len());
         self.track(Tracked::PluginSeries, series.plugins.len());
@@ -177,18 +180,18 @@ impl Metrics {
         self.shared.config_refused.load(Ordering::Relaxed)
     }
 
-    /// Returns a snapshot of the series; the values themselves are read when [`Family::samples`] reaches them.
+    /// Returns a snapshot of the series; the values themselves are read when [`MetricDefinition::samples`] reaches them.
     #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
+    pub fn snapshot(&self) -> SeriesSnapshot {
         let wall = &self.shared.wall;
         wall.follow();
         self.snapshot_at(wall.clock().now(), wall.origin())
     }
 
     /// Returns a snapshot at `now` by the host's clock, with the clock's `origin` in seconds since 1970.
-    pub fn snapshot_at(&self, now: Duration, origin: f64) -> Snapshot {
+    pub fn snapshot_at(&self, now: Duration, origin: f64) -> SeriesSnapshot {
         let series = self.shared.read();
-        Snapshot {
+        SeriesSnapshot {
             now,
             origin,
             shared: self.shared.clone(),
@@ -198,17 +201,17 @@ impl Metrics {
     }
 }
 
-impl Default for Metrics {
+impl Default for HostMetrics {
     fn default() -> Self {
         Self::new()
     }
 }
 
-/// State shared by all clones of [`Metrics`].
-struct Shared {
+/// State shared by all clones of [`HostMetrics`].
+struct SharedMetrics {
     wall: WallClock,
-    series: RwLock<Series>,
-    lateness: Histogram,
+    series: RwLock<RegisteredSeries>,
+    lateness: DurationHistogram,
     /// One per [`Resource`], as the bits of an `f64`; absent if not finite.
     resources: [AtomicU64; Resource::ALL.len()],
     degraded_mode: AtomicU8,
@@ -222,11 +225,11 @@ struct Shared {
 
 /// The registered series, in display order.
 #[derive(Default)]
-struct Series {
+struct RegisteredSeries {
     platforms: BTreeMap<(Arc<str>, Arc<str>), Arc<PlatformMetrics>>,
     plugins: BTreeMap<Arc<str>, Arc<PluginMetrics>>,
-    retired: Retired<SeriesKey, PlatformMetrics>,
-    retired_plugins: Retired<Arc<str>, PluginMetrics>,
+    retired: RetiredMetrics<SeriesKey, PlatformMetrics>,
+    retired_plugins: RetiredMetrics<Arc<str>, PluginMetrics>,
 }
 
 /// A platform and its plugin.
@@ -234,14 +237,14 @@ type SeriesKey = (Arc<str>, Arc<str>);
 
 /// The series of removed platforms or plugins, the last [`RETIRED`] of them: a counter that restarted at 0 would have
 /// decreased.
-struct Retired<K, V> {
+struct RetiredMetrics<K, V> {
     by_key: HashMap<K, (u64, Arc<V>)>,
     /// Keys by the order of their removal.
     order: BTreeMap<u64, K>,
     next: u64,
 }
 
-impl<K, V> Default for Retired<K, V> {
+impl<K, V> Default for RetiredMetrics<K, V> {
     fn default() -> Self {
         Self {
             by_key: HashMap::new(),
@@ -251,7 +254,7 @@ impl<K, V> Default for Retired<K, V> {
     }
 }
 
-impl<K: Clone + Eq + Hash, V> Retired<K, V> {
+impl<K: Clone + Eq + Hash, V> RetiredMetrics<K, V> {
     fn keep(&mut self, key: K, series: Arc<V>) {
         self.next += 1;
         self.order.insert(self.next, key.clone());
@@ -274,7 +277,7 @@ impl<K: Clone + Eq + Hash, V> Retired<K, V> {
 /// The number of removed platforms, and of removed plugins, whose counters are kept: some hundred kilobytes.
 pub const RETIRED: usize = 1000;
 
-impl Series {
+impl RegisteredSeries {
     fn plugin(&mut self, id: &str) -> &Arc<PluginMetrics> {
         let id: Arc<str> = id.into();
         let retired = &mut self.retired_plugins;
@@ -285,12 +288,12 @@ impl Series {
     }
 }
 
-impl Shared {
+impl SharedMetrics {
     fn new(clock: Clock) -> Self {
         Self {
             wall: WallClock::new(clock),
             series: RwLock::default(),
-            lateness: Histogram::new(&LATENESS_BOUNDS),
+            lateness: DurationHistogram::new(&LATENESS_BOUNDS),
             resources: [const { AtomicU64::new(f64::NAN.to_bits()) }; Resource::ALL.len()],
             degraded_mode: AtomicU8::new(DegradedMode::Normal as u8),
             tracked: [const { AtomicU64::new(0) }; Tracked::ALL.len()],
@@ -299,15 +302,15 @@ impl Shared {
         }
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Series> {
+    fn read(&self) -> RwLockReadGuard<'_, RegisteredSeries> {
         self.series.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Series> {
+    fn write(&self) -> RwLockWriteGuard<'_, RegisteredSeries> {
         self.series.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Finest around the tick of 10 ms, which determines the lateness on a healthy host.
-const LATENESS_BOUNDS: histogram::Bounds =
+const LATENESS_BOUNDS: histogram::BucketBounds =
     histogram::bounds_in_ms([1, 2, 5, 10, 20, 50, 100, 500, 5000]);

@@ -1,6 +1,6 @@
 //! Detects that this machine is short of CPU, memory or disk, and decides how far the host should ease off.
 //!
-//! Measuring is separate from judging. `sample` measures, on separate threads; [`Judge`] turns measurements into a
+//! Measuring is separate from judging. `sample` measures, on separate threads; [`ResourceJudge`] turns measurements into a
 //! mode, and is pure: it reads no clock and no machine, so every rule here is tested with made-up numbers.
 //!
 //! | resource | over the limit | recovered |
@@ -12,11 +12,11 @@
 //! A bare "above 80 %" changed 140 to 560 times an hour near the limit; these rules stay below four.
 use std::{fmt, time::Duration};
 
-use conductor_core::schedule::Mode;
+use conductor_core::schedule::ResourceMode;
 
 use self::{
-    line::{Crossing, Line},
-    pressure::Pressure,
+    line::{HysteresisLimit, LimitCrossing},
+    pressure::ResourcePressure,
 };
 
 mod cgroup;
@@ -32,7 +32,7 @@ pub mod workers;
 
 /// One measurement of the machine. `None` means unknown, not zero: it neither raises nor lowers the mode.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Sample {
+pub struct MachineSample {
     /// CPU in use since the previous sample, percent, 0–100.
     pub cpu_percent: Option<f64>,
     /// The number of cores that are 100 %.
@@ -40,16 +40,16 @@ pub struct Sample {
     /// Memory in use that cannot be reclaimed for free, percent, 0–100.
     pub memory_percent: Option<f64>,
     /// The fullest of the watched file systems that responded.
-    pub disk: Option<Disk>,
+    pub disk: Option<DiskUsage>,
     /// The watched paths whose file system does not respond, for example a dead network mount.
     pub disks_stuck: Vec<String>,
     /// Time lost to waiting for resources, if the kernel reports it.
-    pub pressure: Pressure,
+    pub pressure: ResourcePressure,
 }
 
 /// The usage of one file system.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Disk {
+pub struct DiskUsage {
     /// The place that is full, for people: "/var", or "/var (inodes)".
     pub place: String,
     /// Percent in use, 0–100, as in `df`: of the space for unprivileged users.
@@ -58,13 +58,13 @@ pub struct Disk {
 
 /// The limits of measurements, in percent.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Limits {
+pub struct ResourceLimits {
     degraded_above: f64,
     recover_below: f64,
     critical_above: f64,
 }
 
-impl Limits {
+impl ResourceLimits {
     /// Creates limits in percent of CPU, memory and disk; `critical_above` is of memory only.
     ///
     /// # Errors
@@ -104,7 +104,7 @@ impl Limits {
     }
 }
 
-impl Limits {
+impl ResourceLimits {
     /// Returns the percent of CPU above which the machine is short of it.
     #[must_use]
     pub fn degraded_above(self) -> f64 {
@@ -112,7 +112,7 @@ impl Limits {
     }
 }
 
-impl Default for Limits {
+impl Default for ResourceLimits {
     /// Returns degraded above 80 %, recovered below 70 %, critical above 92 % of memory.
     fn default() -> Self {
         Self {
@@ -123,7 +123,7 @@ impl Default for Limits {
     }
 }
 
-/// The reason why [`Limits`] were refused.
+/// The reason why [`ResourceLimits`] were refused.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum LimitsError {
     /// A limit that no value, or every value, would exceed.
@@ -181,68 +181,68 @@ impl std::error::Error for LimitsError {}
 
 /// The judgement of the samples so far.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Judgement {
+pub struct ResourceJudgement {
     /// The stretch of the schedule. A full disk does not count: fewer checks free no disk.
-    pub stretch: Mode,
+    pub stretch: ResourceMode,
     /// The displayed mode, as in `conductor_degraded_mode`: at least degraded while a disk is full.
-    pub shown: Mode,
+    pub shown: ResourceMode,
     /// `true` if a watched file system is full.
     pub disk_full: bool,
     /// The change by this sample, for the log; `None` nearly always.
-    pub changed: Option<Change>,
+    pub changed: Option<ModeChange>,
 }
 
-/// A change of [`Judgement::stretch`] or [`Judgement::disk_full`].
+/// A change of [`ResourceJudgement::stretch`] or [`ResourceJudgement::disk_full`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct ModeChange {
     /// The previous displayed mode.
-    pub from: Mode,
+    pub from: ResourceMode,
     /// The new displayed mode. The same as before if, for example, CPU runs short while a disk was already full.
-    pub to: Mode,
+    pub to: ResourceMode,
     /// The measurement and the limit it crossed: "memory at 93 % (limit 92 %)".
     pub why: String,
 }
 
 /// Turns samples into a mode, with hysteresis.
 #[derive(Clone, Debug)]
-pub struct Judge {
-    cpu: Line,
-    memory: Line,
-    critical: Line,
-    stalls: Line,
-    disk: Line,
+pub struct ResourceJudge {
+    cpu: HysteresisLimit,
+    memory: HysteresisLimit,
+    critical: HysteresisLimit,
+    stalls: HysteresisLimit,
+    disk: HysteresisLimit,
 }
 
-impl Judge {
+impl ResourceJudge {
     /// Creates a judge without samples: the mode is normal.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
-        let Limits {
+    pub fn new(limits: ResourceLimits) -> Self {
+        let ResourceLimits {
             degraded_above,
             recover_below,
             critical_above,
         } = limits;
-        let usage = Line::new(degraded_above, recover_below, SAMPLES_RUNNING);
+        let usage = HysteresisLimit::new(degraded_above, recover_below, SAMPLES_RUNNING);
         let gap = degraded_above - recover_below;
         Self {
             cpu: usage.clone(),
             memory: usage.clone(),
-            critical: Line::new(critical_above, critical_above - gap, 1),
-            stalls: Line::new(STALLED_ABOVE, STALLED_RECOVER_BELOW, SAMPLES_RUNNING),
+            critical: HysteresisLimit::new(critical_above, critical_above - gap, 1),
+            stalls: HysteresisLimit::new(STALLED_ABOVE, STALLED_RECOVER_BELOW, SAMPLES_RUNNING),
             disk: usage,
         }
     }
 
     /// Judges a sample measured at `now`.
-    pub fn observe(&mut self, now: Duration, sample: &Sample) -> Judgement {
+    pub fn observe(&mut self, now: Duration, sample: &MachineSample) -> ResourceJudgement {
         let before = (self.stretch(), self.shown(), self.disk.over);
         let why = self.cross(now, sample);
         let (stretch, shown, disk_full) = (self.stretch(), self.shown(), self.disk.over);
-        Judgement {
+        ResourceJudgement {
             stretch,
             shown,
             disk_full,
-            changed: ((stretch, shown, disk_full) != before).then(|| Change {
+            changed: ((stretch, shown, disk_full) != before).then(|| ModeChange {
                 from: before.1,
                 to: shown,
                 why: why.join("; "),
@@ -251,7 +251,7 @@ impl Judge {
     }
 
     /// Updates each line with its measurement; returns the lines that were crossed.
-    fn cross(&mut self, now: Duration, sample: &Sample) -> Vec<String> {
+    fn cross(&mut self, now: Duration, sample: &MachineSample) -> Vec<String> {
         let mut why = Vec::new();
         let cpu = self.cpu.observe(now, sample.cpu_percent);
         why.extend(cpu.map(|crossing| format!("CPU {crossing}")));
@@ -264,7 +264,7 @@ impl Judge {
         }
         // If both lines are crossed, the critical one includes the other.
         let further = match critical {
-            Some(Crossing::Over { .. }) => critical,
+            Some(LimitCrossing::Over { .. }) => critical,
             _ => memory.or(critical),
         };
         why.extend(further.map(|crossing| format!("memory {crossing}")));
@@ -274,8 +274,9 @@ impl Judge {
         why.extend(crossed.map(|crossing| format!("time lost to memory stalls {crossing}")));
 
         // While some disks do not respond, the fullest of the others can show that one is full, but not that none is.
-        let trusted =
-            |disk: &&Disk| sample.disks_stuck.is_empty() || disk.percent >= self.disk.recover_below;
+        let trusted = |disk: &&DiskUsage| {
+            sample.disks_stuck.is_empty() || disk.percent >= self.disk.recover_below
+        };
         let disk = sample.disk.as_ref().filter(trusted);
         let crossed = self.disk.observe(now, disk.map(|disk| disk.percent));
         if let (Some(crossing), Some(disk)) = (crossed, disk) {
@@ -290,19 +291,19 @@ impl Judge {
         self.cpu.over && !self.critical.over && !self.memory.over && !self.stalls.over
     }
 
-    fn stretch(&self) -> Mode {
+    fn stretch(&self) -> ResourceMode {
         if self.critical.over {
-            Mode::Critical
+            ResourceMode::Critical
         } else if self.cpu.over || self.memory.over || self.stalls.over {
-            Mode::Degraded
+            ResourceMode::Degraded
         } else {
-            Mode::Normal
+            ResourceMode::Normal
         }
     }
 
-    fn shown(&self) -> Mode {
+    fn shown(&self) -> ResourceMode {
         match self.stretch() {
-            Mode::Normal if self.disk.over => Mode::Degraded,
+            ResourceMode::Normal if self.disk.over => ResourceMode::Degraded,
             stretch => stretch,
         }
     }

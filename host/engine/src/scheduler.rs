@@ -13,30 +13,30 @@ use std::{
     time::Duration,
 };
 
-use conductor_core::schedule::{Due, Mode, Schedule};
-use conductor_runtime::Ended;
+use conductor_core::schedule::{DueEntry, ResourceMode, Schedule};
+use conductor_runtime::UnexpectedExit;
 use conductor_types::SkipReason;
 
 pub use self::{
-    handle::Handle,
+    handle::SchedulerHandle,
     setup::{
-        LibraryChange, Plan, PlatformSetup, PluginLoader, PluginSetup, RefusedConfig, Renewal,
-        Setup, Timing,
+        CheckTiming, LibraryChange, PlatformSetup, PluginLoader, PluginSetup, RefusedConfig,
+        ReloadPlan, ReplacementOrder, SchedulerSetup,
     },
 };
 use self::{
     index::{PlatformIx, PluginIx},
     loading::LoadResult,
-    platforms::Platforms,
-    plugin::Plugin,
-    plugins::Plugins,
-    watch::Watch,
+    platforms::PlatformTable,
+    plugin::ScheduledPlugin,
+    plugins::PluginTable,
+    watch::DeadlineWatch,
 };
 use crate::{
-    board::Board,
-    environment::{Environment, ResourceMonitor},
-    guard::Shared,
-    resources::{Judge, Limits, Sample, culprits::Culprits},
+    board::StatusBoard,
+    environment::{EngineEnvironment, ResourceMonitor},
+    guard::GuardContext,
+    resources::{MachineSample, ResourceJudge, ResourceLimits, culprits::CpuCulprits},
     state::CheckNow,
 };
 
@@ -63,21 +63,21 @@ mod waiting;
 mod watch;
 
 /// A command to the scheduler.
-enum Command {
+enum SchedulerCommand {
     Stop,
-    Sampled(Sample),
+    Sampled(MachineSample),
     /// The generation of this number, of the plugin at this index, is loaded or failed to load.
     Loaded(PluginIx, u64, LoadResult),
     /// All its first checks have ended.
     Verified(PluginIx, u64),
     /// It ended unexpectedly.
-    Ended(PluginIx, u64, Ended),
+    Ended(PluginIx, u64, UnexpectedExit),
     /// A generation must be replaced.
-    Renew(Renewal),
+    Renew(ReplacementOrder),
     /// Something changed in the plugin folders.
     Library(String, LibraryChange),
     /// The config changed.
-    Follow(Box<Plan>),
+    Follow(Box<ReloadPlan>),
     /// An operator requests a check of this platform now; the result is sent back.
     CheckNow(String, Sender<CheckNow>),
     /// A liveness check.
@@ -88,30 +88,30 @@ enum Command {
 ///
 /// # Errors
 /// If the thread cannot be started.
-pub fn start(setup: Setup) -> std::io::Result<Handle> {
+pub fn start(setup: SchedulerSetup) -> std::io::Result<SchedulerHandle> {
     let (commands, inbox) = channel();
-    let driver = Driver::new(setup, commands.clone(), inbox);
+    let driver = SchedulerDriver::new(setup, commands.clone(), inbox);
     let thread = thread::Builder::new()
         .name("scheduler".to_owned())
         .spawn(move || driver.run())?;
-    Ok(Handle {
+    Ok(SchedulerHandle {
         commands,
         thread: Mutex::new(Some(thread)),
     })
 }
 
 /// Checks every platform once, all at the same time, and returns when each check has ended.
-pub fn check_once(setup: Setup) {
+pub fn check_once(setup: SchedulerSetup) {
     let (commands, inbox) = channel();
-    Driver::new(setup, commands, inbox).check_once();
+    SchedulerDriver::new(setup, commands, inbox).check_once();
 }
 
-struct Driver {
-    shared: Arc<Shared>,
-    board: Arc<Board>,
-    environment: Arc<dyn Environment>,
-    plugins: Plugins,
-    platforms: Platforms,
+struct SchedulerDriver {
+    shared: Arc<GuardContext>,
+    board: Arc<StatusBoard>,
+    environment: Arc<dyn EngineEnvironment>,
+    plugins: PluginTable,
+    platforms: PlatformTable,
     /// The platforms that a reload removed from the schedule and whose last call is under way.
     leaving: Vec<PlatformIx>,
     schedule: Schedule,
@@ -119,21 +119,25 @@ struct Driver {
     origin: Duration,
     /// The time of the next turn.
     wakeup: Duration,
-    watch: Watch,
-    judge: Judge,
-    limits: Limits,
-    stretch: Mode,
+    watch: DeadlineWatch,
+    judge: ResourceJudge,
+    limits: ResourceLimits,
+    stretch: ResourceMode,
     /// The plugins that cause a shortage of CPU.
-    culprits: Culprits,
+    culprits: CpuCulprits,
     monitor: Option<Box<dyn ResourceMonitor>>,
-    timing: Timing,
-    commands: Sender<Command>,
-    inbox: Receiver<Command>,
-    due: Vec<Due>,
+    timing: CheckTiming,
+    commands: Sender<SchedulerCommand>,
+    inbox: Receiver<SchedulerCommand>,
+    due: Vec<DueEntry>,
 }
 
-impl Driver {
-    fn new(setup: Setup, commands: Sender<Command>, inbox: Receiver<Command>) -> Self {
+impl SchedulerDriver {
+    fn new(
+        setup: SchedulerSetup,
+        commands: Sender<SchedulerCommand>,
+        inbox: Receiver<SchedulerCommand>,
+    ) -> Self {
         let plan = setup.plan;
         let mut driver = Self {
             schedule: schedule(Duration::ZERO, &plan.timing),
@@ -142,14 +146,14 @@ impl Driver {
             shared: setup.shared,
             board: setup.board,
             environment: setup.environment,
-            plugins: Plugins::default(),
-            platforms: Platforms::default(),
+            plugins: PluginTable::default(),
+            platforms: PlatformTable::default(),
             leaving: Vec::new(),
-            watch: Watch::default(),
-            judge: Judge::new(plan.limits),
+            watch: DeadlineWatch::default(),
+            judge: ResourceJudge::new(plan.limits),
             limits: plan.limits,
-            stretch: Mode::Normal,
-            culprits: Culprits::default(),
+            stretch: ResourceMode::Normal,
+            culprits: CpuCulprits::default(),
             monitor: None,
             timing: plan.timing,
             commands,
@@ -169,7 +173,7 @@ impl Driver {
             let wakeup = self.turn(self.shared.clock.now());
             let left = wakeup.saturating_sub(self.shared.clock.now());
             match self.inbox.recv_timeout(left) {
-                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(SchedulerCommand::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(command) => self.obey(command),
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -232,7 +236,11 @@ impl Driver {
             let platform = platforms.get(at);
             platform.map_or(Duration::ZERO, |platform| platform.guard.settings().timeout)
         });
-        let nudge = self.plugins.iter().any(Plugin::wants_a_turn).then_some(now);
+        let nudge = self
+            .plugins
+            .iter()
+            .any(ScheduledPlugin::wants_a_turn)
+            .then_some(now);
         let own = [deadline, nudge]
             .into_iter()
             .flatten()
@@ -268,34 +276,38 @@ impl Driver {
         }
     }
 
-    fn obey(&mut self, command: Command) {
+    fn obey(&mut self, command: SchedulerCommand) {
         match command {
-            Command::Stop => {}
-            Command::Sampled(sample) => self.judge(&sample),
-            Command::Loaded(at, number, result) if self.plugins.contains(at) => {
+            SchedulerCommand::Stop => {}
+            SchedulerCommand::Sampled(sample) => self.judge(&sample),
+            SchedulerCommand::Loaded(at, number, result) if self.plugins.contains(at) => {
                 self.loaded(at, number, result);
             }
-            Command::Verified(at, number) if self.plugins.contains(at) => self.verified(at, number),
-            Command::Ended(at, number, ended) if self.plugins.contains(at) => {
+            SchedulerCommand::Verified(at, number) if self.plugins.contains(at) => {
+                self.verified(at, number)
+            }
+            SchedulerCommand::Ended(at, number, ended) if self.plugins.contains(at) => {
                 self.ended(at, number, &ended);
             }
             // A forgotten plugin's: an unknown generation ends when it is dropped.
-            Command::Loaded(..) | Command::Verified(..) | Command::Ended(..) => {}
-            Command::Renew(order) => self.succeed(order),
-            Command::Library(id, change) => self.library_changed(&id, change),
-            Command::Follow(plan) => self.follow(*plan),
-            Command::Answer(tell) => {
+            SchedulerCommand::Loaded(..)
+            | SchedulerCommand::Verified(..)
+            | SchedulerCommand::Ended(..) => {}
+            SchedulerCommand::Renew(order) => self.succeed(order),
+            SchedulerCommand::Library(id, change) => self.library_changed(&id, change),
+            SchedulerCommand::Follow(plan) => self.follow(*plan),
+            SchedulerCommand::Answer(tell) => {
                 // A receiver that no longer waits has already timed out.
                 let _ = tell.send(());
             }
-            Command::CheckNow(name, tell) => {
+            SchedulerCommand::CheckNow(name, tell) => {
                 let _ = tell.send(self.check_now(&name));
             }
         }
     }
 }
 
-fn schedule(origin: Duration, timing: &Timing) -> Schedule {
+fn schedule(origin: Duration, timing: &CheckTiming) -> Schedule {
     Schedule::new(origin, timing.tick, timing.stagger)
         .expect("the config was held to the same rules")
 }

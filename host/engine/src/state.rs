@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use conductor_config as config;
 use conductor_plugin_api::Status;
-use conductor_runtime::{Failure, LoadError, Report};
+use conductor_runtime::{CallFailure, CheckReport, LoadError};
 use conductor_types::{
     ErrorType, PlatformState, SkipReason, StateUrgency,
     limits::{MEASUREMENT_NAME_BYTES, MEASUREMENTS},
@@ -21,7 +21,7 @@ fn reported_state(status: Status) -> PlatformState {
 
 /// The last check of one platform, and its result.
 #[derive(Clone, Debug, Default)]
-pub struct View {
+pub struct LatestCheck {
     /// The platform's state.
     pub state: PlatformState,
     /// The last report's or failure's message.
@@ -38,7 +38,7 @@ pub struct View {
     pub measurements: Vec<(String, f64)>,
 }
 
-impl View {
+impl LatestCheck {
     /// Returns the urgency of the state.
     pub fn urgency(&self) -> StateUrgency {
         self.state.urgency(self.error_type.is_some())
@@ -47,7 +47,7 @@ impl View {
     /// Records a report; returns the previous urgency if it changed.
     pub fn reported(
         &mut self,
-        report: &Report,
+        report: &CheckReport,
         now: Duration,
         took: Duration,
     ) -> Option<StateUrgency> {
@@ -67,7 +67,7 @@ impl View {
     /// Records a failure; returns the previous urgency if it changed.
     pub fn failed(
         &mut self,
-        failure: &Failure,
+        failure: &CallFailure,
         now: Duration,
         took: Duration,
     ) -> Option<StateUrgency> {

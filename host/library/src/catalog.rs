@@ -10,12 +10,12 @@ use std::{
 use conductor_core::clock::Clock;
 
 use super::{
-    Changes, Pins, Policy, Refusal, Store, Vetted, candidates,
-    changes::Reported,
-    file_tracker::{FileTracker, Look, Refused, Seen},
-    mounts::Mounts,
+    CatalogChanges, FileRefusal, LibraryPins, Store, TrustPolicy, Vetted, candidates,
+    changes::ReportedState,
+    file_tracker::{FileTracker, FolderListing, ListedFile, RefusedFile},
+    mounts::FolderMounts,
     refusal::printable_path,
-    stamp::Stamp,
+    stamp::LibraryStamp,
     vet_under,
 };
 use crate::file_reader::{self, ReadError};
@@ -29,38 +29,38 @@ pub struct Catalog {
     store: Store,
     clock: Clock,
     /// Settings of the next scan, if they changed since the last one.
-    wanted: Mutex<Option<Settings>>,
+    wanted: Mutex<Option<ScanSettings>>,
     /// Locked during a scan.
-    looks: Mutex<Looks>,
+    looks: Mutex<ScanState>,
     /// The result of the last scan. Vetting reads whole files, and readers of the catalog do not wait for that.
-    found: Mutex<Libraries>,
+    found: Mutex<FoundLibraries>,
 }
 
 /// The state that a scan needs from earlier ones.
 #[derive(Clone, Debug)]
-struct Looks {
-    settings: Settings,
+struct ScanState {
+    settings: ScanSettings,
     /// `true` if the next scan vets all new files immediately.
     at_once: bool,
     tracker: FileTracker,
-    mounts: Mounts,
-    pins: Pins,
-    refused: Vec<Refused>,
+    mounts: FolderMounts,
+    pins: LibraryPins,
+    refused: Vec<RefusedFile>,
     /// `true` if no later scan will settle files that may still be being written.
     is_last: bool,
-    reported: Reported,
+    reported: ReportedState,
 }
 
 #[derive(Clone, Debug)]
-struct Settings {
+struct ScanSettings {
     dirs: Vec<PathBuf>,
     are_default: bool,
-    policy: Policy,
+    policy: TrustPolicy,
 }
 
 /// The libraries found by a scan of the plugin folders.
 #[derive(Clone, Debug, Default)]
-pub struct Libraries {
+pub struct FoundLibraries {
     /// The folders that were searched.
     pub dirs: Vec<PathBuf>,
     /// Those of `dirs` that do not exist.
@@ -70,13 +70,13 @@ pub struct Libraries {
     /// The library of each plugin, by id.
     pub by_id: BTreeMap<String, Arc<Vetted>>,
     /// The refused files, with reasons.
-    pub refused: Vec<Refusal>,
+    pub refused: Vec<FileRefusal>,
 }
 
-impl Libraries {
+impl FoundLibraries {
     /// Returns the refusal of plugin `id`'s library, if one was found and refused.
     #[must_use]
-    pub fn refused(&self, id: &str) -> Option<&Refusal> {
+    pub fn refused(&self, id: &str) -> Option<&FileRefusal> {
         self.refused.iter().find(|refusal| refusal.is_about(id))
     }
 
@@ -138,26 +138,26 @@ impl Catalog {
     pub fn open(
         dirs: &[PathBuf],
         are_default: bool,
-        policy: Policy,
+        policy: TrustPolicy,
         state_dir: Option<&Path>,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, FileRefusal> {
         let catalog = Self {
             store: Store::open_or_default(state_dir)?,
             clock: Clock::start(),
             wanted: Mutex::default(),
-            looks: Mutex::new(Looks {
-                settings: Settings {
+            looks: Mutex::new(ScanState {
+                settings: ScanSettings {
                     dirs: dirs.to_vec(),
                     are_default,
                     policy,
                 },
                 at_once: true,
                 tracker: FileTracker::default(),
-                mounts: Mounts::default(),
-                pins: Pins::none(),
+                mounts: FolderMounts::default(),
+                pins: LibraryPins::none(),
                 refused: Vec::new(),
                 is_last: false,
-                reported: Reported::default(),
+                reported: ReportedState::default(),
             }),
             found: Mutex::default(),
         };
@@ -189,9 +189,9 @@ impl Catalog {
         self: &Arc<Self>,
         dirs: &[PathBuf],
         are_default: bool,
-        policy: Policy,
+        policy: TrustPolicy,
     ) -> Result<(), ReadError> {
-        let settings = Settings {
+        let settings = ScanSettings {
             dirs: dirs.to_vec(),
             are_default,
             policy,
@@ -199,16 +199,25 @@ impl Catalog {
         self.follow(settings, LOOK_TIME)
     }
 
-    fn follow(self: &Arc<Self>, settings: Settings, patience: Duration) -> Result<(), ReadError> {
+    fn follow(
+        self: &Arc<Self>,
+        settings: ScanSettings,
+        patience: Duration,
+    ) -> Result<(), ReadError> {
         *lock(&self.wanted) = Some(settings);
         let catalog = Arc::clone(self);
         file_reader::within(self.store.base(), patience, move || catalog.scan())
     }
 
     /// Returns what [`reconfigure`](Self::reconfigure) would find, without changing anything.
-    pub fn preview(&self, dirs: &[PathBuf], are_default: bool, policy: Policy) -> Libraries {
+    pub fn preview(
+        &self,
+        dirs: &[PathBuf],
+        are_default: bool,
+        policy: TrustPolicy,
+    ) -> FoundLibraries {
         let mut looks = lock(&self.looks).clone();
-        looks.reconfigure(Settings {
+        looks.reconfigure(ScanSettings {
             dirs: dirs.to_vec(),
             are_default,
             policy,
@@ -217,17 +226,17 @@ impl Catalog {
     }
 
     /// Returns the result of the last scan.
-    pub fn found(&self) -> Libraries {
+    pub fn found(&self) -> FoundLibraries {
         lock(&self.found).clone()
     }
 
     /// Scans the folders again; returns the changes since the previous call.
     ///
     /// Includes changes found by other scans, which the caller may know already: compare hashes.
-    pub(super) fn changes(&self) -> Changes {
+    pub(super) fn changes(&self) -> CatalogChanges {
         let mut looks = lock(&self.looks);
         self.look(&mut looks);
-        let Looks {
+        let ScanState {
             tracker,
             refused,
             reported,
@@ -260,7 +269,7 @@ impl Catalog {
     }
 
     /// Returns the refused files, with reasons.
-    pub fn refused(&self) -> Vec<Refusal> {
+    pub fn refused(&self) -> Vec<FileRefusal> {
         lock(&self.found).refused.clone()
     }
 
@@ -280,11 +289,11 @@ impl Catalog {
         lock(&self.found).searched()
     }
 
-    fn look(&self, looks: &mut Looks) {
+    fn look(&self, looks: &mut ScanState) {
         if let Some(settings) = lock(&self.wanted).take() {
             looks.reconfigure(settings);
         }
-        let Found {
+        let ScanOutcome {
             libraries,
             refused,
             unavailable,
@@ -294,9 +303,9 @@ impl Catalog {
         looks.refused = refused;
     }
 
-    fn find_in(&self, looks: &mut Looks) -> Found {
+    fn find_in(&self, looks: &mut ScanState) -> ScanOutcome {
         let now = self.clock.now();
-        let Looks {
+        let ScanState {
             settings,
             tracker,
             mounts,
@@ -310,7 +319,7 @@ impl Catalog {
         }
         for path in tracker.observe(now, &look) {
             let result = vet_under(&path, &terms, &self.store);
-            tracker.judged(self.clock.now(), &path, Stamp::of(&path), result);
+            tracker.judged(self.clock.now(), &path, LibraryStamp::of(&path), result);
         }
         let mut refused = tracker.conclude(
             now,
@@ -321,7 +330,7 @@ impl Catalog {
         if settings.are_default {
             refused.retain(|refused| !look.missing.contains(&refused.refusal.file));
         }
-        let libraries = Libraries {
+        let libraries = FoundLibraries {
             dirs: look.folders,
             missing: look.missing,
             are_default: settings.are_default,
@@ -329,7 +338,7 @@ impl Catalog {
             refused: refused.iter().map(|r| r.refusal.clone()).collect(),
         };
         looks.pins = terms.pins;
-        Found {
+        ScanOutcome {
             libraries,
             refused,
             unavailable: look.unavailable,
@@ -337,20 +346,26 @@ impl Catalog {
     }
 
     /// Lists the files, without reading any of them.
-    fn see(&self, now: Duration, dirs: &[PathBuf], mounts: &mut Mounts, at_once: bool) -> Look {
+    fn see(
+        &self,
+        now: Duration,
+        dirs: &[PathBuf],
+        mounts: &mut FolderMounts,
+        at_once: bool,
+    ) -> FolderListing {
         let mut candidates = candidates(dirs);
         let lost = mounts.lost(dirs, &candidates.files);
         candidates.refused.extend(lost);
         let wall = self.clock.wall(now);
         let see = |path: PathBuf| {
-            let stamp = Stamp::of(&path);
-            Seen {
+            let stamp = LibraryStamp::of(&path);
+            ListedFile {
                 path,
                 stamp,
                 is_fresh: stamp.is_fresh(wall),
             }
         };
-        Look {
+        FolderListing {
             folders: dirs.to_vec(),
             unavailable: candidates.refused,
             missing: candidates.missing,
@@ -360,8 +375,8 @@ impl Catalog {
     }
 }
 
-impl Looks {
-    fn reconfigure(&mut self, settings: Settings) {
+impl ScanState {
+    fn reconfigure(&mut self, settings: ScanSettings) {
         let policy_changed = self.settings.policy != settings.policy;
         self.settings = settings;
         self.at_once = true;
@@ -372,15 +387,15 @@ impl Looks {
 }
 
 /// The result of one scan, and its log messages.
-struct Found {
-    libraries: Libraries,
-    refused: Vec<Refused>,
-    unavailable: Vec<Refusal>,
+struct ScanOutcome {
+    libraries: FoundLibraries,
+    refused: Vec<RefusedFile>,
+    unavailable: Vec<FileRefusal>,
 }
 
 /// Logs each refusal once, and folders that are available again; `all` includes files that may still be being written.
-fn log(before: &[Refused], now: &[Refused], unavailable: &[Refusal], all: bool) {
-    let is_known = |new: &Refused| match all {
+fn log(before: &[RefusedFile], now: &[RefusedFile], unavailable: &[FileRefusal], all: bool) {
+    let is_known = |new: &RefusedFile| match all {
         true => before.iter().any(|old| old.refusal == new.refusal),
         false => before.contains(new),
     };
@@ -390,7 +405,8 @@ fn log(before: &[Refused], now: &[Refused], unavailable: &[Refusal], all: bool) 
             true => tracing::debug!("{}; looking again soon", refused.refusal),
         }
     }
-    let is_folder = |refusal: &Refusal| unavailable.iter().any(|other| other.file == refusal.file);
+    let is_folder =
+        |refusal: &FileRefusal| unavailable.iter().any(|other| other.file == refusal.file);
     for refused in before.iter().filter(|refused| refused.is_folder) {
         if !is_folder(&refused.refusal) {
             let folder = printable_path(&refused.refusal.file);
@@ -417,12 +433,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("state");
         let old = [folder.path().join("old")];
-        let catalog = Catalog::open(&old, false, Policy::none(), Some(&state)).unwrap();
+        let catalog = Catalog::open(&old, false, TrustPolicy::none(), Some(&state)).unwrap();
         let catalog = Arc::new(catalog);
-        let settings = |dir: &str| Settings {
+        let settings = |dir: &str| ScanSettings {
             dirs: vec![folder.path().join(dir)],
             are_default: false,
-            policy: Policy::none(),
+            policy: TrustPolicy::none(),
         };
         // Simulates a scan that waits for a mount.
         let stuck = lock(&catalog.looks);

@@ -2,15 +2,15 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Hash, Refusal, Vetted};
+use super::{FileRefusal, LibraryHash, Vetted};
 
 /// The changes since the last report.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Changes {
+pub struct CatalogChanges {
     /// By plugin id.
     pub plugins: BTreeMap<String, PluginChange>,
     /// Newly refused files, and those refused for a different reason.
-    pub refused: Vec<Refusal>,
+    pub refused: Vec<FileRefusal>,
 }
 
 /// A change of a plugin's library.
@@ -27,7 +27,7 @@ pub enum PluginChange {
     },
 }
 
-impl Changes {
+impl CatalogChanges {
     /// Returns `true` if nothing changed.
     pub fn is_empty(&self) -> bool {
         self.plugins.is_empty() && self.refused.is_empty()
@@ -36,19 +36,19 @@ impl Changes {
 
 /// The last reported state.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Reported {
-    plugins: BTreeMap<String, Hash>,
-    refused: Vec<Refusal>,
+pub(super) struct ReportedState {
+    plugins: BTreeMap<String, LibraryHash>,
+    refused: Vec<FileRefusal>,
 }
 
-impl Reported {
+impl ReportedState {
     /// Returns the changes, and records them as reported.
     pub(super) fn tell(
         &mut self,
         taken: &BTreeMap<String, Arc<Vetted>>,
-        refused: Vec<Refusal>,
+        refused: Vec<FileRefusal>,
         why_gone: impl Fn(&str) -> String,
-    ) -> Changes {
+    ) -> CatalogChanges {
         let mut plugins = BTreeMap::new();
         for (id, vetted) in taken {
             let change = match self.plugins.get(id) {
@@ -63,7 +63,7 @@ impl Reported {
             plugins.insert(id.clone(), PluginChange::Removed { reason });
         }
         let new = refused.iter().filter(|now| !self.refused.contains(now));
-        let changes = Changes {
+        let changes = CatalogChanges {
             plugins,
             refused: new.cloned().collect(),
         };

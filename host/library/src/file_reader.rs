@@ -23,7 +23,7 @@ use thiserror::Error;
 
 /// Content of a file, with the metadata of the opened file.
 #[derive(Debug)]
-pub struct Content {
+pub struct FileContent {
     /// All bytes of the file.
     pub bytes: Vec<u8>,
     metadata: Metadata,
@@ -60,7 +60,7 @@ pub enum ReadError {
 ///
 /// # Errors
 /// When the file is missing, not readable by this user, of another kind or larger, or does not respond in time.
-pub fn read(path: &Path, limit: u64) -> Result<Content, ReadError> {
+pub fn read(path: &Path, limit: u64) -> Result<FileContent, ReadError> {
     let file = path.to_owned();
     within(path, PATIENCE, move || read_here(&file, limit))?
 }
@@ -104,7 +104,7 @@ pub fn within<T: Send + 'static>(
     let patience = patience / u32::try_from(others + 1).unwrap_or(u32::MAX);
     let (tell, told) = mpsc::channel();
     let state = Arc::new(AtomicU8::new(RUNNING));
-    let end = End {
+    let end = BlockedCallEnd {
         state: Arc::clone(&state),
         path: path.to_owned(),
     };
@@ -129,13 +129,13 @@ pub fn within<T: Send + 'static>(
     Err(ReadError::TimedOut(patience))
 }
 
-/// The end of a call: removes its record as blocked, if the caller stopped waiting.
-struct End {
+/// Removes the record of a blocked call when that call ends after its caller stopped waiting.
+struct BlockedCallEnd {
     state: Arc<AtomicU8>,
     path: PathBuf,
 }
 
-impl Drop for End {
+impl Drop for BlockedCallEnd {
     fn drop(&mut self) {
         if self.state.swap(ENDED, Ordering::AcqRel) == LEFT {
             held().release(&self.path);
@@ -147,7 +147,7 @@ const RUNNING: u8 = 0;
 const LEFT: u8 = 1;
 const ENDED: u8 = 2;
 
-impl Content {
+impl FileContent {
     /// Returns the text of the file, without a byte order mark.
     pub fn into_text(self) -> Result<String, ReadError> {
         let bytes = self.bytes;
@@ -228,14 +228,14 @@ pub fn open(path: &Path) -> Result<(File, Metadata), ReadError> {
     Ok((file, metadata))
 }
 
-fn read_here(path: &Path, limit: u64) -> Result<Content, ReadError> {
+fn read_here(path: &Path, limit: u64) -> Result<FileContent, ReadError> {
     let (file, metadata) = open(path)?;
     let mut bytes = Vec::new();
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         return Err(ReadError::TooLarge(limit));
     }
-    Ok(Content { bytes, metadata })
+    Ok(FileContent { bytes, metadata })
 }
 
 #[cfg(unix)]
@@ -276,9 +276,9 @@ fn regular(metadata: &Metadata) -> Result<(), ReadError> {
 }
 
 /// Paths of calls blocked in the kernel, with the number of those calls.
-struct Held(BTreeMap<PathBuf, usize>);
+struct BlockedPaths(BTreeMap<PathBuf, usize>);
 
-impl Held {
+impl BlockedPaths {
     fn is_held(&self, path: &Path) -> bool {
         self.0.contains_key(path) || self.count() >= MOST_HELD
     }
@@ -301,8 +301,8 @@ impl Held {
     }
 }
 
-fn held() -> MutexGuard<'static, Held> {
-    static HELD: Mutex<Held> = Mutex::new(Held(BTreeMap::new()));
+fn held() -> MutexGuard<'static, BlockedPaths> {
+    static HELD: Mutex<BlockedPaths> = Mutex::new(BlockedPaths(BTreeMap::new()));
     HELD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

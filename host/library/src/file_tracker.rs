@@ -1,6 +1,6 @@
 //! Decides after each scan of the plugin folders which files to vet, which libraries to use, and which are gone.
 //!
-//! Reads no files and no clock: the caller passes observations and times. Files are compared by [`Stamp`]s from two
+//! Reads no files and no clock: the caller passes observations and times. Files are compared by [`LibraryStamp`]s from two
 //! scans, never by comparing their times with a clock, so clock jumps do not matter.
 //!
 //! - While the host runs, a file is vetted once it has been unchanged for [`SETTLE`].
@@ -16,12 +16,12 @@ use std::{
     time::Duration,
 };
 
-use sighting::Sighting;
+use sighting::TrackedFile;
 
 use super::{
-    Refusal, Rule, Vetted,
-    refusal::{Problem, printable_path},
-    stamp::Stamp,
+    FileRefusal, Vetted, VettingRule,
+    refusal::{RuleViolation, printable_path},
+    stamp::LibraryStamp,
 };
 use crate::printable;
 
@@ -34,40 +34,40 @@ mod tests;
 /// All files seen, and the libraries in use.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FileTracker {
-    files: BTreeMap<PathBuf, Sighting>,
-    taken: BTreeMap<String, Taken>,
+    files: BTreeMap<PathBuf, TrackedFile>,
+    taken: BTreeMap<String, LibraryInUse>,
     /// The reasons why libraries are no longer in use.
     gone: BTreeMap<String, String>,
 }
 
 /// The result of one scan of the folders.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Look {
+pub(super) struct FolderListing {
     /// The searched folders.
     pub(super) folders: Vec<PathBuf>,
     /// Those of them that cannot be listed.
-    pub(super) unavailable: Vec<Refusal>,
+    pub(super) unavailable: Vec<FileRefusal>,
     /// Those of them that do not exist.
     pub(super) missing: Vec<PathBuf>,
     /// Files named like a library, in the order of precedence for ids.
-    pub(super) files: Vec<Seen>,
+    pub(super) files: Vec<ListedFile>,
     /// `true` to vet new files immediately.
     pub(super) at_once: bool,
 }
 
 /// A file in the result of one scan.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
+pub(super) struct ListedFile {
     pub(super) path: PathBuf,
-    pub(super) stamp: Stamp,
+    pub(super) stamp: LibraryStamp,
     /// `true` if it was written recently, as far as the clocks can be trusted.
     pub(super) is_fresh: bool,
 }
 
 /// A file that was refused.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Refused {
-    pub(super) refusal: Refusal,
+pub(super) struct RefusedFile {
+    pub(super) refusal: FileRefusal,
     /// `true` if it may still be being written; it is checked again soon.
     pub(super) is_provisional: bool,
     /// `true` for a plugin folder itself.
@@ -75,20 +75,20 @@ pub(super) struct Refused {
 }
 
 #[derive(Clone, Debug)]
-struct Taken {
+struct LibraryInUse {
     vetted: Arc<Vetted>,
     gone_since: Option<Duration>,
 }
 
 impl FileTracker {
     /// Records a scan at time `now`; returns the files to vet.
-    pub(super) fn observe(&mut self, now: Duration, look: &Look) -> Vec<PathBuf> {
+    pub(super) fn observe(&mut self, now: Duration, look: &FolderListing) -> Vec<PathBuf> {
         let there: HashSet<_> = look.files.iter().map(|seen| &seen.path).collect();
         self.files
             .retain(|path, _| there.contains(path) || look.lost_sight_of(path));
         let mut due = Vec::new();
         for seen in &look.files {
-            let new = || Sighting::new(now, seen, look.at_once);
+            let new = || TrackedFile::new(now, seen, look.at_once);
             let sighting = self.files.entry(seen.path.clone()).or_insert_with(new);
             sighting.seen(now, seen.stamp);
             if sighting.is_due(now) {
@@ -103,8 +103,8 @@ impl FileTracker {
         &mut self,
         now: Duration,
         path: &Path,
-        after: Stamp,
-        result: Result<Vetted, Refusal>,
+        after: LibraryStamp,
+        result: Result<Vetted, FileRefusal>,
     ) {
         if let Some(sighting) = self.files.get_mut(path) {
             sighting.judged(now, after, result);
@@ -125,10 +125,10 @@ impl FileTracker {
     pub(super) fn conclude(
         &mut self,
         now: Duration,
-        look: &Look,
-        withdraws: impl Fn(&Vetted) -> Option<(Rule, Problem)>,
+        look: &FolderListing,
+        withdraws: impl Fn(&Vetted) -> Option<(VettingRule, RuleViolation)>,
         passes_over_others: bool,
-    ) -> Vec<Refused> {
+    ) -> Vec<RefusedFile> {
         self.let_go(now, look, &withdraws);
         let mut refused: Vec<_> = look
             .unavailable
@@ -147,11 +147,11 @@ impl FileTracker {
             let problem = match result {
                 Ok(vetted) => match withdraws(&vetted) {
                     Some((rule, problem)) => {
-                        Refusal::new(path, rule, problem).of_plugin(&vetted.manifest.id)
+                        FileRefusal::new(path, rule, problem).of_plugin(&vetted.manifest.id)
                     }
                     None => match self.take(&vetted) {
                         Ok(()) => continue,
-                        Err(problem) => Refusal::new(path, Rule::Id, problem),
+                        Err(problem) => FileRefusal::new(path, VettingRule::Id, problem),
                     },
                 },
                 Err(refusal) => refusal,
@@ -164,8 +164,8 @@ impl FileTracker {
                 tracing::debug!("passed over {}: it has no manifest", printable::path(path));
                 continue;
             }
-            refused.push(Refused {
-                refusal: Refusal { stays, ..problem },
+            refused.push(RefusedFile {
+                refusal: FileRefusal { stays, ..problem },
                 is_provisional,
                 is_folder: false,
             });
@@ -194,7 +194,7 @@ impl FileTracker {
     /// Returns the time of the next decision, if known, on the same clock as `now`.
     pub(super) fn next_decision(&self) -> Option<Duration> {
         let unsettled = self.files.values().filter(|file| file.is_pending());
-        let unsettled = unsettled.map(Sighting::since);
+        let unsettled = unsettled.map(TrackedFile::since);
         let going = self.taken.values().filter_map(|taken| taken.gone_since);
         unsettled.chain(going).min().map(|since| since + SETTLE)
     }
@@ -203,15 +203,15 @@ impl FileTracker {
     fn let_go(
         &mut self,
         now: Duration,
-        look: &Look,
-        withdraws: impl Fn(&Vetted) -> Option<(Rule, Problem)>,
+        look: &FolderListing,
+        withdraws: impl Fn(&Vetted) -> Option<(VettingRule, RuleViolation)>,
     ) {
         let files = &self.files;
         let gone = &mut self.gone;
         self.taken.retain(|id, taken| {
             let origin = taken.vetted.origin.clone();
             let file = files.get(&origin);
-            if let Some(Ok(vetted)) = file.and_then(Sighting::result)
+            if let Some(Ok(vetted)) = file.and_then(TrackedFile::result)
                 && vetted.manifest.id == *id
             {
                 taken.vetted = Arc::clone(vetted);
@@ -239,16 +239,16 @@ impl FileTracker {
     }
 
     /// Accepts a library for its plugin id, unless another has it.
-    fn take(&mut self, vetted: &Arc<Vetted>) -> Result<(), Problem> {
+    fn take(&mut self, vetted: &Arc<Vetted>) -> Result<(), RuleViolation> {
         let id = &vetted.manifest.id;
         match self.taken.get(id).map(|taken| &taken.vetted.origin) {
             Some(other) if *other == vetted.origin => Ok(()),
-            Some(other) => Err(Problem::new(
+            Some(other) => Err(RuleViolation::new(
                 format!("it is plugin {id}, and so is {}", printable_path(other)),
                 "take one of the two away",
             )),
             None => {
-                let taken = Taken {
+                let taken = LibraryInUse {
                     vetted: Arc::clone(vetted),
                     gone_since: None,
                 };
@@ -264,7 +264,7 @@ impl FileTracker {
         taken.find(|vetted| vetted.origin == path)
     }
 
-    fn of_folder(&self, refusal: &Refusal) -> Refused {
+    fn of_folder(&self, refusal: &FileRefusal) -> RefusedFile {
         let folder = Some(refusal.file.as_path());
         let mut origins = self
             .taken
@@ -273,8 +273,8 @@ impl FileTracker {
         let stays = origins
             .any(|parent| parent == folder)
             .then(|| "what was taken from there before".to_owned());
-        Refused {
-            refusal: Refusal {
+        RefusedFile {
+            refusal: FileRefusal {
                 stays,
                 ..refusal.clone()
             },
@@ -288,8 +288,8 @@ impl FileTracker {
 fn why_gone(
     id: &str,
     vetted: &Vetted,
-    file: Option<&Sighting>,
-    withdraws: impl Fn(&Vetted) -> Option<(Rule, Problem)>,
+    file: Option<&TrackedFile>,
+    withdraws: impl Fn(&Vetted) -> Option<(VettingRule, RuleViolation)>,
 ) -> Option<String> {
     let path = printable_path(&vetted.origin);
     let Some(file) = file else {
@@ -307,10 +307,11 @@ fn why_gone(
     if file.is_pending() {
         return None;
     }
-    withdraws(vetted).map(|(rule, problem)| Refusal::new(&vetted.origin, rule, problem).to_string())
+    withdraws(vetted)
+        .map(|(rule, problem)| FileRefusal::new(&vetted.origin, rule, problem).to_string())
 }
 
-impl Look {
+impl FolderListing {
     fn searches(&self, path: &Path) -> bool {
         let folder = path.parent();
         self.folders

@@ -14,29 +14,29 @@ use object::{
 };
 use serde::Serialize;
 
-use super::refusal::{Problem, printable};
+use super::refusal::{RuleViolation, printable};
 
 mod elf;
 
 /// The contents of an object file's headers.
 #[derive(Debug)]
-pub(super) struct Image<'data> {
-    pub(super) format: Format,
-    pub(super) machine: Machine,
-    pub(super) kind: Kind,
+pub(super) struct ObjectHeaders<'data> {
+    pub(super) format: ObjectFormat,
+    pub(super) machine: TargetMachine,
+    pub(super) kind: ObjectPurpose,
     /// A part that the headers describe beyond the end of the file.
     pub(super) outside: Option<String>,
-    pub(super) record: Record<'data>,
+    pub(super) record: ManifestSection<'data>,
     /// The libraries it needs to be loaded; printable.
     pub(super) needs: Vec<String>,
 }
 
-impl<'data> Image<'data> {
+impl<'data> ObjectHeaders<'data> {
     /// Reads the headers of `bytes`.
-    pub(super) fn read(bytes: &'data [u8]) -> Result<Self, Problem> {
-        let other = |found: String| Problem::new(found, take_the_build_for_this_host());
+    pub(super) fn read(bytes: &'data [u8]) -> Result<Self, RuleViolation> {
+        let other = |found: String| RuleViolation::new(found, take_the_build_for_this_host());
         if bytes.is_empty() {
-            return Err(Problem::new("it is empty", "copy the library again"));
+            return Err(RuleViolation::new("it is empty", "copy the library again"));
         }
         let Ok(known) = FileKind::parse(bytes) else {
             let start = printable(&bytes[..bytes.len().min(8)]);
@@ -51,7 +51,7 @@ impl<'data> Image<'data> {
                 read_other(bytes)
             }
             FileKind::MachOFat32 | FileKind::MachOFat64 => {
-                return Err(Problem::new(
+                return Err(RuleViolation::new(
                     "it is a universal Mach-O file, which holds libraries for several processors",
                     "take out the one for this machine: lipo -thin",
                 ));
@@ -63,7 +63,7 @@ impl<'data> Image<'data> {
             }
         }
         .map_err(|error| {
-            Problem::new(
+            RuleViolation::new(
                 format!("its headers are damaged ({error})"),
                 "copy the library again, whole",
             )
@@ -71,35 +71,35 @@ impl<'data> Image<'data> {
     }
 
     /// Requires the object file format of this OS.
-    pub(super) fn is_of_this_format(&self) -> Result<(), Problem> {
-        let (found, wanted) = (self.format, Format::of_this_host());
+    pub(super) fn is_of_this_format(&self) -> Result<(), RuleViolation> {
+        let (found, wanted) = (self.format, ObjectFormat::of_this_host());
         if found == wanted {
             return Ok(());
         }
-        Err(Problem::new(
+        Err(RuleViolation::new(
             format!("it is {found}, this host loads {wanted}"),
             take_the_build_for_this_host(),
         ))
     }
 
     /// Requires a build for this processor and OS.
-    pub(super) fn is_for_this_machine(&self) -> Result<(), Problem> {
-        let host = Machine::of_this_host();
+    pub(super) fn is_for_this_machine(&self) -> Result<(), RuleViolation> {
+        let host = TargetMachine::of_this_host();
         let same_os = self.machine.os.is_none() || self.machine.os == host.os;
         if same_os && self.machine.same_processor(&host) {
             return Ok(());
         }
-        Err(Problem::new(
+        Err(RuleViolation::new(
             format!("it is built for {}, this host is {host}", self.machine),
             take_the_build_for_this_host(),
         ))
     }
 
     /// Requires all parts to be inside the file.
-    pub(super) fn is_whole(&self) -> Result<(), Problem> {
+    pub(super) fn is_whole(&self) -> Result<(), RuleViolation> {
         match &self.outside {
             None => Ok(()),
-            Some(found) => Err(Problem::new(
+            Some(found) => Err(RuleViolation::new(
                 format!("it was cut off or damaged: {found}"),
                 "copy it again under another name, and rename it when it is whole",
             )),
@@ -107,11 +107,11 @@ impl<'data> Image<'data> {
     }
 
     /// Requires a shared library.
-    pub(super) fn is_a_shared_library(&self) -> Result<(), Problem> {
-        if self.kind == Kind::SharedLibrary {
+    pub(super) fn is_a_shared_library(&self) -> Result<(), RuleViolation> {
+        if self.kind == ObjectPurpose::SharedLibrary {
             return Ok(());
         }
-        Err(Problem::new(
+        Err(RuleViolation::new(
             format!("it is {}, not a shared library", self.kind),
             "build it with crate-type = [\"cdylib\"]",
         ))
@@ -121,7 +121,7 @@ impl<'data> Image<'data> {
 /// A family of object files.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Format {
+pub enum ObjectFormat {
     /// Linux, the BSDs and most others.
     Elf,
     /// Windows.
@@ -131,7 +131,7 @@ pub enum Format {
     MachO,
 }
 
-impl Format {
+impl ObjectFormat {
     const fn of_this_host() -> Self {
         if cfg!(windows) {
             Self::Pe
@@ -143,7 +143,7 @@ impl Format {
     }
 }
 
-impl fmt::Display for Format {
+impl fmt::Display for ObjectFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Elf => "an ELF file (Linux and others)",
@@ -155,7 +155,7 @@ impl fmt::Display for Format {
 
 /// The target a library is built for.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct Machine {
+pub struct TargetMachine {
     /// The processor under Rust's name, for example `x86_64`.
     pub processor: String,
     /// The width of its pointers.
@@ -166,7 +166,7 @@ pub struct Machine {
     pub os: Option<&'static str>,
 }
 
-impl Machine {
+impl TargetMachine {
     fn of_this_host() -> Self {
         Self {
             processor: std::env::consts::ARCH.into(),
@@ -183,7 +183,7 @@ impl Machine {
     }
 }
 
-impl fmt::Display for Machine {
+impl fmt::Display for TargetMachine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let end = if self.little_endian { "little" } else { "big" };
         let (processor, bits) = (&self.processor, self.bits);
@@ -195,7 +195,7 @@ impl fmt::Display for Machine {
 /// The purpose of an object file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum ObjectPurpose {
     /// Loaded into a process.
     SharedLibrary,
     /// Started as a process.
@@ -208,7 +208,7 @@ pub enum Kind {
     Other,
 }
 
-impl From<ObjectKind> for Kind {
+impl From<ObjectKind> for ObjectPurpose {
     fn from(kind: ObjectKind) -> Self {
         match kind {
             ObjectKind::Dynamic => Self::SharedLibrary,
@@ -220,7 +220,7 @@ impl From<ObjectKind> for Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ObjectPurpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::SharedLibrary => "a shared library",
@@ -234,7 +234,7 @@ impl fmt::Display for Kind {
 
 /// The manifest's section.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Record<'data> {
+pub(super) enum ManifestSection<'data> {
     None,
     One(&'data [u8]),
     /// The damage.
@@ -242,28 +242,28 @@ pub(super) enum Record<'data> {
 }
 
 /// Reads PE and Mach-O, for which the `object` crate's generic interface suffices.
-fn read_other(bytes: &[u8]) -> object::Result<Image<'_>> {
+fn read_other(bytes: &[u8]) -> object::Result<ObjectHeaders<'_>> {
     let file = object::File::parse(bytes)?;
     let (format, os, section) = match file.format() {
-        BinaryFormat::Pe => (Format::Pe, "windows", Manifest::PE_SECTION),
-        _ => (Format::MachO, "macos", Manifest::MACHO_SECTION),
+        BinaryFormat::Pe => (ObjectFormat::Pe, "windows", Manifest::PE_SECTION),
+        _ => (ObjectFormat::MachO, "macos", Manifest::MACHO_SECTION),
     };
-    Ok(Image {
+    Ok(ObjectHeaders {
         format,
         machine: machine(&file, Some(os)),
         kind: kind(&file),
         outside: outside(&file),
         record: match file.section_by_name(section).map(|section| section.data()) {
-            None => Record::None,
-            Some(Ok(bytes)) => Record::One(bytes),
-            Some(Err(_)) => Record::Damaged("its manifest lies outside the file".into()),
+            None => ManifestSection::None,
+            Some(Ok(bytes)) => ManifestSection::One(bytes),
+            Some(Err(_)) => ManifestSection::Damaged("its manifest lies outside the file".into()),
         },
         needs: needs(&file),
     })
 }
 
-fn machine(file: &object::File<'_>, os: Option<&'static str>) -> Machine {
-    Machine {
+fn machine(file: &object::File<'_>, os: Option<&'static str>) -> TargetMachine {
+    TargetMachine {
         processor: processor(file.architecture()),
         bits: if file.is_64() { 64 } else { 32 },
         little_endian: file.is_little_endian(),
@@ -283,7 +283,7 @@ fn processor(architecture: object::Architecture) -> String {
     name.into()
 }
 
-fn kind(file: &object::File<'_>) -> Kind {
+fn kind(file: &object::File<'_>) -> ObjectPurpose {
     let bundle = match file {
         object::File::MachO32(file) => {
             file.macho_header().filetype(file.endian()) == macho::MH_BUNDLE
@@ -294,7 +294,7 @@ fn kind(file: &object::File<'_>) -> Kind {
         _ => false,
     };
     if bundle {
-        Kind::SharedLibrary
+        ObjectPurpose::SharedLibrary
     } else {
         file.kind().into()
     }

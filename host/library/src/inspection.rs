@@ -9,35 +9,35 @@ use conductor_plugin_api::manifest::{Door, Manifest};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{
-    Format, Hash, Kind, Machine, Refusal, Rule,
-    refusal::{Problem, printable_path},
+    FileRefusal, LibraryHash, ObjectFormat, ObjectPurpose, TargetMachine, VettingRule,
+    refusal::{RuleViolation, printable_path},
 };
 
 /// The facts about a file, and the verdict of each rule.
 ///
 /// Facts that could not be read are absent. Its `Display` is a table of several lines of printable text.
 #[derive(Clone, Debug, Serialize)]
-pub struct Inspection {
+pub struct LibraryInspection {
     /// The file, as given.
     #[serde(serialize_with = "path_as_text")]
     pub file: PathBuf,
     /// Its size in bytes.
     pub size: Option<usize>,
     /// The hash of its content.
-    pub sha256: Option<Hash>,
+    pub sha256: Option<LibraryHash>,
     /// The object file format.
-    pub format: Option<Format>,
+    pub format: Option<ObjectFormat>,
     /// The target it is built for.
-    pub machine: Option<Machine>,
+    pub machine: Option<TargetMachine>,
     /// Its purpose.
-    pub kind: Option<Kind>,
+    pub kind: Option<ObjectPurpose>,
     /// Its manifest.
     #[serde(serialize_with = "manifest_as_map")]
     pub manifest: Option<Manifest>,
     /// The libraries it needs to be loaded; printable.
     pub libraries: Vec<String>,
     /// Every rule but the store's, in order; a library is accepted if none refuses it.
-    pub verdicts: Vec<Verdict>,
+    pub verdicts: Vec<RuleVerdict>,
     /// `true` if it is intact, and does not claim to be a plugin.
     #[serde(skip)]
     pub(super) no_manifest: bool,
@@ -45,12 +45,12 @@ pub struct Inspection {
 
 /// The verdict of one rule on a file.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct Verdict {
+pub struct RuleVerdict {
     /// The rule.
-    pub rule: Rule,
+    pub rule: VettingRule,
     /// The outcome.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: RuleOutcome,
     /// The basis for not refusing the file, or why the rule was not applied; printable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -59,7 +59,7 @@ pub struct Verdict {
 /// The possible outcomes of a rule.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[serde(tag = "outcome", rename_all = "lowercase")]
-pub enum Outcome {
+pub enum RuleOutcome {
     /// The file complies.
     Passed,
     /// The file violates it.
@@ -73,7 +73,7 @@ pub enum Outcome {
     Open,
 }
 
-impl Inspection {
+impl LibraryInspection {
     pub(super) fn new(file: &Path) -> Self {
         Self {
             file: file.to_owned(),
@@ -90,29 +90,33 @@ impl Inspection {
     }
 
     /// Returns the first rule the file violates, if any.
-    pub fn refusal(&self) -> Option<Refusal> {
+    pub fn refusal(&self) -> Option<FileRefusal> {
         self.verdicts
             .iter()
             .find_map(|verdict| match &verdict.outcome {
-                Outcome::Refused { found, cure } => Some(Refusal {
+                RuleOutcome::Refused { found, cure } => Some(FileRefusal {
                     no_manifest: self.no_manifest,
                     id: self
                         .manifest
                         .as_ref()
                         .map(|manifest| manifest.id.as_str().into()),
-                    ..Refusal::new(&self.file, verdict.rule, Problem::new(found, cure))
+                    ..FileRefusal::new(&self.file, verdict.rule, RuleViolation::new(found, cure))
                 }),
-                Outcome::Passed | Outcome::Open => None,
+                RuleOutcome::Passed | RuleOutcome::Open => None,
             })
     }
 
     /// Records a rule's verdict, and returns its value if it passed.
-    pub(super) fn judge<T>(&mut self, rule: Rule, result: Result<T, Problem>) -> Option<T> {
+    pub(super) fn judge<T>(
+        &mut self,
+        rule: VettingRule,
+        result: Result<T, RuleViolation>,
+    ) -> Option<T> {
         let (outcome, passed) = match result {
-            Ok(passed) => (Outcome::Passed, Some(passed)),
-            Err(Problem { found, cure }) => (Outcome::Refused { found, cure }, None),
+            Ok(passed) => (RuleOutcome::Passed, Some(passed)),
+            Err(RuleViolation { found, cure }) => (RuleOutcome::Refused { found, cure }, None),
         };
-        self.verdicts.push(Verdict {
+        self.verdicts.push(RuleVerdict {
             rule,
             outcome,
             note: None,
@@ -121,8 +125,8 @@ impl Inspection {
     }
 
     /// Records a rule that does not refuse the file, with the basis for that.
-    pub(super) fn note(&mut self, rule: Rule, outcome: Outcome, note: String) {
-        self.verdicts.push(Verdict {
+    pub(super) fn note(&mut self, rule: VettingRule, outcome: RuleOutcome, note: String) {
+        self.verdicts.push(RuleVerdict {
             rule,
             outcome,
             note: Some(note),
@@ -131,11 +135,11 @@ impl Inspection {
 
     /// Fills in the rules that were not applied.
     pub(super) fn leave_the_rest_open(&mut self) {
-        for rule in Rule::ON_FILES {
+        for rule in VettingRule::ON_FILES {
             if !self.verdicts.iter().any(|verdict| verdict.rule == rule) {
-                self.verdicts.push(Verdict {
+                self.verdicts.push(RuleVerdict {
                     rule,
-                    outcome: Outcome::Open,
+                    outcome: RuleOutcome::Open,
                     note: None,
                 });
             }
@@ -144,7 +148,7 @@ impl Inspection {
     }
 }
 
-impl Inspection {
+impl LibraryInspection {
     /// Returns the facts, each with its name; printable.
     #[must_use]
     pub fn facts(&self) -> Vec<[String; 2]> {
@@ -154,7 +158,10 @@ impl Inspection {
             ("size", self.size.map(|size| format!("{size} bytes"))),
             ("sha256", self.sha256.map(|hash| hash.to_string())),
             ("format", self.format.map(|format| format.to_string())),
-            ("built for", self.machine.as_ref().map(Machine::to_string)),
+            (
+                "built for",
+                self.machine.as_ref().map(TargetMachine::to_string),
+            ),
             ("kind", self.kind.map(|kind| kind.to_string())),
             ("plugin", said(|m| m.id.clone())),
             ("version", said(|m| m.version.clone())),
@@ -175,12 +182,12 @@ impl Inspection {
     /// Returns each rule with its outcome; printable.
     #[must_use]
     pub fn outcomes(&self) -> Vec<[String; 2]> {
-        let outcome = |verdict: &Verdict| match (&verdict.outcome, &verdict.note) {
-            (Outcome::Passed, None) => "passed".to_owned(),
-            (Outcome::Passed, Some(note)) => format!("passed: {note}"),
-            (Outcome::Open, None) => "not checked".to_owned(),
-            (Outcome::Open, Some(note)) => note.clone(),
-            (Outcome::Refused { found, cure }, _) => format!("REFUSED: {found}; {cure}"),
+        let outcome = |verdict: &RuleVerdict| match (&verdict.outcome, &verdict.note) {
+            (RuleOutcome::Passed, None) => "passed".to_owned(),
+            (RuleOutcome::Passed, Some(note)) => format!("passed: {note}"),
+            (RuleOutcome::Open, None) => "not checked".to_owned(),
+            (RuleOutcome::Open, Some(note)) => note.clone(),
+            (RuleOutcome::Refused { found, cure }, _) => format!("REFUSED: {found}; {cure}"),
         };
         let verdicts = self.verdicts.iter();
         verdicts
@@ -189,7 +196,7 @@ impl Inspection {
     }
 }
 
-impl fmt::Display for Inspection {
+impl fmt::Display for LibraryInspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for [name, value] in self.facts() {
             writeln!(f, "{name:<14} {value}")?;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// A language of plugins.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum Language {
+pub enum PluginLanguage {
     /// Rust, through the Rust ABI.
     Rust,
     /// C, or another language without its own runtime, through the C ABI.
@@ -20,7 +20,7 @@ pub enum Language {
     Go,
 }
 
-impl Language {
+impl PluginLanguage {
     /// Returns the language of a library with this ABI and content.
     pub fn of(door: Door, library: &[u8]) -> Self {
         if door == Door::Rust {
@@ -60,12 +60,15 @@ mod tests {
     #[test]
     fn a_language_is_known_by_its_door_and_by_what_its_compiler_leaves() {
         let go = b"__gxx_personality_v0 \xff Go buildinf:\x08";
-        assert_eq!(Language::of(Door::C, go), Language::Go);
+        assert_eq!(PluginLanguage::of(Door::C, go), PluginLanguage::Go);
         assert_eq!(
-            Language::of(Door::C, b"__gxx_personality_v0"),
-            Language::Cpp
+            PluginLanguage::of(Door::C, b"__gxx_personality_v0"),
+            PluginLanguage::Cpp
         );
-        assert_eq!(Language::of(Door::C, b"GCC: (Debian)"), Language::C);
-        assert_eq!(Language::of(Door::Rust, go), Language::Rust);
+        assert_eq!(
+            PluginLanguage::of(Door::C, b"GCC: (Debian)"),
+            PluginLanguage::C
+        );
+        assert_eq!(PluginLanguage::of(Door::Rust, go), PluginLanguage::Rust);
     }
 }

@@ -43,22 +43,22 @@ mod tests;
 mod trust;
 mod watch;
 
-pub use catalog::{Catalog, Libraries};
-pub use changes::{Changes, PluginChange};
+pub use catalog::{Catalog, FoundLibraries};
+pub use changes::{CatalogChanges, PluginChange};
 pub use exports::exports;
 pub use folders::{default_folders, program_folder};
-pub use image::{Format, Kind, Machine};
-pub use inspection::{Inspection, Outcome, Verdict};
-pub use language::Language;
-pub use pins::{Change, Pins};
-pub use policy::Policy;
-use policy::Terms;
-pub use refusal::{Refusal, Rule};
-pub use scan::{Candidates, candidates};
-pub use signatures::{KeyId, Signer};
+pub use image::{ObjectFormat, ObjectPurpose, TargetMachine};
+pub use inspection::{LibraryInspection, RuleOutcome, RuleVerdict};
+pub use language::PluginLanguage;
+pub use pins::{LibraryPins, PinChange};
+use policy::PinnedPolicy;
+pub use policy::TrustPolicy;
+pub use refusal::{FileRefusal, VettingRule};
+pub use scan::{CandidateFiles, candidates};
+pub use signatures::{KeyId, TrustedSigner};
 pub use state_lock::{StateLock, StateLockError};
 pub use store::{CALLS, FolderLock, StateFolder, Store};
-pub use watch::Watch;
+pub use watch::FolderWatch;
 
 /// A library that passed every rule, and the host's private copy of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -68,7 +68,7 @@ pub struct Vetted {
     /// The operator's file; for messages.
     pub origin: PathBuf,
     /// The hash of its content.
-    pub sha256: Hash,
+    pub sha256: LibraryHash,
     /// Its manifest.
     pub manifest: Manifest,
     /// Its size in bytes.
@@ -76,7 +76,7 @@ pub struct Vetted {
     /// The key that signed it, if the host has trusted keys.
     pub signed_by: Option<KeyId>,
     /// Keeps the private copy in place while this library is in use.
-    copy: Arc<store::Holder>,
+    copy: Arc<store::CopyHolder>,
 }
 
 impl Vetted {
@@ -85,7 +85,7 @@ impl Vetted {
     ///
     /// # Errors
     /// When it cannot be written, or the original file has changed as well.
-    pub fn restore_copy(&self) -> Result<(), Refusal> {
+    pub fn restore_copy(&self) -> Result<(), FileRefusal> {
         match self.copy.verify_or_restore(&self.origin) {
             Ok(false) => {}
             Ok(true) => tracing::warn!(
@@ -93,7 +93,9 @@ impl Vetted {
                 "the private copy of {} was removed or changed while the host was running; it was copied again",
                 refusal::printable_path(&self.origin)
             ),
-            Err(problem) => return Err(Refusal::new(&self.origin, Rule::Store, problem)),
+            Err(problem) => {
+                return Err(FileRefusal::new(&self.origin, VettingRule::Store, problem));
+            }
         }
         Ok(())
     }
@@ -104,11 +106,11 @@ impl Vetted {
     /// Returns a library that does not exist, whose hash is this byte 32 times.
     #[must_use]
     pub fn made_up(id: &str, hash: u8) -> Self {
-        let holder = store::Holder::made_up();
+        let holder = store::CopyHolder::made_up();
         Self {
             path: holder.path().to_owned(),
             origin: PathBuf::from(format!("/plugins/{id}.so")),
-            sha256: Hash([hash; 32]),
+            sha256: LibraryHash([hash; 32]),
             manifest: Manifest {
                 api: ApiVersion::CURRENT,
                 door: conductor_plugin_api::manifest::Door::Rust,
@@ -129,11 +131,11 @@ impl Vetted {
 ///
 /// # Errors
 /// The first rule it breaks.
-pub fn vet(path: &Path, policy: &Policy, store: &Store) -> Result<Vetted, Refusal> {
+pub fn vet(path: &Path, policy: &TrustPolicy, store: &Store) -> Result<Vetted, FileRefusal> {
     vet_under(path, &policy.terms(), store)
 }
 
-fn vet_under(path: &Path, terms: &Terms<'_>, store: &Store) -> Result<Vetted, Refusal> {
+fn vet_under(path: &Path, terms: &PinnedPolicy<'_>, store: &Store) -> Result<Vetted, FileRefusal> {
     let (inspection, bytes) = examine(path);
     if let Some(refusal) = inspection.refusal() {
         return Err(refusal);
@@ -142,16 +144,16 @@ fn vet_under(path: &Path, terms: &Terms<'_>, store: &Store) -> Result<Vetted, Re
         unreachable!("what has no content or no manifest is refused above");
     };
     let id = manifest.id.clone();
-    let refused_by = |rule, problem| Refusal::new(path, rule, problem).of_plugin(&id);
+    let refused_by = |rule, problem| FileRefusal::new(path, rule, problem).of_plugin(&id);
     terms
         .pin(path, &sha256)
-        .map_err(|problem| refused_by(Rule::Pin, problem))?;
+        .map_err(|problem| refused_by(VettingRule::Pin, problem))?;
     let signed_by = terms
         .signature(path, &bytes)
-        .map_err(|problem| refused_by(Rule::Signature, problem))?;
+        .map_err(|problem| refused_by(VettingRule::Signature, problem))?;
     let copy = store
         .keep(&bytes, &sha256)
-        .map_err(|problem| refused_by(Rule::Store, problem))?;
+        .map_err(|problem| refused_by(VettingRule::Store, problem))?;
     Ok(Vetted {
         path: copy.path().to_owned(),
         origin: path.to_owned(),
@@ -164,31 +166,31 @@ fn vet_under(path: &Path, terms: &Terms<'_>, store: &Store) -> Result<Vetted, Re
 }
 
 /// Returns everything known about the file at `path`, even if it is refused.
-pub fn inspect(path: &Path) -> Inspection {
+pub fn inspect(path: &Path) -> LibraryInspection {
     examine(path).0
 }
 
 /// Like [`inspect`], with the rules of a policy; pins identify the file by this `path`.
 ///
 /// A rule that the policy does not require is reported as not checked, never as passed.
-pub fn inspect_under(path: &Path, policy: &Policy) -> Inspection {
+pub fn inspect_under(path: &Path, policy: &TrustPolicy) -> LibraryInspection {
     let terms = policy.terms();
     let (mut inspection, bytes) = examine(path);
     let Some(sha256) = inspection.sha256 else {
         return inspection;
     };
     match terms.pin(path, &sha256) {
-        Err(problem) => drop(inspection.judge::<()>(Rule::Pin, Err(problem))),
+        Err(problem) => drop(inspection.judge::<()>(VettingRule::Pin, Err(problem))),
         Ok(()) => {
             let (outcome, note) = terms.describe_pin();
-            inspection.note(Rule::Pin, outcome, note);
+            inspection.note(VettingRule::Pin, outcome, note);
         }
     }
     match terms.signature(path, &bytes) {
-        Err(problem) => drop(inspection.judge::<()>(Rule::Signature, Err(problem))),
+        Err(problem) => drop(inspection.judge::<()>(VettingRule::Signature, Err(problem))),
         Ok(signer) => {
             let (outcome, note) = terms.describe_signature(path, signer);
-            inspection.note(Rule::Signature, outcome, note);
+            inspection.note(VettingRule::Signature, outcome, note);
         }
     }
     inspection
@@ -196,8 +198,8 @@ pub fn inspect_under(path: &Path, policy: &Policy) -> Inspection {
 
 /// Applies the rules on content to any `bytes`; for the fuzz targets.
 #[doc(hidden)]
-pub fn inspect_bytes(bytes: &[u8]) -> Inspection {
-    let mut inspection = Inspection::new(Path::new("bytes"));
+pub fn inspect_bytes(bytes: &[u8]) -> LibraryInspection {
+    let mut inspection = LibraryInspection::new(Path::new("bytes"));
     inspection.size = Some(bytes.len());
     judge_content(bytes, &mut inspection);
     inspection.leave_the_rest_open();
@@ -206,44 +208,44 @@ pub fn inspect_bytes(bytes: &[u8]) -> Inspection {
 
 /// The SHA-256 of a library; its `Display` is 64 hexadecimal digits, or as many as the precision requests.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Hash(pub [u8; 32]);
+pub struct LibraryHash(pub [u8; 32]);
 
-impl Hash {
+impl LibraryHash {
     fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 }
 
-impl fmt::Display for Hash {
+impl fmt::Display for LibraryHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
         f.pad(&digits)
     }
 }
 
-impl fmt::Debug for Hash {
+impl fmt::Debug for LibraryHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl Serialize for Hash {
+impl Serialize for LibraryHash {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
 /// Applies all rules but the store's; also returns the bytes that were read.
-fn examine(path: &Path) -> (Inspection, Vec<u8>) {
+fn examine(path: &Path) -> (LibraryInspection, Vec<u8>) {
     let file = path.to_owned();
     let found = file_reader::within(path, VETTING_TIME, move || {
-        let mut inspection = Inspection::new(&file);
+        let mut inspection = LibraryInspection::new(&file);
         let bytes = read(&file, &mut inspection).unwrap_or_default();
         (inspection, bytes)
     });
     let (mut inspection, bytes) = found.unwrap_or_else(|error| {
-        let mut inspection = Inspection::new(path);
-        inspection.judge::<()>(Rule::RegularFile, Err(trust::unread(&error)));
+        let mut inspection = LibraryInspection::new(path);
+        inspection.judge::<()>(VettingRule::RegularFile, Err(trust::unread(&error)));
         (inspection, Vec::new())
     });
     judge_content(&bytes, &mut inspection);
@@ -252,47 +254,53 @@ fn examine(path: &Path) -> (Inspection, Vec<u8>) {
 }
 
 /// Applies the rules on the file.
-fn read(path: &Path, inspection: &mut Inspection) -> Option<Vec<u8>> {
-    let opened = inspection.judge(Rule::RegularFile, trust::Opened::new(path))?;
+fn read(path: &Path, inspection: &mut LibraryInspection) -> Option<Vec<u8>> {
+    let opened = inspection.judge(VettingRule::RegularFile, trust::OpenedFile::new(path))?;
     #[cfg(unix)]
     {
-        let (file, who) = (&opened.metadata, trust::Who::runs_the_host());
-        inspection.judge(Rule::Owner, trust::owner(path, file, who));
-        inspection.judge(Rule::Permissions, trust::permissions(path, file, who));
-        inspection.judge(Rule::Folder, trust::folders(path, Some(file), who));
+        let (file, who) = (&opened.metadata, trust::TrustedUser::runs_the_host());
+        inspection.judge(VettingRule::Owner, trust::owner(path, file, who));
+        inspection.judge(
+            VettingRule::Permissions,
+            trust::permissions(path, file, who),
+        );
+        inspection.judge(VettingRule::Folder, trust::folders(path, Some(file), who));
     }
-    let bytes = inspection.judge(Rule::Size, opened.read())?;
+    let bytes = inspection.judge(VettingRule::Size, opened.read())?;
     inspection.size = Some(bytes.len());
-    inspection.sha256 = Some(Hash::of(&bytes));
+    inspection.sha256 = Some(LibraryHash::of(&bytes));
     Some(bytes)
 }
 
 /// Applies the rules on the content; accepts any bytes.
-fn judge_content(bytes: &[u8], inspection: &mut Inspection) -> Option<()> {
+fn judge_content(bytes: &[u8], inspection: &mut LibraryInspection) -> Option<()> {
     inspection.size?;
-    let image = match image::Image::read(bytes) {
+    let image = match image::ObjectHeaders::read(bytes) {
         Ok(image) => image,
-        Err(problem) => return inspection.judge(Rule::Format, Err(problem)),
+        Err(problem) => return inspection.judge(VettingRule::Format, Err(problem)),
     };
-    inspection.judge(Rule::Format, image.is_of_this_format());
-    inspection.judge(Rule::Architecture, image.is_for_this_machine());
-    let whole = inspection.judge(Rule::Segments, image.is_whole());
-    inspection.judge(Rule::Kind, image.is_a_shared_library());
+    inspection.judge(VettingRule::Format, image.is_of_this_format());
+    inspection.judge(VettingRule::Architecture, image.is_for_this_machine());
+    let whole = inspection.judge(VettingRule::Segments, image.is_whole());
+    inspection.judge(VettingRule::Kind, image.is_a_shared_library());
     let dependencies = linkage::without_neighbours(&inspection.file, bytes);
-    inspection.judge(Rule::Dependencies, dependencies);
-    let manifest = inspection.judge(Rule::Manifest, manifest::read(&image.record));
-    inspection.no_manifest = whole.is_some() && image.record == image::Record::None;
+    inspection.judge(VettingRule::Dependencies, dependencies);
+    let manifest = inspection.judge(VettingRule::Manifest, manifest::read(&image.record));
+    inspection.no_manifest = whole.is_some() && image.record == image::ManifestSection::None;
     inspection.format = Some(image.format);
     inspection.machine = Some(image.machine);
     inspection.kind = Some(image.kind);
     inspection.libraries = image.needs;
     let manifest = manifest?;
     inspection.judge(
-        Rule::ApiVersion,
+        VettingRule::ApiVersion,
         manifest::api_version(manifest.door, manifest.api, ApiVersion::CURRENT),
     );
-    inspection.judge(Rule::PanicStrategy, manifest::panic_strategy(&manifest));
-    inspection.judge(Rule::Door, manifest::door(&manifest, bytes));
+    inspection.judge(
+        VettingRule::PanicStrategy,
+        manifest::panic_strategy(&manifest),
+    );
+    inspection.judge(VettingRule::Door, manifest::door(&manifest, bytes));
     inspection.manifest = Some(manifest);
     Some(())
 }

@@ -17,18 +17,18 @@ use object::{
     },
 };
 
-use super::refusal::{Problem, printable, printable_path};
+use super::refusal::{RuleViolation, printable, printable_path};
 use crate::file_reader;
 
 mod cache;
 
 /// The linker information of a library; names are printable.
 #[derive(Debug, Default)]
-pub struct Linkage {
+pub struct LibraryLinkage {
     /// The exported symbols, each with its versions.
     pub exports: BTreeMap<String, BTreeSet<String>>,
     /// The symbols it needs to be loaded.
-    pub imports: BTreeSet<Import>,
+    pub imports: BTreeSet<ImportedSymbol>,
     /// The libraries it needs to be loaded.
     pub needed: Vec<String>,
     /// The folders it has searched first.
@@ -41,7 +41,7 @@ pub struct Linkage {
 
 /// A symbol that another library must export.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Import {
+pub struct ImportedSymbol {
     /// Its name.
     pub name: String,
     /// Its version, empty if it has none.
@@ -50,14 +50,14 @@ pub struct Import {
 
 /// The dependencies of a library that this machine lacks.
 #[derive(Debug, Default)]
-pub struct Missing {
+pub struct MissingDependencies {
     /// Each missing library, with the library that needs it.
     pub libraries: Vec<(String, String)>,
     /// Symbols that no library has. Only known if all libraries were found.
-    pub symbols: Vec<Import>,
+    pub symbols: Vec<ImportedSymbol>,
 }
 
-impl Linkage {
+impl LibraryLinkage {
     /// Reads the library at `path`; `None` if it is not an ELF file or damaged.
     pub fn read(path: &Path) -> Option<Self> {
         Self::of(&file_reader::read(path, LARGEST).ok()?.bytes)
@@ -85,9 +85,9 @@ impl Linkage {
     }
 
     /// Finds missing dependencies, including indirect ones.
-    pub fn missing(&self, own_name: &str) -> Missing {
-        let cache = cache::Cache::read();
-        let mut missing = Missing::default();
+    pub fn missing(&self, own_name: &str) -> MissingDependencies {
+        let cache = cache::LoaderCache::read();
+        let mut missing = MissingDependencies::default();
         let mut known = BTreeSet::new();
         let mut offered = vec![self.exports.clone()];
         let mut open: Vec<(String, Vec<String>, String)> = self.wants(own_name);
@@ -105,7 +105,8 @@ impl Linkage {
             }
         }
         if missing.libraries.is_empty() {
-            let has = |import: &&Import| !offered.iter().any(|exports| import.is_in(exports));
+            let has =
+                |import: &&ImportedSymbol| !offered.iter().any(|exports| import.is_in(exports));
             missing.symbols = self.imports.iter().filter(has).cloned().collect();
         }
         missing
@@ -127,8 +128,8 @@ impl Linkage {
 
 /// Refuses a library that finds another one relative to its own path (`$ORIGIN`): the host loads a private copy, which
 /// has no neighbours, or the loader would find the system's library of that name, which is a different one.
-pub(super) fn without_neighbours(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
-    let Some(linkage) = Linkage::of(bytes) else {
+pub(super) fn without_neighbours(path: &Path, bytes: &[u8]) -> Result<(), RuleViolation> {
+    let Some(linkage) = LibraryLinkage::of(bytes) else {
         return Ok(());
     };
     let folders = linkage.folders_beside(path);
@@ -138,7 +139,7 @@ pub(super) fn without_neighbours(path: &Path, bytes: &[u8]) -> Result<(), Proble
     });
     match found {
         None => Ok(()),
-        Some(neighbour) => Err(Problem::new(
+        Some(neighbour) => Err(RuleViolation::new(
             format!(
                 "it needs {}, which it finds by its own place ($ORIGIN), and the host loads a private copy without it",
                 printable_path(&neighbour)
@@ -148,7 +149,7 @@ pub(super) fn without_neighbours(path: &Path, bytes: &[u8]) -> Result<(), Proble
     }
 }
 
-impl Import {
+impl ImportedSymbol {
     fn is_in(&self, exports: &BTreeMap<String, BTreeSet<String>>) -> bool {
         exports.get(&self.name).is_some_and(|versions| {
             self.version.is_empty() || versions.is_empty() || versions.contains(&self.version)
@@ -156,11 +157,11 @@ impl Import {
     }
 }
 
-fn parse<H: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> object::Result<Linkage> {
+fn parse<H: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> object::Result<LibraryLinkage> {
     let header = H::parse(bytes)?;
     let endian = header.endian()?;
     let sections = header.sections(endian, bytes)?;
-    let mut linkage = Linkage::default();
+    let mut linkage = LibraryLinkage::default();
     let mut has_stack = false;
     for segment in header.program_headers(endian, bytes)? {
         if segment.p_type(endian) == elf::PT_GNU_STACK {
@@ -195,7 +196,7 @@ fn parse<H: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> object::Result<Lin
     Ok(linkage)
 }
 
-impl Linkage {
+impl LibraryLinkage {
     fn take_symbols<H: FileHeader<Endian = Endianness>>(
         &mut self,
         endian: Endianness,
@@ -219,7 +220,7 @@ impl Linkage {
                 let known = self.exports.entry(name).or_default();
                 known.extend(Some(version).filter(|version| !version.is_empty()));
             } else if !symbol.is_weak() {
-                self.imports.insert(Import { name, version });
+                self.imports.insert(ImportedSymbol { name, version });
             }
         }
     }

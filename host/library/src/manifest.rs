@@ -7,24 +7,26 @@ use conductor_plugin_api::{
 use semver::{Comparator, Op, Version, VersionReq};
 
 use super::{
-    image::{self, Record},
-    refusal::{Problem, printable},
+    image::{self, ManifestSection},
+    refusal::{RuleViolation, printable},
 };
 
 /// Returns the one well-formed manifest of a library.
-pub(super) fn read(record: &Record<'_>) -> Result<Manifest, Problem> {
+pub(super) fn read(record: &ManifestSection<'_>) -> Result<Manifest, RuleViolation> {
     let bytes = match record {
-        Record::One(bytes) => bytes,
-        Record::None => {
-            return Err(Problem::new(
+        ManifestSection::One(bytes) => bytes,
+        ManifestSection::None => {
+            return Err(RuleViolation::new(
                 "it has no plugin manifest",
                 "export a plugin from it (conductor_plugin_api::export_plugin!), or take it out of the plugin folder",
             ));
         }
-        Record::Damaged(found) => return Err(Problem::new(found, rebuild(Door::Rust))),
+        ManifestSection::Damaged(found) => {
+            return Err(RuleViolation::new(found, rebuild(Door::Rust)));
+        }
     };
     let manifest = Manifest::parse(bytes).map_err(|error| {
-        Problem::new(
+        RuleViolation::new(
             printable(error.to_string().as_bytes()),
             rebuild(door_of(bytes)),
         )
@@ -37,14 +39,14 @@ pub(super) fn read(record: &Record<'_>) -> Result<Manifest, Problem> {
     for (field, text) in texts.into_iter().chain(needs) {
         let shown = printable(text.as_bytes());
         if shown != text {
-            return Err(Problem::new(
+            return Err(RuleViolation::new(
                 format!("its manifest has the {field} \"{shown}\", which has invisible characters"),
                 rebuild(manifest.door),
             ));
         }
     }
     if let Err(error) = Version::parse(&manifest.version) {
-        return Err(Problem::new(
+        return Err(RuleViolation::new(
             format!(
                 "its manifest has the version \"{}\", which is no semantic version ({error})",
                 manifest.version
@@ -56,7 +58,11 @@ pub(super) fn read(record: &Record<'_>) -> Result<Manifest, Problem> {
 }
 
 /// Requires the host's major version of the API; minor versions are compatible both ways.
-pub(super) fn api_version(door: Door, plugin: ApiVersion, host: ApiVersion) -> Result<(), Problem> {
+pub(super) fn api_version(
+    door: Door,
+    plugin: ApiVersion,
+    host: ApiVersion,
+) -> Result<(), RuleViolation> {
     let spoken = VersionReq {
         comparators: vec![Comparator {
             op: Op::Caret,
@@ -78,7 +84,7 @@ pub(super) fn api_version(door: Door, plugin: ApiVersion, host: ApiVersion) -> R
     } else {
         String::new()
     };
-    Err(Problem::new(
+    Err(RuleViolation::new(
         format!(
             "it was built for plugin API {plugin}, this host speaks {}.x (it has {host})",
             host.major
@@ -88,9 +94,9 @@ pub(super) fn api_version(door: Door, plugin: ApiVersion, host: ApiVersion) -> R
 }
 
 /// Requires panics of a Rust library to unwind, so that they can be caught before they end the process.
-pub(super) fn panic_strategy(manifest: &Manifest) -> Result<(), Problem> {
+pub(super) fn panic_strategy(manifest: &Manifest) -> Result<(), RuleViolation> {
     if manifest.door == Door::Rust && !manifest.panics_unwind {
-        return Err(Problem::new(
+        return Err(RuleViolation::new(
             "it was built with panic = \"abort\", so its first panic would end the process that holds it",
             "rebuild it with panic = \"unwind\" in its Cargo profile",
         ));
@@ -99,9 +105,9 @@ pub(super) fn panic_strategy(manifest: &Manifest) -> Result<(), Problem> {
 }
 
 /// Requires the library to export its entry point, if its headers can be read.
-pub(super) fn door(manifest: &Manifest, library: &[u8]) -> Result<(), Problem> {
+pub(super) fn door(manifest: &Manifest, library: &[u8]) -> Result<(), RuleViolation> {
     if manifest.door == Door::C && image::exports(library, c::SYMBOL) == Some(false) {
-        return Err(Problem::new(
+        return Err(RuleViolation::new(
             format!("it is a C plugin and exports no `{}`", c::SYMBOL),
             "end its source with CONDUCTOR_PLUGIN of conductor_plugin.h, and hide nothing of that when it is linked",
         ));

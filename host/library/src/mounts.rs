@@ -7,28 +7,28 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Refusal, Rule, refusal::Problem};
+use super::{FileRefusal, VettingRule, refusal::RuleViolation};
 #[cfg(unix)]
 use crate::file_reader;
 
 /// The filesystems of the plugin folders when they were last listed.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Mounts(HashMap<PathBuf, u64>);
+pub(super) struct FolderMounts(HashMap<PathBuf, u64>);
 
-impl Mounts {
+impl FolderMounts {
     /// Returns those of `folders` that have lost their mount, given the `files` that were found.
-    pub(super) fn lost(&mut self, folders: &[PathBuf], files: &[PathBuf]) -> Vec<Refusal> {
+    pub(super) fn lost(&mut self, folders: &[PathBuf], files: &[PathBuf]) -> Vec<FileRefusal> {
         self.0.retain(|folder, _| folders.contains(folder));
         let lost = folders.iter().filter(|folder| {
             let is_empty = !files.iter().any(|file| file.parent() == Some(folder));
             device(folder).is_some_and(|device| self.is_lost(folder, device, is_empty))
         });
         let refusal = |folder: &PathBuf| {
-            let problem = Problem::new(
+            let problem = RuleViolation::new(
                 "it is empty and on another file system than before, as when a mount is gone",
                 "mount it again, or put the libraries there",
             );
-            Refusal::new(folder, Rule::Folder, problem)
+            FileRefusal::new(folder, VettingRule::Folder, problem)
         };
         lost.map(refusal).collect()
     }
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn an_empty_folder_on_another_file_system_has_lost_its_mount_until_something_is_there() {
-        let mut mounts = Mounts::default();
+        let mut mounts = FolderMounts::default();
         let folder = Path::new("/p");
         let (disk, mount, another) = (1, 2, 3);
         for (device, is_empty, lost) in [
@@ -86,7 +86,7 @@ mod tests {
     fn a_folder_that_was_never_full_is_no_lost_mount() {
         let folder = tempfile::tempdir().unwrap();
         let folders = [folder.path().to_owned()];
-        let mut mounts = Mounts::default();
+        let mut mounts = FolderMounts::default();
         for _ in 0..2 {
             assert!(mounts.lost(&folders, &[]).is_empty());
         }

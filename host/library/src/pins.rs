@@ -14,37 +14,37 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Hash, Vetted,
-    refusal::{Problem, printable, quoted},
+    LibraryHash, Vetted,
+    refusal::{RuleViolation, printable, quoted},
 };
 use crate::file_reader;
 
 /// The content of `plugins.lock` when it was read.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Pins {
+pub struct LibraryPins {
     file: PathBuf,
-    state: State,
+    state: LockFileState,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum State {
+enum LockFileState {
     /// The file does not exist: nothing is pinned.
     Absent,
-    Read(Lock),
+    Read(LockFile),
     Unreadable(String),
 }
 
 /// The file's content.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Lock {
+struct LockFile {
     #[serde(default)]
     libraries: BTreeMap<String, String>,
 }
 
 /// The change of a library's pin.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Change {
+pub enum PinChange {
     /// Newly pinned.
     Added,
     /// Pinned with another hash before.
@@ -55,12 +55,12 @@ pub enum Change {
     Removed,
 }
 
-impl Pins {
+impl LibraryPins {
     /// Returns an empty set of pins.
     pub fn none() -> Self {
         Self {
             file: PathBuf::new(),
-            state: State::Absent,
+            state: LockFileState::Absent,
         }
     }
 
@@ -68,11 +68,11 @@ impl Pins {
     pub fn read(file: &Path) -> Self {
         let state = match file_reader::read_text(file, MAX_SIZE) {
             Ok(text) => match toml::from_str(&text) {
-                Ok(lock) => State::Read(lock),
-                Err(error) => State::Unreadable(error.message().to_owned()),
+                Ok(lock) => LockFileState::Read(lock),
+                Err(error) => LockFileState::Unreadable(error.message().to_owned()),
             },
-            Err(error) if error.kind() == ErrorKind::NotFound => State::Absent,
-            Err(error) => State::Unreadable(error.to_string()),
+            Err(error) if error.kind() == ErrorKind::NotFound => LockFileState::Absent,
+            Err(error) => LockFileState::Unreadable(error.to_string()),
         };
         Self {
             file: file.to_owned(),
@@ -82,16 +82,16 @@ impl Pins {
 
     /// Returns `true` if the lock file exists.
     pub(super) fn are_present(&self) -> bool {
-        self.state != State::Absent
+        self.state != LockFileState::Absent
     }
 
     /// Requires the library at `path`, with this hash, to be pinned.
-    pub(super) fn check(&self, path: &Path, sha256: &Hash) -> Result<(), Problem> {
+    pub(super) fn check(&self, path: &Path, sha256: &LibraryHash) -> Result<(), RuleViolation> {
         let lock = quoted(&self.file);
         let pinned = match &self.state {
-            State::Absent => return Ok(()),
-            State::Unreadable(why) => {
-                return Err(Problem::new(
+            LockFileState::Absent => return Ok(()),
+            LockFileState::Unreadable(why) => {
+                return Err(RuleViolation::new(
                     format!(
                         "{lock} cannot be read, so nothing is taken: {}",
                         printable(why.as_bytes())
@@ -99,18 +99,18 @@ impl Pins {
                     "mend it, or remove it and run conductor plugin pin",
                 ));
             }
-            State::Read(lock) => lock.libraries.get(&self.key(path)),
+            LockFileState::Read(lock) => lock.libraries.get(&self.key(path)),
         };
         match pinned {
             Some(pinned) if *pinned == sha256.to_string() => Ok(()),
-            Some(pinned) => Err(Problem::new(
+            Some(pinned) => Err(RuleViolation::new(
                 format!(
                     "its SHA-256 is {sha256:.12}…, and {lock} pins {:.12}…",
                     printable(pinned.as_bytes())
                 ),
                 "put the pinned library back, or run conductor plugin pin if the new one is wanted",
             )),
-            None => Err(Problem::new(
+            None => Err(RuleViolation::new(
                 format!("{lock} does not name it"),
                 "take it away, or run conductor plugin pin if it is wanted",
             )),
@@ -121,30 +121,30 @@ impl Pins {
     ///
     /// # Errors
     /// When the file cannot be written; the old one remains unchanged.
-    pub fn replace(&self, libraries: &[Arc<Vetted>]) -> io::Result<BTreeMap<String, Change>> {
+    pub fn replace(&self, libraries: &[Arc<Vetted>]) -> io::Result<BTreeMap<String, PinChange>> {
         let libraries: BTreeMap<_, _> = libraries
             .iter()
             .map(|library| (self.key(&library.origin), library.sha256.to_string()))
             .collect();
         let none = BTreeMap::new();
         let before = match &self.state {
-            State::Read(lock) => &lock.libraries,
-            State::Absent | State::Unreadable(_) => &none,
+            LockFileState::Read(lock) => &lock.libraries,
+            LockFileState::Absent | LockFileState::Unreadable(_) => &none,
         };
         let change = |(path, hash): (&String, &String)| {
             let change = match before.get(path) {
-                None => Change::Added,
-                Some(known) if known == hash => Change::Unchanged,
-                Some(_) => Change::Changed,
+                None => PinChange::Added,
+                Some(known) if known == hash => PinChange::Unchanged,
+                Some(_) => PinChange::Changed,
             };
             (path.clone(), change)
         };
         let gone = before
             .keys()
             .filter(|path| !libraries.contains_key(*path))
-            .map(|path| (path.clone(), Change::Removed));
+            .map(|path| (path.clone(), PinChange::Removed));
         let changes = libraries.iter().map(change).chain(gone).collect();
-        let text = toml::to_string(&Lock { libraries }).map_err(io::Error::other)?;
+        let text = toml::to_string(&LockFile { libraries }).map_err(io::Error::other)?;
         // Written under another name first, so that a host reading at the same time finds the old file or the new one.
         let folder = match self.file.parent() {
             Some(folder) if folder != Path::new("") => folder,
@@ -163,7 +163,7 @@ impl Pins {
 
     /// Returns `true` if the pins are known, also if there are none.
     pub(super) fn are_readable(&self) -> bool {
-        !matches!(self.state, State::Unreadable(_))
+        !matches!(self.state, LockFileState::Unreadable(_))
     }
 
     /// Returns the lock file's path.
@@ -179,7 +179,7 @@ impl Pins {
     }
 }
 
-impl Change {
+impl PinChange {
     /// Returns its name for messages.
     pub const fn name(self) -> &'static str {
         match self {
@@ -205,20 +205,20 @@ mod tests {
 
     use super::*;
 
-    const ONE: Hash = Hash([1; 32]);
-    const TWO: Hash = Hash([2; 32]);
+    const ONE: LibraryHash = LibraryHash([1; 32]);
+    const TWO: LibraryHash = LibraryHash([2; 32]);
 
-    fn pins(text: &str) -> Pins {
+    fn pins(text: &str) -> LibraryPins {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("plugins.lock");
         fs::write(&file, text).unwrap();
-        Pins {
+        LibraryPins {
             file: "/etc/conductor/plugins.lock".into(),
-            ..Pins::read(&file)
+            ..LibraryPins::read(&file)
         }
     }
 
-    fn found(pins: &Pins, path: &str, hash: Hash) -> Option<String> {
+    fn found(pins: &LibraryPins, path: &str, hash: LibraryHash) -> Option<String> {
         let problem = pins.check(Path::new(path), &hash).err()?;
         Some(format!("{}; {}", problem.found, problem.cure))
     }
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn without_the_file_everything_is_taken_and_with_a_damaged_one_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let absent = Pins::read(&folder.path().join("plugins.lock"));
+        let absent = LibraryPins::read(&folder.path().join("plugins.lock"));
         assert_eq!(found(&absent, "/a.so", ONE), None);
         for damaged in [
             "[libraries",

@@ -3,23 +3,23 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Hash, Outcome, Pins, Rule, Vetted,
-    refusal::{Problem, printable_path},
-    signatures::{self, KeyId, Signer},
+    LibraryHash, LibraryPins, RuleOutcome, Vetted, VettingRule,
+    refusal::{RuleViolation, printable_path},
+    signatures::{self, KeyId, TrustedSigner},
 };
 
 /// The lock file and the trusted signers.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Policy {
-    /// The file that [`Pins`] are read from at each scan; it need not exist.
+pub struct TrustPolicy {
+    /// The file that [`LibraryPins`] are read from at each scan; it need not exist.
     pub lock_file: Option<PathBuf>,
     /// The trusted signers; without any, signatures are not checked.
-    pub signers: Vec<Signer>,
+    pub signers: Vec<TrustedSigner>,
     /// `true` if a library without a signature is refused. With signers and without this, only a wrong signature is.
     pub require_signature: bool,
 }
 
-impl Policy {
+impl TrustPolicy {
     /// Returns a policy without additional requirements.
     #[must_use]
     pub fn none() -> Self {
@@ -27,31 +27,35 @@ impl Policy {
     }
 
     /// Reads the pins.
-    pub(super) fn terms(&self) -> Terms<'_> {
+    pub(super) fn terms(&self) -> PinnedPolicy<'_> {
         let pins = self.lock_file.as_deref();
-        Terms {
+        PinnedPolicy {
             policy: self,
-            pins: pins.map_or_else(Pins::none, Pins::read),
+            pins: pins.map_or_else(LibraryPins::none, LibraryPins::read),
         }
     }
 }
 
 /// A policy together with its pins.
 #[derive(Debug)]
-pub(super) struct Terms<'a> {
-    policy: &'a Policy,
-    pub(super) pins: Pins,
+pub(super) struct PinnedPolicy<'a> {
+    policy: &'a TrustPolicy,
+    pub(super) pins: LibraryPins,
 }
 
-impl Terms<'_> {
+impl PinnedPolicy<'_> {
     /// Requires the pins to allow the file at `path` with this hash.
-    pub(super) fn pin(&self, path: &Path, sha256: &Hash) -> Result<(), Problem> {
+    pub(super) fn pin(&self, path: &Path, sha256: &LibraryHash) -> Result<(), RuleViolation> {
         self.pins.check(path, sha256)
     }
 
     /// Returns the signer of `bytes`, the content of the file at `path`, if the signature is sufficient.
-    pub(super) fn signature(&self, path: &Path, bytes: &[u8]) -> Result<Option<KeyId>, Problem> {
-        let Policy {
+    pub(super) fn signature(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+    ) -> Result<Option<KeyId>, RuleViolation> {
+        let TrustPolicy {
             signers,
             require_signature,
             ..
@@ -60,18 +64,18 @@ impl Terms<'_> {
     }
 
     /// Describes why the pins did not refuse the library.
-    pub(super) fn describe_pin(&self) -> (Outcome, String) {
+    pub(super) fn describe_pin(&self) -> (RuleOutcome, String) {
         match &self.policy.lock_file {
             Some(lock) if self.pins.are_present() => (
-                Outcome::Passed,
+                RuleOutcome::Passed,
                 format!("pinned in {}", printable_path(lock)),
             ),
             Some(lock) => (
-                Outcome::Open,
+                RuleOutcome::Open,
                 format!("not checked: {} does not exist", printable_path(lock)),
             ),
             None => (
-                Outcome::Open,
+                RuleOutcome::Open,
                 "not checked: no config names a plugins.lock (--config.file)".to_owned(),
             ),
         }
@@ -82,9 +86,9 @@ impl Terms<'_> {
         &self,
         path: &Path,
         signer: Option<KeyId>,
-    ) -> (Outcome, String) {
+    ) -> (RuleOutcome, String) {
         if let Some(key) = signer {
-            return (Outcome::Passed, format!("signed by key {key}"));
+            return (RuleOutcome::Passed, format!("signed by key {key}"));
         }
         let file = signatures::signature_file(path);
         let note = match (file.exists(), self.policy.signers.is_empty()) {
@@ -99,19 +103,19 @@ impl Terms<'_> {
                 "not signed; [trust].require_signature is false, so it is loaded".to_owned()
             }
         };
-        (Outcome::Open, note)
+        (RuleOutcome::Open, note)
     }
 
     /// Returns the reason why a previously accepted library must no longer be loaded, if any.
     ///
     /// An unreadable lock file admits nothing new, but withdraws nothing: it may be half-written.
-    pub(super) fn withdraws(&self, library: &Vetted) -> Option<(Rule, Problem)> {
+    pub(super) fn withdraws(&self, library: &Vetted) -> Option<(VettingRule, RuleViolation)> {
         if self.pins.are_readable()
             && let Err(problem) = self.pins.check(&library.origin, &library.sha256)
         {
-            return Some((Rule::Pin, problem));
+            return Some((VettingRule::Pin, problem));
         }
-        let Policy {
+        let TrustPolicy {
             signers,
             require_signature,
             ..
@@ -127,8 +131,8 @@ impl Terms<'_> {
                 signatures::ids(signers)
             );
             return Some((
-                Rule::Signature,
-                Problem::new(found, signatures::cure(&library.origin)),
+                VettingRule::Signature,
+                RuleViolation::new(found, signatures::cure(&library.origin)),
             ));
         }
         None

@@ -12,11 +12,11 @@ pub(super) use crate::printable::{name as printable, path as printable_path};
 
 /// The refusal of a file or folder; its `Display` is one line of printable text.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Refusal {
+pub struct FileRefusal {
     /// The file or folder, as the operator named it.
     pub file: PathBuf,
     /// The first rule it violates.
-    pub rule: Rule,
+    pub rule: VettingRule,
     /// The id of the plugin in it, if its manifest could be read.
     pub id: Option<Box<str>>,
     /// The finding; printable.
@@ -28,8 +28,8 @@ pub struct Refusal {
     pub(super) no_manifest: bool,
 }
 
-impl Refusal {
-    pub(super) fn new(file: &Path, rule: Rule, problem: Problem) -> Self {
+impl FileRefusal {
+    pub(super) fn new(file: &Path, rule: VettingRule, problem: RuleViolation) -> Self {
         Self {
             file: file.to_owned(),
             rule,
@@ -76,7 +76,7 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for FileRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let file = printable_path(&self.file);
         let (rule, found, cure) = (self.rule, &self.found, &self.cure);
@@ -88,11 +88,11 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for FileRefusal {}
 
 /// The rules for libraries, in the order of checking.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Rule {
+pub enum VettingRule {
     /// It exists, is a regular file, and is readable.
     RegularFile,
     /// It belongs to root or to the host's user.
@@ -131,7 +131,7 @@ pub enum Rule {
     Id,
 }
 
-impl Rule {
+impl VettingRule {
     /// The rules on a single file: those that need neither a config nor other files.
     pub(super) const ON_FILES: [Self; 14] = [
         Self::RegularFile,
@@ -175,13 +175,13 @@ impl Rule {
     }
 }
 
-impl fmt::Display for Rule {
+impl fmt::Display for VettingRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
 }
 
-impl Serialize for Rule {
+impl Serialize for VettingRule {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
     }
@@ -189,12 +189,12 @@ impl Serialize for Rule {
 
 /// A violation of a rule, not yet tied to a file.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Problem {
+pub(super) struct RuleViolation {
     pub(super) found: String,
     pub(super) cure: String,
 }
 
-impl Problem {
+impl RuleViolation {
     pub(super) fn new(found: impl Into<String>, cure: impl Into<String>) -> Self {
         Self {
             found: found.into(),
@@ -221,8 +221,8 @@ mod tests {
     #[test]
     fn a_refused_file_is_known_by_its_manifest_or_else_by_its_name() {
         let refusal = |file: &str| {
-            let problem = Problem::new("found", "cure");
-            Refusal::new(Path::new(file), Rule::Owner, problem)
+            let problem = RuleViolation::new("found", "cure");
+            FileRefusal::new(Path::new(file), VettingRule::Owner, problem)
         };
         for file in [
             "/p/libconductor_plugin_my_disk.so",

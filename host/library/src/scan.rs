@@ -8,18 +8,18 @@ use std::{
 };
 
 use super::{
-    Refusal, Rule,
-    refusal::{Problem, quoted},
+    FileRefusal, VettingRule,
+    refusal::{RuleViolation, quoted},
 };
 use crate::file_reader;
 
 /// The contents of the plugin folders.
 #[derive(Debug, Default)]
-pub struct Candidates {
+pub struct CandidateFiles {
     /// Files named like a shared library, in the order of the folders, then by file name.
     pub files: Vec<PathBuf>,
     /// The folders that could not be listed; the others were.
-    pub refused: Vec<Refusal>,
+    pub refused: Vec<FileRefusal>,
     /// Those of the folders that do not exist.
     pub missing: Vec<PathBuf>,
 }
@@ -29,8 +29,8 @@ pub struct Candidates {
 /// Libraries of other OSes are listed too, so that they are refused with a reason rather than overlooked; and so is a
 /// folder called `x.so`, which a container engine creates for a mounted file that does not exist. Other folders, hidden
 /// files and editor backups are skipped. A folder given twice is listed once.
-pub fn candidates(dirs: &[PathBuf]) -> Candidates {
-    let mut found = Candidates::default();
+pub fn candidates(dirs: &[PathBuf]) -> CandidateFiles {
+    let mut found = CandidateFiles::default();
     let mut seen = HashSet::new();
     for dir in dirs {
         let real = in_folder(dir, |dir| fs::canonicalize(dir));
@@ -44,7 +44,9 @@ pub fn candidates(dirs: &[PathBuf]) -> Candidates {
                     found.missing.push(dir.clone());
                 }
                 let problem = unlistable(dir, &error);
-                found.refused.push(Refusal::new(dir, Rule::Folder, problem));
+                found
+                    .refused
+                    .push(FileRefusal::new(dir, VettingRule::Folder, problem));
             }
         }
     }
@@ -83,22 +85,22 @@ fn is_called_like_a_library(name: &OsStr) -> bool {
         && extension.is_some_and(|e| EXTENSIONS.iter().any(|known| e.eq_ignore_ascii_case(known)))
 }
 
-fn unlistable(dir: &Path, error: &io::Error) -> Problem {
+fn unlistable(dir: &Path, error: &io::Error) -> RuleViolation {
     let dir = quoted(dir);
     match error.kind() {
-        io::ErrorKind::NotFound => Problem::new(
+        io::ErrorKind::NotFound => RuleViolation::new(
             "there is no such folder",
             format!("make it (mkdir -p {dir}) or correct plugin_dirs"),
         ),
-        io::ErrorKind::NotADirectory => Problem::new(
+        io::ErrorKind::NotADirectory => RuleViolation::new(
             "it is not a folder",
             "name the folder the libraries lie in in plugin_dirs",
         ),
-        io::ErrorKind::PermissionDenied => Problem::new(
+        io::ErrorKind::PermissionDenied => RuleViolation::new(
             "the host's user may not list it",
             format!("let it: chmod o+rx {dir}, or make the host's user its owner"),
         ),
-        _ => Problem::new(
+        _ => RuleViolation::new(
             format!("it cannot be listed: {error}"),
             "make it readable or take it out of plugin_dirs",
         ),
@@ -149,7 +151,7 @@ mod tests {
         fs::write(&file, "").unwrap();
         let found = candidates(&[dir.path().join("gone"), file.clone(), dir.path().into()]);
         assert_eq!(found.files, [file]);
-        let said: Vec<_> = found.refused.iter().map(Refusal::to_string).collect();
+        let said: Vec<_> = found.refused.iter().map(FileRefusal::to_string).collect();
         let said = said
             .join("\n")
             .replace(&*dir.path().to_string_lossy(), "DIR");

@@ -12,12 +12,12 @@ use std::{
 
 use minisign_verify::{PublicKey, Signature};
 
-use super::refusal::{Problem, printable_path, quoted};
+use super::refusal::{RuleViolation, printable_path, quoted};
 use crate::file_reader;
 
 /// A trusted signer.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Signer {
+pub struct TrustedSigner {
     id: KeyId,
     key: PublicKey,
 }
@@ -26,7 +26,7 @@ pub struct Signer {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct KeyId([u8; 8]);
 
-impl Signer {
+impl TrustedSigner {
     /// Parses a public key: the line that begins with `RW`, or the whole text of the file minisign writes.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -72,14 +72,14 @@ impl fmt::Display for KeyId {
 pub(super) fn check(
     library: &Path,
     bytes: &[u8],
-    signers: &[Signer],
+    signers: &[TrustedSigner],
     required: bool,
-) -> Result<Option<KeyId>, Problem> {
+) -> Result<Option<KeyId>, RuleViolation> {
     if signers.is_empty() {
         return Ok(None);
     }
     let file = signature_file(library);
-    let refused = |found: String| Problem::new(found, cure(library));
+    let refused = |found: String| RuleViolation::new(found, cure(library));
     let unreadable = |why: String| {
         refused(format!(
             "its signature {} cannot be read: {why}",
@@ -117,7 +117,7 @@ pub(super) fn check(
     if of_this_id.any(|signer| signer.key.verify(bytes, &signature, legacy).is_ok()) {
         return Ok(Some(by));
     }
-    Err(Problem::new(
+    Err(RuleViolation::new(
         format!(
             "its signature {}, by {by}, is of other content",
             printable_path(&file)
@@ -137,7 +137,7 @@ pub(super) fn signature_file(library: &Path) -> PathBuf {
 }
 
 /// Lists the ids of keys, for messages.
-pub(super) fn ids(signers: &[Signer]) -> String {
+pub(super) fn ids(signers: &[TrustedSigner]) -> String {
     let ids: Vec<_> = signers.iter().map(|signer| signer.id.to_string()).collect();
     match ids.as_slice() {
         [only] => format!("key {only}"),
@@ -175,7 +175,10 @@ mod tests {
         if let Some(signature) = signature {
             std::fs::write(signature_file(&library), signature).unwrap();
         }
-        let signers: Vec<_> = keys.iter().map(|key| Signer::parse(key).unwrap()).collect();
+        let signers: Vec<_> = keys
+            .iter()
+            .map(|key| TrustedSigner::parse(key).unwrap())
+            .collect();
         match check(&library, bytes, &signers, required) {
             Ok(None) => "not signed".into(),
             Ok(Some(by)) => format!("signed by {by}"),
@@ -188,14 +191,14 @@ mod tests {
     fn a_key_is_read_from_its_line_or_its_file_and_called_as_minisign_calls_it() {
         let file = format!("untrusted comment: minisign public key {ID}\n{KEY}\n");
         for text in [KEY, &file, &format!("{KEY}\r\n")] {
-            assert_eq!(Signer::parse(text).unwrap().id().to_string(), ID);
+            assert_eq!(TrustedSigner::parse(text).unwrap().id().to_string(), ID);
         }
         assert_eq!(
-            Signer::parse(OTHER).unwrap().id().to_string(),
+            TrustedSigner::parse(OTHER).unwrap().id().to_string(),
             "E7620F1842B4E81F"
         );
         for text in ["", "keys/minisign.pub", &KEY[..55], "untrusted comment: x"] {
-            assert!(Signer::parse(text).is_none(), "{text}");
+            assert!(TrustedSigner::parse(text).is_none(), "{text}");
         }
     }
 

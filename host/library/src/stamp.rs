@@ -11,7 +11,7 @@ use crate::file_reader;
 
 /// A library's file and its signature's, as described by the filesystem.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Stamp {
+pub(super) struct LibraryStamp {
     library: FileStamp,
     signature: FileStamp,
 }
@@ -25,7 +25,7 @@ struct FileStamp {
     identity: (i64, i64, u64, u64),
 }
 
-impl Stamp {
+impl LibraryStamp {
     /// Reads the stamp of the current target of `library`.
     pub(super) fn of(library: &Path) -> Self {
         Self {
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn what_was_written_a_moment_ago_is_fresh_whichever_way_the_clocks_differ() {
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        let mut stamp = Stamp::default();
+        let mut stamp = LibraryStamp::default();
         assert!(!stamp.is_fresh(at(0)), "there is nothing");
         stamp.library.modified = Some(at(1000));
         for (now, fresh) in [(1001, true), (999, true), (1004, false), (996, false)] {
@@ -105,13 +105,13 @@ mod tests {
     fn a_file_its_successor_and_its_signature_have_different_stamps() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("x.so");
-        let mut seen = vec![Stamp::of(&file)];
+        let mut seen = vec![LibraryStamp::of(&file)];
         fs::write(&file, "one").unwrap();
-        seen.push(Stamp::of(&file));
+        seen.push(LibraryStamp::of(&file));
         fs::write(&file, "longer").unwrap();
-        seen.push(Stamp::of(&file));
+        seen.push(LibraryStamp::of(&file));
         fs::write(signature_file(&file), "by me").unwrap();
-        seen.push(Stamp::of(&file));
+        seen.push(LibraryStamp::of(&file));
         for (at, stamp) in seen.iter().enumerate() {
             assert_eq!(
                 seen.iter().filter(|other| *other == stamp).count(),
@@ -119,6 +119,6 @@ mod tests {
                 "{at}"
             );
         }
-        assert_eq!(Stamp::of(&file), seen[3]);
+        assert_eq!(LibraryStamp::of(&file), seen[3]);
     }
 }

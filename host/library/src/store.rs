@@ -11,12 +11,12 @@ use std::{
     sync::Arc,
 };
 
-use copy::Holders;
+use copy::StoreCopies;
 use run::RunFolder;
 
 use super::{
-    Hash, Refusal, Rule,
-    refusal::{Problem, quoted},
+    FileRefusal, LibraryHash, VettingRule,
+    refusal::{RuleViolation, quoted},
 };
 
 mod copy;
@@ -26,7 +26,7 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-pub(super) use copy::Holder;
+pub(super) use copy::CopyHolder;
 pub use location::StateFolder;
 pub use lock::FolderLock;
 
@@ -35,7 +35,7 @@ pub use lock::FolderLock;
 pub struct Store {
     run: Arc<RunFolder>,
     base: PathBuf,
-    holders: Holders,
+    holders: StoreCopies,
 }
 
 impl Store {
@@ -44,31 +44,31 @@ impl Store {
     /// # Errors
     /// When others can write to `base`, when libraries cannot be loaded from it (`noexec`), or when it cannot be
     /// written to. The refusal's file is `base`.
-    pub fn open(base: &Path) -> Result<Self, Refusal> {
+    pub fn open(base: &Path) -> Result<Self, FileRefusal> {
         let make = || {
             let base = std::path::absolute(base).map_err(|error| cannot("find", base, &error))?;
             let run = Arc::new(RunFolder::create(&base, &base.join(RECORDS))?);
             Ok(Self {
-                holders: Holders::new(Arc::clone(&run)),
+                holders: StoreCopies::new(Arc::clone(&run)),
                 run,
                 base,
             })
         };
-        make().map_err(|problem| Refusal::new(base, Rule::Store, problem))
+        make().map_err(|problem| FileRefusal::new(base, VettingRule::Store, problem))
     }
 
     /// Like [`open`](Self::open); without `base` in the default state folder.
     ///
     /// # Errors
     /// Like [`open`](Self::open); the refusal also lists the folders that were skipped.
-    pub fn open_or_default(base: Option<&Path>) -> Result<Self, Refusal> {
+    pub fn open_or_default(base: Option<&Path>) -> Result<Self, FileRefusal> {
         if let Some(base) = base {
             return Self::open(base);
         }
         let default = StateFolder::default_for_user();
         Self::open(&default.path).map_err(|refusal| match default.explain() {
             passed_over if passed_over.is_empty() => refusal,
-            passed_over => Refusal {
+            passed_over => FileRefusal {
                 found: format!(
                     "{}; other folders cannot be used ({passed_over})",
                     refusal.found
@@ -104,7 +104,11 @@ impl Store {
     }
 
     /// Keeps a private copy of `bytes` while the result is alive; equal bytes share a copy.
-    pub(super) fn keep(&self, bytes: &[u8], hash: &Hash) -> Result<Holder, Problem> {
+    pub(super) fn keep(
+        &self,
+        bytes: &[u8],
+        hash: &LibraryHash,
+    ) -> Result<CopyHolder, RuleViolation> {
         let extension = env::consts::DLL_EXTENSION;
         let path = self.folder().join(format!("{hash}.{extension}"));
         self.holders.hold(*hash, &path, bytes)
@@ -117,19 +121,19 @@ impl Drop for Store {
     }
 }
 
-fn cannot(doing: &str, base: &Path, error: &io::Error) -> Problem {
+fn cannot(doing: &str, base: &Path, error: &io::Error) -> RuleViolation {
     use io::ErrorKind as E;
     let base = quoted(base);
     match error.kind() {
-        E::StorageFull | E::QuotaExceeded => Problem::new(
+        E::StorageFull | E::QuotaExceeded => RuleViolation::new(
             format!("no private copy can be kept: {base} is full"),
             "make room there, or set state_dir to a folder on another disk",
         ),
-        E::ReadOnlyFilesystem => Problem::new(
+        E::ReadOnlyFilesystem => RuleViolation::new(
             format!("no private copy can be kept: {base} is on a read-only file system"),
             "set state_dir to a writable folder, such as a tmpfs mounted with exec",
         ),
-        _ => Problem::new(
+        _ => RuleViolation::new(
             format!("the host's user cannot {doing} its private folder in {base}: {error}"),
             "let it write there, or set state_dir to a folder of its own",
         ),

@@ -46,19 +46,19 @@ impl Place {
     }
 }
 
-fn inspect_bytes(name: &str, bytes: &[u8]) -> Inspection {
+fn inspect_bytes(name: &str, bytes: &[u8]) -> LibraryInspection {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
     fs::write(&path, bytes).unwrap();
     inspect(&path)
 }
 
-fn passed(inspection: &Inspection, rule: Rule) -> bool {
+fn passed(inspection: &LibraryInspection, rule: VettingRule) -> bool {
     let verdict = inspection
         .verdicts
         .iter()
         .find(|verdict| verdict.rule == rule);
-    verdict.unwrap().outcome == Outcome::Passed
+    verdict.unwrap().outcome == RuleOutcome::Passed
 }
 
 #[test]
@@ -78,17 +78,20 @@ fn whatever_fuzzing_came_upon_is_taken_or_refused_in_printable_words() {
 #[test]
 fn a_dll_is_read_on_every_os() {
     let inspection = inspect_bytes("x.dll", &objects::dll(0x8664));
-    assert_eq!(inspection.format, Some(Format::Pe));
-    assert_eq!(inspection.kind, Some(Kind::SharedLibrary));
+    assert_eq!(inspection.format, Some(ObjectFormat::Pe));
+    assert_eq!(inspection.kind, Some(ObjectPurpose::SharedLibrary));
     assert_eq!(inspection.manifest.as_ref().unwrap().id, "specimen");
-    assert!(passed(&inspection, Rule::Segments), "{inspection}");
+    assert!(passed(&inspection, VettingRule::Segments), "{inspection}");
     assert_eq!(
-        passed(&inspection, Rule::Format),
+        passed(&inspection, VettingRule::Format),
         cfg!(windows),
         "{inspection}"
     );
     let for_this_machine = cfg!(all(windows, target_arch = "x86_64"));
-    assert_eq!(passed(&inspection, Rule::Architecture), for_this_machine);
+    assert_eq!(
+        passed(&inspection, VettingRule::Architecture),
+        for_this_machine
+    );
     let machine = inspect_bytes("x.dll", &objects::dll(0xaa64))
         .machine
         .unwrap();
@@ -102,19 +105,19 @@ fn a_dll_is_read_on_every_os() {
 fn a_dylib_and_a_bundle_are_read_on_every_os() {
     let (dylib, bundle, executable) = (6, 8, 2);
     for (filetype, kind) in [
-        (dylib, Kind::SharedLibrary),
-        (bundle, Kind::SharedLibrary),
-        (executable, Kind::Executable),
+        (dylib, ObjectPurpose::SharedLibrary),
+        (bundle, ObjectPurpose::SharedLibrary),
+        (executable, ObjectPurpose::Executable),
     ] {
         let inspection = inspect_bytes("x.dylib", &objects::dylib(0x0100_000c, filetype));
-        assert_eq!(inspection.format, Some(Format::MachO));
+        assert_eq!(inspection.format, Some(ObjectFormat::MachO));
         assert_eq!(inspection.kind, Some(kind));
         assert_eq!(inspection.machine.as_ref().unwrap().processor, "aarch64");
         assert_eq!(inspection.libraries, ["libSystem.B.dylib"]);
         assert_eq!(inspection.manifest.as_ref().unwrap().version, "1.2.3");
-        assert!(passed(&inspection, Rule::Segments), "{inspection}");
+        assert!(passed(&inspection, VettingRule::Segments), "{inspection}");
         assert_eq!(
-            passed(&inspection, Rule::Format),
+            passed(&inspection, VettingRule::Format),
             cfg!(target_vendor = "apple")
         );
     }
@@ -125,8 +128,8 @@ fn a_cut_off_dll_or_dylib_is_refused_before_it_is_loaded() {
     for whole in [objects::dll(0x8664), objects::dylib(0x0100_0007, 6)] {
         for length in 16..0x200 + Manifest::FULL_SIZE {
             let inspection = inspect_content(&whole[..length]);
-            let refused =
-                !passed(&inspection, Rule::Segments) || !passed(&inspection, Rule::Format);
+            let refused = !passed(&inspection, VettingRule::Segments)
+                || !passed(&inspection, VettingRule::Format);
             assert!(
                 refused && !inspection.refusal().unwrap().is_not_a_plugin(),
                 "{length}"
@@ -135,8 +138,8 @@ fn a_cut_off_dll_or_dylib_is_refused_before_it_is_loaded() {
     }
 }
 
-fn inspect_content(bytes: &[u8]) -> Inspection {
-    let mut inspection = Inspection::new(Path::new("x"));
+fn inspect_content(bytes: &[u8]) -> LibraryInspection {
+    let mut inspection = LibraryInspection::new(Path::new("x"));
     inspection.size = Some(bytes.len());
     judge_content(bytes, &mut inspection);
     inspection.leave_the_rest_open();
@@ -153,7 +156,7 @@ mod elf {
     fn a_good_library_is_taken_and_copied() {
         let place = Place::new();
         let path = place.file(&objects::library());
-        let vetted = vet(&path, &Policy::none(), &place.store).unwrap();
+        let vetted = vet(&path, &TrustPolicy::none(), &place.store).unwrap();
         assert_eq!(vetted.origin, path);
         assert_eq!(vetted.size, objects::library().len());
         assert_eq!(vetted.manifest.id, "specimen");
@@ -172,12 +175,12 @@ mod elf {
         let place = Place::new();
         let old = vet(
             &place.file(&objects::library()),
-            &Policy::none(),
+            &TrustPolicy::none(),
             &place.store,
         )
         .unwrap();
         let new = objects::library_with(&[(objects::NAME, b'B')]);
-        let new = vet(&place.file(&new), &Policy::none(), &place.store).unwrap();
+        let new = vet(&place.file(&new), &TrustPolicy::none(), &place.store).unwrap();
         assert_ne!(old.path, new.path);
         assert_eq!(new.manifest.name, "B specimen");
         assert_eq!(fs::read(&old.path).unwrap(), objects::library());
@@ -189,11 +192,11 @@ mod elf {
         let path = place.file(&objects::small_library());
         let link = place.dir.path().join("link.so");
         std::os::unix::fs::symlink("x.so", &link).unwrap();
-        let vetted = vet(&link, &Policy::none(), &place.store).unwrap();
+        let vetted = vet(&link, &TrustPolicy::none(), &place.store).unwrap();
         assert_eq!(vetted.origin, link);
         assert_eq!(
             vetted.path,
-            vet(&path, &Policy::none(), &place.store).unwrap().path
+            vet(&path, &TrustPolicy::none(), &place.store).unwrap().path
         );
     }
 
@@ -242,7 +245,7 @@ mod elf {
         for length in 0..whole.len() {
             let rule = inspect_content(&whole[..length]).refusal().map(|r| r.rule);
             assert!(
-                matches!(rule, Some(Rule::Format | Rule::Segments)),
+                matches!(rule, Some(VettingRule::Format | VettingRule::Segments)),
                 "{length}: {rule:?}"
             );
         }
@@ -267,7 +270,7 @@ mod elf {
             let refusal = inspect_content(&bytes).refusal();
             assert_eq!(
                 refusal.map(|r| r.rule),
-                Some(Rule::Segments),
+                Some(VettingRule::Segments),
                 "{at} {value}"
             );
         }
@@ -287,11 +290,11 @@ mod elf {
         let bare = objects::compile(&["-static-pie", "-fPIE", "-nostdlib"], &start);
         for executable in [pie, old_pie, fixed, bare] {
             let inspection = inspect_content(&executable);
-            assert_eq!(inspection.kind, Some(Kind::Executable));
-            assert_eq!(inspection.refusal().unwrap().rule, Rule::Kind);
+            assert_eq!(inspection.kind, Some(ObjectPurpose::Executable));
+            assert_eq!(inspection.refusal().unwrap().rule, VettingRule::Kind);
         }
         let object = inspect_content(&objects::compile(&["-c"], &main));
-        assert_eq!(object.kind, Some(Kind::Object));
+        assert_eq!(object.kind, Some(ObjectPurpose::Object));
     }
 
     #[test]

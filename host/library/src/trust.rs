@@ -9,31 +9,31 @@ use std::{
 };
 
 #[cfg(unix)]
-pub(super) use unix::{Who, folders, owner, permissions};
+pub(super) use unix::{TrustedUser, folders, owner, permissions};
 
-use super::refusal::{Problem, printable_path, quoted};
+use super::refusal::{RuleViolation, printable_path, quoted};
 use crate::file_reader::{self, ReadError};
 
 /// An opened regular file.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenedFile {
     pub(super) file: File,
     pub(super) metadata: Metadata,
 }
 
-impl Opened {
+impl OpenedFile {
     /// Opens a regular file, following links; anything else is not even opened.
-    pub(super) fn new(path: &Path) -> Result<Self, Problem> {
+    pub(super) fn new(path: &Path) -> Result<Self, RuleViolation> {
         let opened = file_reader::open(path);
         let (file, metadata) = opened.map_err(|error| unopened(path, error))?;
         Ok(Self { file, metadata })
     }
 
     /// Reads the whole file.
-    pub(super) fn read(&self) -> Result<Vec<u8>, Problem> {
+    pub(super) fn read(&self) -> Result<Vec<u8>, RuleViolation> {
         let size = self.metadata.len();
         if size > MAX_SIZE {
-            return Err(Problem::new(
+            return Err(RuleViolation::new(
                 format!("it has {size} bytes, more than {MAX_SIZE} (256 MiB) are not read"),
                 "strip it (strip --strip-unneeded), or build it without debug information",
             ));
@@ -47,10 +47,10 @@ impl Opened {
     }
 }
 
-fn unopened(path: &Path, error: ReadError) -> Problem {
+fn unopened(path: &Path, error: ReadError) -> RuleViolation {
     match error {
         ReadError::Io(error) => unreachable_file(path, &error),
-        ReadError::NotAFile(_) => Problem::new(
+        ReadError::NotAFile(_) => RuleViolation::new(
             error.to_string(),
             "put the library itself there, or take this out of the plugin folder",
         ),
@@ -59,20 +59,20 @@ fn unopened(path: &Path, error: ReadError) -> Problem {
 }
 
 /// Returns the problem of a library whose folder does not respond.
-pub(super) fn unread(error: &ReadError) -> Problem {
-    Problem::new(
+pub(super) fn unread(error: &ReadError) -> RuleViolation {
+    RuleViolation::new(
         format!("it cannot be read: {error}"),
         "copy the library again",
     )
 }
 
-fn unreachable_file(path: &Path, error: &io::Error) -> Problem {
+fn unreachable_file(path: &Path, error: &io::Error) -> RuleViolation {
     match (error.kind(), fs::read_link(path)) {
-        (io::ErrorKind::PermissionDenied, _) => Problem::new(
+        (io::ErrorKind::PermissionDenied, _) => RuleViolation::new(
             "the host's user may not read it",
             format!("let it: chmod a+r {} (and a+x its folders)", quoted(path)),
         ),
-        (_, Ok(target)) => Problem::new(
+        (_, Ok(target)) => RuleViolation::new(
             format!(
                 "it is a link to {}, which leads nowhere ({error})",
                 printable_path(&target)
@@ -80,14 +80,14 @@ fn unreachable_file(path: &Path, error: &io::Error) -> Problem {
             "let the link point to a library, or remove it",
         ),
         (io::ErrorKind::NotFound, Err(_)) => {
-            Problem::new("there is no such file", "check its name and folder")
+            RuleViolation::new("there is no such file", "check its name and folder")
         }
         _ => unreadable(error),
     }
 }
 
-fn unreadable(error: &io::Error) -> Problem {
-    Problem::new(
+fn unreadable(error: &io::Error) -> RuleViolation {
+    RuleViolation::new(
         format!("it cannot be read: {error}"),
         "copy the library again",
     )
@@ -106,17 +106,17 @@ mod unix {
         path::{Component, Path, PathBuf},
     };
 
-    use super::super::refusal::{Problem, printable_path, quoted};
+    use super::super::refusal::{RuleViolation, printable_path, quoted};
 
     /// The user that the host trusts in addition to root: its own.
     #[derive(Clone, Copy, Debug)]
-    pub(in super::super) struct Who {
+    pub(in super::super) struct TrustedUser {
         pub(in super::super) uid: u32,
         /// The primary group. With umask 002, as on many desktops, the user's files are writable by it.
         pub(in super::super) gid: u32,
     }
 
-    impl Who {
+    impl TrustedUser {
         pub(in super::super) fn runs_the_host() -> Self {
             Self {
                 uid: rustix::process::geteuid().as_raw(),
@@ -160,20 +160,24 @@ mod unix {
     }
 
     /// Requires the file to belong to root or the host's user.
-    pub(in super::super) fn owner(path: &Path, file: &Metadata, who: Who) -> Result<(), Problem> {
+    pub(in super::super) fn owner(
+        path: &Path,
+        file: &Metadata,
+        who: TrustedUser,
+    ) -> Result<(), RuleViolation> {
         let Some(found) = who.foreign_owner(file) else {
             return Ok(());
         };
         let cure = format!("if you trust it: chown {} {}", who.name(), quoted(path));
-        Err(Problem::new(found, cure))
+        Err(RuleViolation::new(found, cure))
     }
 
     /// Requires that only its owner can write to the file.
     pub(in super::super) fn permissions(
         path: &Path,
         file: &Metadata,
-        who: Who,
-    ) -> Result<(), Problem> {
+        who: TrustedUser,
+    ) -> Result<(), RuleViolation> {
         let Some((found, letter)) = who.other_writers(file) else {
             return Ok(());
         };
@@ -181,7 +185,7 @@ mod unix {
             "if you trust it as it is now: chmod {letter}-w {}",
             quoted(path)
         );
-        Err(Problem::new(found, cure))
+        Err(RuleViolation::new(found, cure))
     }
 
     /// Requires that no other user can replace a folder or link on the path, and that the path leads to the `opened`
@@ -189,10 +193,10 @@ mod unix {
     pub(in super::super) fn folders(
         path: &Path,
         opened: Option<&Metadata>,
-        who: Who,
-    ) -> Result<(), Problem> {
+        who: TrustedUser,
+    ) -> Result<(), RuleViolation> {
         let lost = |error: io::Error| {
-            Problem::new(
+            RuleViolation::new(
                 format!("the way to it cannot be followed: {error}"),
                 "let the host's user look into its folders: chmod a+x",
             )
@@ -225,19 +229,21 @@ mod unix {
         }
         let end = fs::symlink_metadata(&at).map_err(lost)?;
         match opened {
-            Some(file) if (file.dev(), file.ino()) != (end.dev(), end.ino()) => Err(Problem::new(
-                "it was replaced while it was looked at",
-                "let whatever writes there finish, then try again",
-            )),
+            Some(file) if (file.dev(), file.ino()) != (end.dev(), end.ino()) => {
+                Err(RuleViolation::new(
+                    "it was replaced while it was looked at",
+                    "let whatever writes there finish, then try again",
+                ))
+            }
             None => folder(&at, &end, who),
             Some(_) => Ok(()),
         }
     }
 
-    fn folder(path: &Path, metadata: &Metadata, who: Who) -> Result<(), Problem> {
+    fn folder(path: &Path, metadata: &Metadata, who: TrustedUser) -> Result<(), RuleViolation> {
         let name = printable_path(path);
         if let Some(found) = who.foreign_owner(metadata) {
-            return Err(Problem::new(
+            return Err(RuleViolation::new(
                 format!("somebody else can replace it through the folder {name}: {found}"),
                 format!(
                     "move it elsewhere, or chown {} {}",
@@ -248,7 +254,7 @@ mod unix {
         }
         let sticky = metadata.mode() & 0o1000 != 0;
         match who.other_writers(metadata) {
-            Some((found, letter)) if !sticky => Err(Problem::new(
+            Some((found, letter)) if !sticky => Err(RuleViolation::new(
                 format!("somebody else can replace it through the folder {name}: {found}"),
                 format!("move it elsewhere, or chmod {letter}-w {}", quoted(path)),
             )),
@@ -256,11 +262,11 @@ mod unix {
         }
     }
 
-    fn link(path: &Path, metadata: &Metadata, who: Who) -> Result<(), Problem> {
+    fn link(path: &Path, metadata: &Metadata, who: TrustedUser) -> Result<(), RuleViolation> {
         let Some(found) = who.foreign_owner(metadata) else {
             return Ok(());
         };
-        Err(Problem::new(
+        Err(RuleViolation::new(
             format!(
                 "somebody else can turn the link {}: {found}",
                 printable_path(path)

@@ -22,14 +22,14 @@ use notify::{
     event::{AccessKind, AccessMode},
 };
 
-use super::{Catalog, Changes, refusal::printable_path};
+use super::{Catalog, CatalogChanges, refusal::printable_path};
 
 /// The watch on the plugin folders; ends when dropped.
 ///
 /// Dropping it waits for a running scan, for at most a second: a folder on a dead network mount may never respond. No
 /// changes are reported once it is dropped.
 #[derive(Debug)]
-pub struct Watch {
+pub struct FolderWatch {
     stopped: Arc<AtomicBool>,
     wake: SyncSender<()>,
     /// Closed when the thread is done.
@@ -37,17 +37,17 @@ pub struct Watch {
     thread: Option<ThreadId>,
 }
 
-impl Watch {
+impl FolderWatch {
     /// Scans the folders of `catalog` on a separate thread, and calls `changed` there with the changes.
     ///
     /// A library passed to `changed` may be in use already, if other code made the catalog scan.
-    pub fn start(catalog: Arc<Catalog>, changed: impl Fn(Changes) + Send + 'static) -> Self {
+    pub fn start(catalog: Arc<Catalog>, changed: impl Fn(CatalogChanges) + Send + 'static) -> Self {
         let stopped = Arc::new(AtomicBool::new(false));
         // Capacity one: any number of events is one reason to scan again.
         let (wake, wakes) = mpsc::sync_channel(1);
         let (alive, done) = mpsc::channel();
-        let watching = Watching {
-            notifier: Notifier::new(wake.clone()),
+        let watching = WatchThread {
+            notifier: FolderNotifier::new(wake.clone()),
             stopped: Arc::clone(&stopped),
             wakes,
             panicked: false,
@@ -75,7 +75,7 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for FolderWatch {
     fn drop(&mut self) {
         self.stopped.store(true, Ordering::Release);
         // A full channel wakes it as well.
@@ -88,15 +88,15 @@ impl Drop for Watch {
 }
 
 /// The state of the thread.
-struct Watching {
-    notifier: Notifier,
+struct WatchThread {
+    notifier: FolderNotifier,
     stopped: Arc<AtomicBool>,
     wakes: Receiver<()>,
     panicked: bool,
 }
 
-impl Watching {
-    fn run(mut self, catalog: &Catalog, changed: impl Fn(Changes)) {
+impl WatchThread {
+    fn run(mut self, catalog: &Catalog, changed: impl Fn(CatalogChanges)) {
         loop {
             let wait = catalog.until_next_decision();
             let wait = wait.map_or(POLL, |wait| wait.clamp(GAP, POLL));
@@ -112,7 +112,7 @@ impl Watching {
         }
     }
 
-    fn look(&mut self, catalog: &Catalog, changed: &impl Fn(Changes)) {
+    fn look(&mut self, catalog: &Catalog, changed: &impl Fn(CatalogChanges)) {
         let result = catch_unwind(AssertUnwindSafe(|| {
             // First of all, so that no event is lost between the scan and the watch.
             self.notifier.follow(&catalog.dirs());
@@ -134,13 +134,13 @@ impl Watching {
 }
 
 /// The OS's notifications, if available.
-struct Notifier {
+struct FolderNotifier {
     watcher: Option<RecommendedWatcher>,
     followed: HashMap<PathBuf, Identity>,
     complained: bool,
 }
 
-impl Notifier {
+impl FolderNotifier {
     fn new(wake: SyncSender<()>) -> Self {
         let happened = move |event: notify::Result<Event>| {
             if event.is_ok_and(|event| may_change_something(&event)) {
@@ -243,7 +243,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("plugins");
         let (wake, wakes) = mpsc::sync_channel(1);
-        let mut notifier = Notifier::new(wake);
+        let mut notifier = FolderNotifier::new(wake);
         for round in 0..3 {
             fs::create_dir(&folder).unwrap();
             notifier.follow(std::slice::from_ref(&folder));

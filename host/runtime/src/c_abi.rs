@@ -23,15 +23,15 @@ use conductor_plugin_api::{
 use conductor_types::ErrorType;
 
 use self::{
-    calls::Name,
-    config::Config,
-    exported::{Entries, ExportError, read},
+    calls::CallHandle,
+    config::ProbeConfig,
+    exported::{ExportError, PluginFunctions, read},
 };
 use super::{
-    ConfigSchema, Description, Failure, LoadError, ProbeSpec, Report,
-    call_context::{Begun, CallContext},
+    CallFailure, CheckReport, ConfigSchema, LoadError, PluginDescription, ProbeSpec,
+    call_context::{CallContext, CallNumber},
     door::{self, HostSide},
-    observer::{CallObserver, Misuse},
+    observer::{CallObserver, ContractViolation},
     rust_abi::{chain, one_line, open_now},
 };
 
@@ -41,13 +41,13 @@ mod exported;
 mod functions;
 
 /// An opened library with compatible structs.
-pub(super) struct CDoor {
-    entries: Entries,
-    description: Description,
+pub(super) struct CLibrary {
+    entries: PluginFunctions,
+    description: PluginDescription,
     observer: Option<Arc<dyn CallObserver>>,
 }
 
-impl CDoor {
+impl CLibrary {
     /// Opens the private copy at `path`, which `manifest` was read from; `origin` is the operator's file.
     ///
     /// Runs the library's constructors, which can crash or hang this process.
@@ -96,7 +96,7 @@ impl CDoor {
         manifest: &Manifest,
         host: HostSide,
     ) -> Result<Self, ExportError> {
-        let entries = Entries::of(plugin)?;
+        let entries = PluginFunctions::of(plugin)?;
         let pointers = [
             ("id", plugin.id),
             ("version", plugin.version),
@@ -125,7 +125,7 @@ impl CDoor {
         unsafe { plugin.host.write_unaligned(table) };
         Ok(Self {
             entries,
-            description: Description {
+            description: PluginDescription {
                 id: manifest.id.clone(),
                 version: manifest.version.clone(),
                 api: manifest.api,
@@ -137,8 +137,8 @@ impl CDoor {
     }
 }
 
-impl door::Door for CDoor {
-    fn description(&self) -> &Description {
+impl door::OpenedLibrary for CLibrary {
+    fn description(&self) -> &PluginDescription {
         &self.description
     }
 
@@ -146,8 +146,8 @@ impl door::Door for CDoor {
         &self,
         spec: &ProbeSpec,
         call: &CallContext,
-    ) -> Result<Box<dyn door::Probe>, Failure> {
-        let config = Config::read(&spec.config)?;
+    ) -> Result<Box<dyn door::PluginProbe>, CallFailure> {
+        let config = ProbeConfig::read(&spec.config)?;
         // Neither JSON nor a platform's name can contain the byte that ends a C string.
         let json = CString::new(&*spec.config).unwrap_or_default();
         let platform: Arc<CStr> = CString::new(&*spec.platform).unwrap_or_default().into();
@@ -159,15 +159,15 @@ impl door::Door for CDoor {
         if probe.is_null() {
             return Err(outcome.failure().unwrap_or_else(|| {
                 if let Some(observer) = observer {
-                    observer.misuse(Misuse::NoProbe);
+                    observer.misuse(ContractViolation::NoProbe);
                 }
-                Failure::new(
+                CallFailure::new(
                     ErrorType::Error,
                     "`create` answered NULL and did not say why; it calls conductor_fail first",
                 )
             }));
         }
-        Ok(Box::new(Probe {
+        Ok(Box::new(CProbe {
             entries: self.entries,
             probe,
             platform,
@@ -178,22 +178,22 @@ impl door::Door for CDoor {
 }
 
 /// A probe, owned by the plugin.
-struct Probe {
-    entries: Entries,
+struct CProbe {
+    entries: PluginFunctions,
     probe: *mut c_void,
     platform: Arc<CStr>,
     /// The last check that was begun.
-    begun: Option<Name>,
+    begun: Option<CallHandle>,
     observer: Option<Arc<dyn CallObserver>>,
 }
 
 // SAFETY: by the header, a probe is called from any thread, one call at a time.
-unsafe impl Send for Probe {}
+unsafe impl Send for CProbe {}
 
-impl door::Probe for Probe {
-    fn check(&mut self, call: &CallContext, report: &mut Report) -> Result<(), Failure> {
+impl door::PluginProbe for CProbe {
+    fn check(&mut self, call: &CallContext, report: &mut CheckReport) -> Result<(), CallFailure> {
         let Some(check) = self.entries.check else {
-            return Err(Failure::new(
+            return Err(CallFailure::new(
                 ErrorType::Error,
                 "the plugin has no `check`, it only begins checks",
             ));
@@ -206,9 +206,9 @@ impl door::Probe for Probe {
         outcome.fill(report, self.observer.as_deref())
     }
 
-    fn begin(&mut self, call: Begun) -> Result<(), Failure> {
+    fn begin(&mut self, call: CallNumber) -> Result<(), CallFailure> {
         let Some(begin) = self.entries.begin else {
-            return Err(Failure::new(
+            return Err(CallFailure::new(
                 ErrorType::Error,
                 "the plugin has no `begin`, it makes its checks within the call",
             ));
@@ -222,14 +222,14 @@ impl door::Probe for Probe {
         Ok(())
     }
 
-    fn cancel(&mut self, call: Begun) {
+    fn cancel(&mut self, call: CallNumber) {
         if let Some(cancel) = self.entries.cancel {
             // SAFETY: as for `begin`.
-            unsafe { cancel(self.probe, Name::of(call).as_ptr()) };
+            unsafe { cancel(self.probe, CallHandle::of(call).as_ptr()) };
         }
     }
 
-    fn close(&mut self, call: &CallContext) -> Result<(), Failure> {
+    fn close(&mut self, call: &CallContext) -> Result<(), CallFailure> {
         // A second call would access freed memory.
         let probe = std::mem::replace(&mut self.probe, ptr::null_mut());
         if probe.is_null() {

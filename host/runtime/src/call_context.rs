@@ -20,7 +20,7 @@ use std::{
 
 use conductor_core::clock::Clock;
 
-use super::{Caller, Failure, Report, observer::CallObserver};
+use super::{CallFailure, CallOwner, CheckReport, observer::CallObserver};
 
 /// The platform and deadline of a call.
 #[derive(Clone)]
@@ -29,11 +29,11 @@ pub struct CallContext {
     pub(super) deadline: Duration,
     pub(super) clock: Clock,
     /// The caller, which knows whether the call is still wanted.
-    pub(super) caller: Option<(Arc<dyn Caller>, u64)>,
+    pub(super) caller: Option<(Arc<dyn CallOwner>, u64)>,
 }
 
 /// The completion callback of a call that was begun.
-pub(super) type End = Box<dyn FnOnce(Result<Report, Failure>) + Send>;
+pub(super) type End = Box<dyn FnOnce(Result<CheckReport, CallFailure>) + Send>;
 
 /// A call that was begun.
 pub(super) struct BegunCall {
@@ -50,7 +50,7 @@ impl BegunCall {
     }
 
     /// Ends the call.
-    pub(super) fn end(self, result: Result<Report, Failure>) {
+    pub(super) fn end(self, result: Result<CheckReport, CallFailure>) {
         // The platform's name was lent to the plugin until now.
         let Self { data, end, .. } = self;
         end(result);
@@ -60,7 +60,7 @@ impl BegunCall {
 
 /// The number of a call that was begun.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Begun(pub(super) usize);
+pub struct CallNumber(pub(super) usize);
 
 impl CallContext {
     /// Creates the data of a platform's call with this `deadline`, which is never given up.
@@ -91,7 +91,7 @@ impl CallContext {
 }
 
 /// Registers a call that is about to begin; `end` is called once with its result, from a thread of the plugin.
-pub(super) fn begin(data: CallContext, end: End) -> Begun {
+pub(super) fn begin(data: CallContext, end: End) -> CallNumber {
     let number = NEXT.fetch_add(2, Ordering::Relaxed);
     let mut begun = BEGUN.lock().unwrap_or_else(PoisonError::into_inner);
     let call = BegunCall {
@@ -100,11 +100,11 @@ pub(super) fn begin(data: CallContext, end: End) -> Begun {
         observer: None,
     };
     begun.insert(number, call);
-    Begun(number)
+    CallNumber(number)
 }
 
 /// Sets the observer of the result of a call that is about to begin.
-pub(super) fn observe(call: Begun, observer: &Arc<dyn CallObserver>) {
+pub(super) fn observe(call: CallNumber, observer: &Arc<dyn CallObserver>) {
     let mut begun = BEGUN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(call) = begun.get_mut(&call.0) {
         call.observer = Some(Arc::clone(observer));

@@ -29,7 +29,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use conductor_library::Hash;
+use conductor_library::LibraryHash;
 
 mod crash_records;
 mod layout;
@@ -37,22 +37,22 @@ mod machine;
 #[cfg(test)]
 mod tests;
 
-pub use crash_records::{CrashRecords, Suspect, suspects_in};
-pub use layout::Phase;
-use layout::{Raw, RawSlot, SLOTS};
+pub use crash_records::{CrashRecords, CrashSuspect, suspects_in};
+pub use layout::CallPhase;
+use layout::{RawJournal, RawSlot, SLOTS};
 
-/// The record of this host.
-pub struct Record {
-    shared: Arc<Shared>,
+/// Journal of the calls that this host has in progress.
+pub struct CallJournal {
+    shared: Arc<SharedJournal>,
 }
 
-impl fmt::Debug for Record {
+impl fmt::Debug for CallJournal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Record").finish_non_exhaustive()
+        f.debug_struct("CallJournal").finish_non_exhaustive()
     }
 }
 
-impl Record {
+impl CallJournal {
     /// Creates a record in the private folder of this run, where the next host looks for it.
     ///
     /// # Errors
@@ -60,9 +60,9 @@ impl Record {
     pub fn create(run_folder: &Path) -> io::Result<Self> {
         let raw = map(&run_folder.join(FILE))?;
         raw.start(machine::now());
-        let shared = Shared {
+        let shared = SharedJournal {
             raw,
-            free: Mutex::new(Free {
+            free: Mutex::new(FreeSlots {
                 fresh: 0,
                 used: Vec::new(),
                 full: false,
@@ -77,12 +77,12 @@ impl Record {
     ///
     /// If too many threads have one, the calls of this thread are not recorded.
     #[must_use]
-    pub fn slot(&self, plugin: &str, sha256: &Hash) -> Slot {
+    pub fn slot(&self, plugin: &str, sha256: &LibraryHash) -> JournalSlot {
         let Some(at) = self.shared.take() else {
-            return Slot::unrecorded();
+            return JournalSlot::unrecorded();
         };
         self.shared.raw.slots[at].belongs_to(plugin, sha256);
-        Slot(Some(Place {
+        JournalSlot(Some(ClaimedSlot {
             raw: &self.shared.raw.slots[at],
             at,
             shared: Arc::clone(&self.shared),
@@ -97,9 +97,9 @@ impl Record {
 }
 
 /// A slot in which one thread records its calls; free for another thread when dropped.
-pub struct Slot(Option<Place>);
+pub struct JournalSlot(Option<ClaimedSlot>);
 
-impl Slot {
+impl JournalSlot {
     /// Returns a slot whose calls are not recorded, as in a worker.
     #[must_use]
     pub const fn unrecorded() -> Self {
@@ -110,7 +110,7 @@ impl Slot {
     /// when the result is dropped.
     #[inline]
     #[must_use]
-    pub fn enter(&mut self, platform: &str, phase: Phase) -> InCall<'_> {
+    pub fn enter(&mut self, platform: &str, phase: CallPhase) -> InCall<'_> {
         let raw = self.0.as_ref().map(|place| place.raw);
         if let Some(raw) = raw {
             raw.enter(platform, phase);
@@ -131,31 +131,31 @@ impl Drop for InCall<'_> {
     }
 }
 
-struct Place {
+struct ClaimedSlot {
     raw: &'static RawSlot,
     at: usize,
-    shared: Arc<Shared>,
+    shared: Arc<SharedJournal>,
 }
 
-impl Drop for Place {
+impl Drop for ClaimedSlot {
     fn drop(&mut self) {
         self.shared.give_back(self.at);
     }
 }
 
-struct Shared {
-    raw: &'static Raw,
-    free: Mutex<Free>,
+struct SharedJournal {
+    raw: &'static RawJournal,
+    free: Mutex<FreeSlots>,
 }
 
-/// Reuses slots first, so that few pages are ever touched.
-struct Free {
+/// Unused slots; slots used before are handed out first, so that few pages are ever touched.
+struct FreeSlots {
     fresh: usize,
     used: Vec<usize>,
     full: bool,
 }
 
-impl Shared {
+impl SharedJournal {
     fn take(&self) -> Option<usize> {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = free.used.pop() {
@@ -182,7 +182,7 @@ impl Shared {
 
 /// Creates the file with all its blocks allocated: a store into a hole faults when the disk is full.
 #[cfg(target_os = "linux")]
-fn map(path: &Path) -> io::Result<&'static Raw> {
+fn map(path: &Path) -> io::Result<&'static RawJournal> {
     use std::os::unix::fs::OpenOptionsExt as _;
 
     use rustix::{
@@ -195,7 +195,7 @@ fn map(path: &Path) -> io::Result<&'static Raw> {
         .create_new(true)
         .mode(0o600)
         .open(path)?;
-    let size = size_of::<Raw>();
+    let size = size_of::<RawJournal>();
     match fallocate(&file, FallocateFlags::empty(), 0, size as u64) {
         // Written zeros are allocated as well.
         Err(rustix::io::Errno::OPNOTSUPP) => io::Write::write_all(&mut &file, &vec![0; size])?,
@@ -204,14 +204,14 @@ fn map(path: &Path) -> io::Result<&'static Raw> {
     let (flags, protection) = (MapFlags::SHARED, ProtFlags::READ | ProtFlags::WRITE);
     // SAFETY: a new mapping, at an address chosen by the kernel, replaces no memory in use.
     let address = unsafe { mmap(std::ptr::null_mut(), size, protection, flags, &file, 0) }?;
-    // SAFETY: the mapping is as large as a `Raw`, begins on a page, and is never undone, because a stuck call may store
-    // into it at any time. Every bit pattern is a valid `Raw`, which is all atomics. The file is never truncated: it
+    // SAFETY: the mapping is as large as a `RawJournal`, begins on a page, and is never undone, because a stuck call may store
+    // into it at any time. Every bit pattern is a valid `RawJournal`, which is all atomics. The file is never truncated: it
     // was created above, in the host's private folder.
-    Ok(unsafe { &*address.cast::<Raw>() })
+    Ok(unsafe { &*address.cast::<RawJournal>() })
 }
 
 #[cfg(not(target_os = "linux"))]
-fn map(_: &Path) -> io::Result<&'static Raw> {
+fn map(_: &Path) -> io::Result<&'static RawJournal> {
     Err(io::Error::new(
         io::ErrorKind::Unsupported,
         "no record of calls is kept on this OS",

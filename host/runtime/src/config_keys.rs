@@ -41,7 +41,7 @@ impl ConfigKeys {
     /// Reads the keys from a plugin's schema.
     #[must_use]
     pub fn of(schema: &Value) -> Self {
-        let mut reader = Reader {
+        let mut reader = ConfigKeyReader {
             root: schema,
             steps: MAX_STEPS,
             found: Self {
@@ -49,14 +49,14 @@ impl ConfigKeys {
                 ..Self::default()
             },
         };
-        reader.table(schema, &Table::default());
+        reader.table(schema, &TableContext::default());
         reader.found
     }
 }
 
 /// A table to read keys from.
 #[derive(Clone, Default)]
-struct Table {
+struct TableContext {
     /// The prefix of its keys.
     prefix: String,
     /// The condition for its keys to apply: `with kind = "a"`.
@@ -66,21 +66,21 @@ struct Table {
     depth: usize,
 }
 
-struct Reader<'a> {
+struct ConfigKeyReader<'a> {
     root: &'a Value,
     steps: usize,
     found: ConfigKeys,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ConfigKeyReader<'a> {
     /// Reads the keys of a table, including those of its forms.
-    fn table(&mut self, node: &'a Value, table: &Table) {
+    fn table(&mut self, node: &'a Value, table: &TableContext) {
         if !self.step() || table.depth > MAX_DEPTH {
             self.found.cut |= has_keys(node);
             return;
         }
         if let Some(target) = self.target(node) {
-            let inner = Table {
+            let inner = TableContext {
                 depth: table.depth + 1,
                 ..table.clone()
             };
@@ -101,7 +101,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn properties(&mut self, node: &'a Value, properties: &'a Map<String, Value>, table: &Table) {
+    fn properties(
+        &mut self,
+        node: &'a Value,
+        properties: &'a Map<String, Value>,
+        table: &TableContext,
+    ) {
         let mut nested = Vec::new();
         for (key, property) in properties {
             // A constant text distinguishes the forms of the table, and is read with them.
@@ -145,7 +150,7 @@ impl<'a> Reader<'a> {
                 self.nested(&format!("{name}{suffix}"), inner, depth + 1);
             }
         }
-        let table = Table {
+        let table = TableContext {
             prefix: format!("{name}."),
             condition: String::new(),
             required: true,
@@ -155,7 +160,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the forms of a table, distinguished by a key's text, or else by their only key.
-    fn forms(&mut self, forms: &'a [Value], table: &Table) {
+    fn forms(&mut self, forms: &'a [Value], table: &TableContext) {
         let forms: Vec<&Value> = forms.iter().map(|form| self.resolved(form)).collect();
         for form in forms.iter().filter(|form| is_list_or_map(form)) {
             let prefix = table.prefix.trim_end_matches('.').to_owned();
@@ -238,14 +243,14 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl Table {
+impl TableContext {
     fn required_here(&self) -> bool {
         self.condition.is_empty() && (self.depth == 0 || self.required)
     }
 }
 
-fn deeper(table: &Table, condition: String) -> Table {
-    Table {
+fn deeper(table: &TableContext, condition: String) -> TableContext {
+    TableContext {
         condition: match condition.as_str() {
             "" => table.condition.clone(),
             _ => condition,

@@ -37,13 +37,13 @@ impl ConfigSchema {
         if text.len() > MAX_BYTES {
             return Err(SchemaTextError::TooLong(text.len()));
         }
-        let mut seen = Seen {
+        let mut seen = SchemaFacts {
             left: MAX_VALUES,
             null: false,
             object: false,
         };
-        let root = Skim {
-            part: Part::Root,
+        let root = SchemaScanner {
+            part: SchemaPosition::Root,
             seen: &mut seen,
         };
         let mut json = serde_json::Deserializer::from_str(text);
@@ -79,7 +79,7 @@ impl ConfigSchema {
 }
 
 /// Facts about the part of a schema read so far.
-struct Seen {
+struct SchemaFacts {
     /// Number of further values allowed.
     left: usize,
     null: bool,
@@ -88,7 +88,7 @@ struct Seen {
 
 /// The position in a schema.
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Part {
+enum SchemaPosition {
     /// The root.
     Root,
     /// The value of its `type`: a name, or a list of names.
@@ -99,13 +99,13 @@ enum Part {
     Other,
 }
 
-/// Reads a part of a schema and keeps only the facts in [`Seen`].
-struct Skim<'a> {
-    part: Part,
-    seen: &'a mut Seen,
+/// Reads a part of a schema and keeps only the facts in [`SchemaFacts`].
+struct SchemaScanner<'a> {
+    part: SchemaPosition,
+    seen: &'a mut SchemaFacts,
 }
 
-impl<'de> DeserializeSeed<'de> for Skim<'_> {
+impl<'de> DeserializeSeed<'de> for SchemaScanner<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -116,7 +116,7 @@ impl<'de> DeserializeSeed<'de> for Skim<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Skim<'_> {
+impl<'de> Visitor<'de> for SchemaScanner<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -124,7 +124,7 @@ impl<'de> Visitor<'de> for Skim<'_> {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        if matches!(self.part, Part::Type | Part::TypeName) {
+        if matches!(self.part, SchemaPosition::Type | SchemaPosition::TypeName) {
             self.seen.null |= text == "null";
             self.seen.object |= text == "object";
         }
@@ -133,22 +133,25 @@ impl<'de> Visitor<'de> for Skim<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         let part = match self.part {
-            Part::Type => Part::TypeName,
-            _ => Part::Other,
+            SchemaPosition::Type => SchemaPosition::TypeName,
+            _ => SchemaPosition::Other,
         };
         let seen = self.seen;
-        while list.next_element_seed(Skim { part, seen })?.is_some() {}
+        while list
+            .next_element_seed(SchemaScanner { part, seen })?
+            .is_some()
+        {}
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<(), A::Error> {
         let seen = self.seen;
         while let Some(key) = table.next_key::<Cow<'de, str>>()? {
-            let part = match self.part == Part::Root && key == "type" {
-                true => Part::Type,
-                false => Part::Other,
+            let part = match self.part == SchemaPosition::Root && key == "type" {
+                true => SchemaPosition::Type,
+                false => SchemaPosition::Other,
             };
-            table.next_value_seed(Skim { part, seen })?;
+            table.next_value_seed(SchemaScanner { part, seen })?;
         }
         Ok(())
     }

@@ -6,47 +6,51 @@ use std::{path::Path, sync::Arc};
 use conductor_plugin_api::manifest::{Door as Kind, Manifest};
 
 use super::{
-    Description, Failure, LoadError, ProbeSpec, Report,
-    c_abi::CDoor,
-    call_context::{Begun, CallContext},
+    CallFailure, CheckReport, LoadError, PluginDescription, ProbeSpec,
+    c_abi::CLibrary,
+    call_context::{CallContext, CallNumber},
     observer::CallObserver,
-    rust_abi::RustDoor,
+    rust_abi::RustLibrary,
 };
 
-/// An opened library with a compatible ABI.
-pub trait Door: Send + Sync {
+/// An opened library with a compatible ABI, ready to create probes.
+pub trait OpenedLibrary: Send + Sync {
     /// Returns the plugin's description.
-    fn description(&self) -> &Description;
+    fn description(&self) -> &PluginDescription;
 
     /// Creates a probe; part of the call that needs it.
     ///
     /// # Errors
     /// The plugin's failure, including a caught panic.
-    fn create(&self, spec: &ProbeSpec, call: &CallContext) -> Result<Box<dyn Probe>, Failure>;
+    fn create(
+        &self,
+        spec: &ProbeSpec,
+        call: &CallContext,
+    ) -> Result<Box<dyn PluginProbe>, CallFailure>;
 }
 
 /// A probe, owned by the plugin. One call at a time, from any thread.
-pub trait Probe: Send {
+pub trait PluginProbe: Send {
     /// Runs a check and writes the result into `report`.
     ///
     /// # Errors
     /// The plugin's failure, including a caught panic.
-    fn check(&mut self, call: &CallContext, report: &mut Report) -> Result<(), Failure>;
+    fn check(&mut self, call: &CallContext, report: &mut CheckReport) -> Result<(), CallFailure>;
 
-    /// Begins a check that continues by itself; for [asynchronous](Description::asynchronous) plugins.
+    /// Begins a check that continues by itself; for [asynchronous](PluginDescription::asynchronous) plugins.
     ///
     /// # Errors
     /// When it could not begin; it is over then.
-    fn begin(&mut self, call: Begun) -> Result<(), Failure>;
+    fn begin(&mut self, call: CallNumber) -> Result<(), CallFailure>;
 
     /// Asks a begun check to end early.
-    fn cancel(&mut self, call: Begun);
+    fn cancel(&mut self, call: CallNumber);
 
     /// Drops the author's probe; the last call before the drop.
     ///
     /// # Errors
     /// When that panics.
-    fn close(&mut self, call: &CallContext) -> Result<(), Failure>;
+    fn close(&mut self, call: &CallContext) -> Result<(), CallFailure>;
 }
 
 /// The host that a library meets; a real one by default.
@@ -80,9 +84,9 @@ pub fn open(
     origin: &Path,
     manifest: &Manifest,
     host: HostSide,
-) -> Result<Box<dyn Door>, LoadError> {
+) -> Result<Box<dyn OpenedLibrary>, LoadError> {
     match manifest.door {
-        Kind::Rust => Ok(Box::new(RustDoor::open(path, origin, manifest, host)?)),
-        Kind::C => Ok(Box::new(CDoor::open(path, origin, manifest, host)?)),
+        Kind::Rust => Ok(Box::new(RustLibrary::open(path, origin, manifest, host)?)),
+        Kind::C => Ok(Box::new(CLibrary::open(path, origin, manifest, host)?)),
     }
 }

@@ -15,10 +15,10 @@ use conductor_core::clock::Clock;
 use conductor_library::Vetted;
 
 use super::{
-    Call, Description, LoadError, LoadedPlugin, ProbeId, ProbeSpec, Report,
-    call_journal::{Phase, Record, Slot},
-    door::{self, Door, HostSide},
-    threads::Threads,
+    AdmittedCall, CheckReport, LoadError, LoadedPlugin, PluginDescription, ProbeId, ProbeSpec,
+    call_journal::{CallJournal, CallPhase, JournalSlot},
+    door::{self, HostSide, OpenedLibrary},
+    threads::ThreadPool,
 };
 use crate::schema::CompiledSchema;
 
@@ -30,15 +30,15 @@ mod worker;
 
 use self::{
     async_calls::{InFlight, UnderWay},
-    probes::{Cell, Probes},
-    worker::Worker,
+    probes::{InProcessProbe, ProbeTable},
+    worker::CallThread,
 };
 
 /// A library in this process, with its probes and threads.
 pub struct InProcess {
-    door: Arc<dyn Door>,
-    probes: Arc<Probes>,
-    threads: Arc<Threads<Job>>,
+    door: Arc<dyn OpenedLibrary>,
+    probes: Arc<ProbeTable>,
+    threads: Arc<ThreadPool<ProbeJob>>,
     /// Number of calls of an asynchronous plugin in flight and still wanted.
     in_flight: Arc<InFlight>,
     /// The schema for trials of configs; only set in workers.
@@ -54,13 +54,13 @@ impl InProcess {
         vetted: &Vetted,
         call_threads: usize,
         clock: Clock,
-        record: Option<&Arc<Record>>,
+        record: Option<&Arc<CallJournal>>,
     ) -> Result<Self, LoadError> {
         let slot = {
             let (record, id, sha256) = (record.cloned(), vetted.manifest.id.clone(), vetted.sha256);
             move || match &record {
                 Some(record) => record.slot(&id, &sha256),
-                None => Slot::unrecorded(),
+                None => JournalSlot::unrecorded(),
             }
         };
         Self::open_copy(
@@ -80,11 +80,11 @@ impl InProcess {
         manifest: &conductor_plugin_api::manifest::Manifest,
         call_threads: usize,
         clock: Clock,
-        slot: impl Fn() -> Slot + Send + Sync + 'static,
+        slot: impl Fn() -> JournalSlot + Send + Sync + 'static,
     ) -> Result<Self, LoadError> {
-        let door: Arc<dyn Door> = {
+        let door: Arc<dyn OpenedLibrary> = {
             let mut slot = slot();
-            let _in_call = slot.enter("", Phase::Load);
+            let _in_call = slot.enter("", CallPhase::Load);
             Arc::from(door::open(path, origin, manifest, HostSide::default())?)
         };
         Ok(Self::behind(door, call_threads, clock, slot))
@@ -92,25 +92,28 @@ impl InProcess {
 
     /// Wraps an opened library, see [`load`](Self::load); each thread gets a `slot` of the record.
     pub fn behind(
-        door: Arc<dyn Door>,
+        door: Arc<dyn OpenedLibrary>,
         call_threads: usize,
         clock: Clock,
-        slot: impl Fn() -> Slot + Send + Sync + 'static,
+        slot: impl Fn() -> JournalSlot + Send + Sync + 'static,
     ) -> Self {
-        let (probes, in_flight) = (Arc::new(Probes::default()), Arc::new(InFlight::default()));
+        let (probes, in_flight) = (
+            Arc::new(ProbeTable::default()),
+            Arc::new(InFlight::default()),
+        );
         let schema = Arc::new(OnceLock::new());
         let threads = Arc::new_cyclic(|threads| {
             let (threads, id) = (threads.clone(), door.description().id.clone());
             let (door, probes) = (Arc::clone(&door), Arc::clone(&probes));
             let (in_flight, schema) = (Arc::clone(&in_flight), Arc::clone(&schema));
-            Threads::new(&id, call_threads, move || Worker {
+            ThreadPool::new(&id, call_threads, move || CallThread {
                 door: Arc::clone(&door),
                 probes: Arc::clone(&probes),
                 threads: threads.clone(),
                 in_flight: Arc::clone(&in_flight),
                 schema: Arc::clone(&schema),
                 clock,
-                report: Report::empty(),
+                report: CheckReport::empty(),
                 slot: slot(),
             })
         });
@@ -123,7 +126,7 @@ impl InProcess {
         }
     }
 
-    /// Enables [trials](super::Trial) of configs: only for workers, because the schema comes from the plugin.
+    /// Enables [trials](super::ConfigTrial) of configs: only for workers, because the schema comes from the plugin.
     pub fn try_configs_with(&mut self, schema: CompiledSchema) {
         // It is set once, right after the library was opened.
         let _ = self.schema.set(schema);
@@ -136,7 +139,7 @@ impl InProcess {
 }
 
 impl LoadedPlugin for InProcess {
-    fn description(&self) -> &Description {
+    fn description(&self) -> &PluginDescription {
         self.door.description()
     }
 
@@ -149,12 +152,12 @@ impl LoadedPlugin for InProcess {
 
     fn close(&self, probe: ProbeId) {
         if let Some(cell) = self.probes.remove(probe) {
-            self.threads.push([Job::Close(cell)]);
+            self.threads.push([ProbeJob::Close(cell)]);
         }
     }
 
-    fn start(&self, calls: &mut Vec<Call>) -> bool {
-        self.threads.push(calls.drain(..).map(Job::Check))
+    fn start(&self, calls: &mut Vec<AdmittedCall>) -> bool {
+        self.threads.push(calls.drain(..).map(ProbeJob::Check))
     }
 
     fn nudge(&self) -> bool {
@@ -173,7 +176,7 @@ impl LoadedPlugin for InProcess {
             && let Some(call) = cell.call()
             && call.give_up(|| self.threads.abandoned())
         {
-            self.threads.push([Job::Cancel(cell, call)]);
+            self.threads.push([ProbeJob::Cancel(cell, call)]);
         }
     }
 
@@ -182,7 +185,8 @@ impl LoadedPlugin for InProcess {
     }
 
     fn retire(&self) {
-        self.threads.retain(|job| !matches!(job, Job::Check(_)));
+        self.threads
+            .retain(|job| !matches!(job, ProbeJob::Check(_)));
     }
 
     fn end(&self) {
@@ -190,17 +194,18 @@ impl LoadedPlugin for InProcess {
             if let Some(call) = cell.call()
                 && call.cancel()
             {
-                self.threads.push([Job::Cancel(Arc::clone(&cell), call)]);
+                self.threads
+                    .push([ProbeJob::Cancel(Arc::clone(&cell), call)]);
             }
-            self.threads.push([Job::Close(cell)]);
+            self.threads.push([ProbeJob::Close(cell)]);
         }
     }
 }
 
 /// The jobs of the threads.
-enum Job {
-    Check(Call),
+enum ProbeJob {
+    Check(AdmittedCall),
     /// Asks a begun call to end early.
-    Cancel(Arc<Cell>, Arc<UnderWay>),
-    Close(Arc<Cell>),
+    Cancel(Arc<InProcessProbe>, Arc<UnderWay>),
+    Close(Arc<InProcessProbe>),
 }

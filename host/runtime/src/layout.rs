@@ -18,7 +18,7 @@ use conductor_plugin_api::manifest::ApiVersion;
 type Side = (&'static TypeLayout, ApiVersion);
 
 /// The reason why a plugin's layout does not fit.
-pub(super) struct Refused {
+pub(super) struct LayoutMismatch {
     /// The deepest difference, in one line.
     pub(super) line: String,
     /// All differences.
@@ -29,14 +29,14 @@ pub(super) struct Refused {
 ///
 /// Prefix types grow at their end, so the newer one has everything the older one expects, regardless of which side is
 /// newer. In the other direction, `abi_stable` would refuse every plugin older than its host.
-pub(super) fn check(host: Side, plugin: Side) -> Result<(), Refused> {
+pub(super) fn check(host: Side, plugin: Side) -> Result<(), LayoutMismatch> {
     let host_is_older = host.1 < plugin.1;
     let (older, newer) = if host_is_older {
         (host, plugin)
     } else {
         (plugin, host)
     };
-    check_layout_compatibility(older.0, newer.0).map_err(|errors| Refused {
+    check_layout_compatibility(older.0, newer.0).map_err(|errors| LayoutMismatch {
         line: explain(&errors, host_is_older),
         detail: errors.to_string(),
     })

@@ -1,6 +1,6 @@
 //! Turns a vetted copy of a library into probes that can be called.
 //!
-//! [`LoadedPlugin`] is the interface: the host passes [`Call`]s and gets each result through its [`Caller`], whether
+//! [`LoadedPlugin`] is the interface: the host passes [`AdmittedCall`]s and gets each result through its [`CallOwner`], whether
 //! the library is loaded into this process ([`in_process`]) or into another. Only this crate opens libraries, only
 //! private copies of vetted ones, and never closes them. Only the host's guard starts calls.
 
@@ -11,7 +11,7 @@ use conductor_plugin_api::{Status, abi::AbiStatus, manifest::ApiVersion};
 use conductor_types::ErrorType;
 use serde::{Deserialize, Serialize};
 
-use crate::schema::{Subject, Violation};
+use crate::schema::{SchemaViolation, ValueLocation};
 
 mod c_abi;
 pub mod call_context;
@@ -41,7 +41,7 @@ pub use threads::RUST_STACKS;
 /// One loaded instance of a plugin: a generation.
 pub trait LoadedPlugin: Send + Sync {
     /// Returns the plugin's description.
-    fn description(&self) -> &Description;
+    fn description(&self) -> &PluginDescription;
 
     /// Registers a platform's probe; its first call creates it.
     fn open(&self, spec: ProbeSpec) -> ProbeId;
@@ -53,7 +53,7 @@ pub trait LoadedPlugin: Send + Sync {
     ///
     /// Returns `true` if [`nudge`](Self::nudge) should be called a tick later, because some calls may be queued behind
     /// others. Calls not yet started when the plugin ends are dropped, and may be started elsewhere.
-    fn start(&self, calls: &mut Vec<Call>) -> bool;
+    fn start(&self, calls: &mut Vec<AdmittedCall>) -> bool;
 
     /// Gives queued calls more threads, if any are still queued; returns `true` to be called again.
     fn nudge(&self) -> bool;
@@ -83,7 +83,7 @@ pub trait LoadedPlugin: Send + Sync {
 
 /// The unexpected end of a generation in its own process.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Ended {
+pub struct UnexpectedExit {
     /// `Crash`, or `Protocol` if the host ended it because of an invalid message.
     pub kind: ErrorType,
     /// The cause, for example "was killed by signal 11 (SIGSEGV)".
@@ -94,7 +94,7 @@ pub struct Ended {
 
 /// The properties of a plugin, known once it is loaded.
 #[derive(Clone, Debug)]
-pub struct Description {
+pub struct PluginDescription {
     /// The id that platforms use.
     pub id: String,
     /// Its own version.
@@ -115,7 +115,7 @@ pub struct ProbeSpec {
     /// The platform's config as JSON text, including secrets.
     pub config: Arc<str>,
     /// The trial to run in place of checks, if any.
-    pub trial: Option<Arc<Trial>>,
+    pub trial: Option<Arc<ConfigTrial>>,
 }
 
 impl ProbeSpec {
@@ -130,11 +130,11 @@ impl ProbeSpec {
 }
 
 /// A trial of a config, in place of a check: a call validates it against the plugin's schema, and may create a probe
-/// with it and drop that immediately. Only workers do that, and only those [started for it](worker::Settings::trials).
+/// with it and drop that immediately. Only workers do that, and only those [started for it](worker::WorkerSettings::trials).
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Trial {
+pub struct ConfigTrial {
     /// The config's place, and its secrets.
-    pub subject: Subject,
+    pub subject: ValueLocation,
     /// `true` to create a probe with it, and drop that.
     pub creates: bool,
 }
@@ -152,23 +152,28 @@ impl fmt::Debug for ProbeSpec {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ProbeId(pub usize);
 
-/// A call admitted by the guard; it ends in exactly one [`Caller::finished`].
-pub struct Call {
+/// A call admitted by the guard; it ends in exactly one [`CallOwner::finished`].
+pub struct AdmittedCall {
     /// The probe.
     pub probe: ProbeId,
     /// The caller, which also sets the deadline.
-    pub caller: Arc<dyn Caller>,
+    pub caller: Arc<dyn CallOwner>,
     /// The sequence number among the caller's calls.
     pub sequence: u64,
 }
 
-/// The starter of a call.
-pub trait Caller: Send + Sync {
+/// The owner of a call, informed of its start and its end.
+pub trait CallOwner: Send + Sync {
     /// Called when the call is about to run; returns its deadline, or `None` if it is no longer wanted.
     fn started(&self, sequence: u64, now: Duration) -> Option<Duration>;
 
     /// Called when the call is over; returns whether its result was still wanted.
-    fn finished(&self, sequence: u64, now: Duration, result: Result<&Report, Failure>) -> Waiting;
+    fn finished(
+        &self,
+        sequence: u64,
+        now: Duration,
+        result: Result<&CheckReport, CallFailure>,
+    ) -> DeliveryOutcome;
 
     /// Returns `true` if the caller has given up on the call.
     fn is_cancelled(&self, sequence: u64) -> bool;
@@ -176,7 +181,7 @@ pub trait Caller: Send + Sync {
 
 /// The outcome of delivering a result.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Waiting {
+pub enum DeliveryOutcome {
     /// The result was accepted.
     Yes,
     /// The host had already given up on the call; the result was dropped.
@@ -185,7 +190,7 @@ pub enum Waiting {
 
 /// The result of a check, within the host's limits.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct CheckReport {
     /// The state of the platform.
     pub status: Status,
     /// One readable line, at most [`MAX_MESSAGE`] bytes, without control characters.
@@ -194,7 +199,7 @@ pub struct Report {
     pub measurements: Vec<(String, f64)>,
 }
 
-impl Report {
+impl CheckReport {
     /// Returns a report for a call to fill in; calls on one thread share one, so that a check allocates nothing.
     pub fn empty() -> Self {
         Self {
@@ -213,13 +218,13 @@ impl Report {
         status: u8,
         message: &[u8],
         measurements: impl Iterator<Item = (&'a [u8], f64)>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CallFailure> {
         self.status = match AbiStatus(status) {
             AbiStatus::HEALTHY => Status::Healthy,
             AbiStatus::DEGRADED => Status::Degraded,
             AbiStatus::UNHEALTHY => Status::Unhealthy,
             AbiStatus(other) => {
-                return Err(Failure::new(
+                return Err(CallFailure::new(
                     ErrorType::Protocol,
                     format!(
                         "the probe reported status {other}; known are 0 healthy, 1 degraded and 2 unhealthy"
@@ -244,16 +249,16 @@ impl Report {
 
 /// The reason why a check produced no report.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Failure {
+pub struct CallFailure {
     /// The error type that is counted.
     pub kind: ErrorType,
     /// The error message; under the same limits as a report's message.
     pub message: String,
-    /// Violations of the plugin's schema that a [`Trial`] found.
-    pub violations: Vec<Violation>,
+    /// Violations of the plugin's schema that a [`ConfigTrial`] found.
+    pub violations: Vec<SchemaViolation>,
 }
 
-impl Failure {
+impl CallFailure {
     /// Returns a failure with a message, cut to the limits.
     pub fn new(kind: ErrorType, message: impl AsRef<str>) -> Self {
         let mut text = String::new();
@@ -266,7 +271,7 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CallFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }

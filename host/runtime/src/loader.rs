@@ -3,37 +3,37 @@
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use conductor_core::clock::Clock;
-use conductor_library::{Catalog, Hash, Language, Vetted, printable};
+use conductor_library::{Catalog, LibraryHash, PluginLanguage, Vetted, printable};
 use conductor_plugin_api::manifest::Need;
-use conductor_sandbox::{Limits, Openings, Policy, capabilities};
+use conductor_sandbox::{NamedFileSnapshot, SandboxPolicy, WorkerLimits, capabilities};
 use conductor_types::{ErrorType, Isolation};
 
 use super::{
-    Description, Ended, LoadError, LoadedPlugin,
-    call_journal::Record,
+    LoadError, LoadedPlugin, PluginDescription, UnexpectedExit,
+    call_journal::CallJournal,
     in_process::InProcess,
-    quarantine::Quarantine,
+    quarantine::QuarantineFile,
     worker::{self, Worker},
 };
 
 /// Finds plugins in the catalog and loads them.
 #[derive(Clone, Debug)]
-pub struct Loader {
+pub struct CatalogLoader {
     catalog: Arc<Catalog>,
     clock: Clock,
-    quarantine: Option<Quarantine>,
-    record: Option<Arc<Record>>,
+    quarantine: Option<QuarantineFile>,
+    record: Option<Arc<CallJournal>>,
 }
 
 /// The settings for a plugin's generations.
 #[derive(Clone, Debug)]
-pub struct How {
+pub struct GenerationSettings {
     /// The isolation.
     pub isolation: Isolation,
     /// Maximum number of concurrent calls.
     pub call_threads: usize,
     /// The resource limits of a worker.
-    pub limits: Limits,
+    pub limits: WorkerLimits,
     /// The operator's permissions, if given.
     pub allow: Option<Vec<Need>>,
     /// `true` if the operator closes UDP and name lookups.
@@ -53,25 +53,25 @@ pub struct LoadOrder {
     /// `true` to use a worker, whatever the config says: the plugin got stuck in-process too often.
     pub in_worker: bool,
     /// Called if it ends unexpectedly, once its calls have ended.
-    pub ended: Box<dyn FnOnce(Ended) + Send>,
+    pub ended: Box<dyn FnOnce(UnexpectedExit) + Send>,
 }
 
 /// A rejected library, and its replacement.
 #[derive(Clone, Debug)]
 pub struct FallbackLibrary {
     /// The hash of the rejected library.
-    pub rejected: Hash,
+    pub rejected: LibraryHash,
     /// The replacement.
     pub library: Arc<Vetted>,
 }
 
 /// Restrictions that the host enforces while a worker runs.
 #[derive(Debug)]
-pub struct Confinement {
+pub struct WorkerConfinement {
     /// The permissions and resource limits.
-    pub policy: Policy,
+    pub policy: SandboxPolicy,
     /// The files it can see, as of its start.
-    pub openings: Openings,
+    pub openings: NamedFileSnapshot,
 }
 
 /// One loaded instance of a plugin, from its load to its retirement.
@@ -87,14 +87,14 @@ pub struct LoadedGeneration {
     /// The reason for running in a worker although the config requests the host's process.
     pub held: Option<String>,
     /// Restrictions still to be enforced on a worker.
-    pub confinement: Option<Confinement>,
+    pub confinement: Option<WorkerConfinement>,
     /// The maximum number of threads for its calls.
     pub call_threads: usize,
 }
 
 impl LoadedGeneration {
     /// Returns the plugin's description.
-    pub fn description(&self) -> &Description {
+    pub fn description(&self) -> &PluginDescription {
         self.plugin.description()
     }
 
@@ -104,7 +104,7 @@ impl LoadedGeneration {
     }
 }
 
-impl Loader {
+impl CatalogLoader {
     /// Creates a loader for this catalog; probes use this clock.
     pub fn new(catalog: Arc<Catalog>, clock: Clock) -> Self {
         Self {
@@ -117,7 +117,11 @@ impl Loader {
 
     /// Adds a quarantine, whose plugins run in workers, and a record of calls into this process.
     #[must_use]
-    pub fn with_suspicion(self, quarantine: Quarantine, record: Option<Arc<Record>>) -> Self {
+    pub fn with_suspicion(
+        self,
+        quarantine: QuarantineFile,
+        record: Option<Arc<CallJournal>>,
+    ) -> Self {
         Self {
             quarantine: Some(quarantine),
             record,
@@ -140,7 +144,7 @@ impl Loader {
     pub fn load<T>(
         &self,
         id: &str,
-        how: &How,
+        how: &GenerationSettings,
         order: LoadOrder,
         first: impl FnOnce(&Vetted) -> Result<T, LoadError>,
     ) -> Result<(LoadedGeneration, T), LoadError> {
@@ -157,8 +161,8 @@ impl Loader {
         let (plugin, confinement): (Box<dyn LoadedPlugin>, _) = match isolation {
             Isolation::Process => {
                 let policy = policy(&vetted, how)?;
-                let confinement = Confinement {
-                    openings: Openings::of(&policy),
+                let confinement = WorkerConfinement {
+                    openings: NamedFileSnapshot::of(&policy),
                     policy: policy.clone(),
                 };
                 let worker = start_worker(&vetted, how, policy, false, self.clock, order.ended)?;
@@ -218,7 +222,11 @@ impl Loader {
     ///
     /// # Errors
     /// When no library has the id, its library does not load, or its config schema is not valid.
-    pub fn describe(&self, id: &str, how: &How) -> Result<Description, LoadError> {
+    pub fn describe(
+        &self,
+        id: &str,
+        how: &GenerationSettings,
+    ) -> Result<PluginDescription, LoadError> {
         let vetted = self.library(id)?;
         let worker = for_trials(&vetted, how, self.clock, |_| {})?;
         Ok(worker.description().clone())
@@ -245,23 +253,27 @@ impl Loader {
 ///
 /// # Errors
 /// When its worker cannot be started, or it does not load.
-pub fn throw_away(vetted: &Vetted, how: &How, clock: Clock) -> Result<Worker, LoadError> {
+pub fn throw_away(
+    vetted: &Vetted,
+    how: &GenerationSettings,
+    clock: Clock,
+) -> Result<Worker, LoadError> {
     start_worker(vetted, how, policy(vetted, how)?, false, clock, |_| {})
 }
 
-/// Loads one library in a worker that compiles its config schema and [tries configs](super::Trial).
+/// Loads one library in a worker that compiles its config schema and [tries configs](super::ConfigTrial).
 ///
 /// # Errors
 /// When its worker cannot be started, it does not load, or its config schema is not valid.
 pub fn for_trials(
     vetted: &Vetted,
-    how: &How,
+    how: &GenerationSettings,
     clock: Clock,
-    ended: impl FnOnce(Ended) + Send + 'static,
+    ended: impl FnOnce(UnexpectedExit) + Send + 'static,
 ) -> Result<Worker, LoadError> {
     let policy = policy(vetted, how)?;
     let room = usize::try_from(policy.limits.processes / 4).unwrap_or(usize::MAX);
-    let how = How {
+    let how = GenerationSettings {
         call_threads: how.call_threads.max(TRIAL_THREADS.min(room)),
         ..how.clone()
     };
@@ -274,9 +286,9 @@ pub fn for_trials(
 /// When it contains a runtime that takes over the process, and when it does not load in the worker or here.
 pub fn in_this_process(
     vetted: &Vetted,
-    how: &How,
+    how: &GenerationSettings,
     clock: Clock,
-    record: Option<&Arc<Record>>,
+    record: Option<&Arc<CallJournal>>,
 ) -> Result<InProcess, LoadError> {
     refuse_runtime(vetted)?;
     // A library that would kill or hang this process kills or hangs another one first.
@@ -294,7 +306,7 @@ fn refuse_runtime(vetted: &Vetted) -> Result<(), LoadError> {
     };
     let bytes = fs::read(&vetted.path)
         .map_err(|e| error(format!("its private copy cannot be read: {e}")))?;
-    match Language::of(vetted.manifest.door, &bytes).runtime() {
+    match PluginLanguage::of(vetted.manifest.door, &bytes).runtime() {
         Some(runtime) => Err(error(format!(
             "it brings {runtime}, which takes over threads and signal handlers of the process that loads it; remove isolation = \"in-process\", so that it runs in a worker"
         ))),
@@ -308,13 +320,13 @@ const TRIAL_THREADS: usize = 64;
 
 fn start_worker(
     vetted: &Vetted,
-    how: &How,
-    policy: Policy,
+    how: &GenerationSettings,
+    policy: SandboxPolicy,
     trials: bool,
     clock: Clock,
-    ended: impl FnOnce(Ended) + Send + 'static,
+    ended: impl FnOnce(UnexpectedExit) + Send + 'static,
 ) -> Result<Worker, LoadError> {
-    let settings = worker::Settings {
+    let settings = worker::WorkerSettings {
         call_threads: how.call_threads,
         policy,
         trials,
@@ -333,7 +345,7 @@ fn restore_copy(vetted: &Vetted) -> Result<(), LoadError> {
 }
 
 /// Returns the policy for a worker with this library.
-fn policy(vetted: &Vetted, how: &How) -> Result<Policy, LoadError> {
+fn policy(vetted: &Vetted, how: &GenerationSettings) -> Result<SandboxPolicy, LoadError> {
     let declared = &vetted.manifest.needs;
     let mut capabilities =
         capabilities(declared, how.allow.as_deref()).map_err(|why| LoadError {
@@ -342,11 +354,11 @@ fn policy(vetted: &Vetted, how: &How) -> Result<Policy, LoadError> {
             detail: None,
         })?;
     capabilities.no_udp = how.no_udp;
-    Ok(Policy {
+    Ok(SandboxPolicy {
         capabilities,
         limits: how.limits,
         hidden: how.hidden.clone(),
-        ..Policy::default()
+        ..SandboxPolicy::default()
     })
 }
 

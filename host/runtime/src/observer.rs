@@ -3,7 +3,7 @@
 //! The host corrects what it can and stays silent: an operator cannot fix a plugin. Its author can, so the validator
 //! opens libraries with an observer. A host has none.
 
-use super::{Failure, Report};
+use super::{CallFailure, CheckReport};
 
 /// An observer of what a plugin returns. Called from the plugin's threads.
 pub trait CallObserver: Send + Sync {
@@ -14,12 +14,12 @@ pub trait CallObserver: Send + Sync {
     fn failure(&self, message: &[u8]);
 
     /// Called for each call in which the plugin breaks the contract of the C header.
-    fn misuse(&self, misuse: Misuse);
+    fn misuse(&self, misuse: ContractViolation);
 }
 
 /// A violation of the contract of the C header.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Misuse {
+pub enum ContractViolation {
     /// A check that ended without a report or a failure.
     NoReport,
     /// A `create` that returned NULL without a failure.
@@ -32,7 +32,7 @@ pub enum Misuse {
     NotBegun,
 }
 
-impl Report {
+impl CheckReport {
     /// Shows the plugin's findings to the observer, if any, and [fills](Self::fill) them in.
     ///
     /// # Errors
@@ -43,7 +43,7 @@ impl Report {
         status: u8,
         message: &[u8],
         measurements: impl Iterator<Item = (&'a [u8], f64)>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CallFailure> {
         let Some(observer) = observer else {
             return self.fill(status, message, measurements);
         };

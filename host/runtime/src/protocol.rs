@@ -1,7 +1,7 @@
 //! The protocol between a host and its workers: messages in frames, over one stream each way. Pure.
 //!
 //! A frame is the length of its body (four bytes, little-endian) and the body: a number that increases by one with each
-//! frame, and a [message](messages), both in `postcard` format. The host trusts nothing from a worker: a [`Decoder`]
+//! frame, and a [message](messages), both in `postcard` format. The host trusts nothing from a worker: a [`FrameDecoder`]
 //! accepts any bytes, and the first violation ends the connection.
 
 use postcard::ser_flavors::Flavor;
@@ -11,7 +11,7 @@ pub mod messages;
 
 /// Splits a stream into frames and parses their messages.
 #[derive(Debug)]
-pub struct Decoder {
+pub struct FrameDecoder {
     buffer: Vec<u8>,
     /// The start of the next frame.
     at: usize,
@@ -20,7 +20,7 @@ pub struct Decoder {
     limit: usize,
 }
 
-impl Decoder {
+impl FrameDecoder {
     /// Creates a decoder at the start of a stream with frame bodies of at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self {
@@ -48,7 +48,7 @@ impl Decoder {
     ///
     /// # Errors
     /// The rule that the stream violates. The rest of the stream is meaningless.
-    pub fn message<'a, M: Deserialize<'a>>(&'a mut self) -> Result<Option<M>, Fault> {
+    pub fn message<'a, M: Deserialize<'a>>(&'a mut self) -> Result<Option<M>, ProtocolViolation> {
         let rest = &self.buffer[self.at..];
         let Some((length, rest)) = rest.split_first_chunk::<LENGTH>() else {
             return Ok(None);
@@ -56,7 +56,7 @@ impl Decoder {
         let says = u32::from_le_bytes(*length);
         let length = usize::try_from(says).unwrap_or(usize::MAX);
         if length > self.limit {
-            return Err(Fault::TooLong {
+            return Err(ProtocolViolation::TooLong {
                 says,
                 limit: self.limit,
             });
@@ -67,7 +67,7 @@ impl Decoder {
         self.at += LENGTH + length;
         let (number, body) = postcard::take_from_bytes::<u64>(body)?;
         if number != self.next {
-            return Err(Fault::OutOfOrder {
+            return Err(ProtocolViolation::OutOfOrder {
                 expected: self.next,
                 found: number,
             });
@@ -76,7 +76,7 @@ impl Decoder {
         let (message, rest) = postcard::take_from_bytes(body)?;
         match rest.len() {
             0 => Ok(Some(message)),
-            bytes => Err(Fault::Longer { bytes }),
+            bytes => Err(ProtocolViolation::Longer { bytes }),
         }
     }
 
@@ -88,12 +88,12 @@ impl Decoder {
 
 /// Writes messages into frames.
 #[derive(Debug)]
-pub struct Encoder {
+pub struct FrameEncoder {
     next: u64,
     limit: usize,
 }
 
-impl Encoder {
+impl FrameEncoder {
     /// Creates an encoder at the start of a stream with frame bodies of at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self { next: 0, limit }
@@ -103,10 +103,14 @@ impl Encoder {
     ///
     /// # Errors
     /// Why the message cannot be sent; `stream` is then unchanged.
-    pub fn frame(&mut self, message: &impl Serialize, stream: &mut Vec<u8>) -> Result<(), Unsent> {
+    pub fn frame(
+        &mut self,
+        message: &impl Serialize,
+        stream: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
         let start = stream.len();
         stream.extend([0; LENGTH]);
-        let written = postcard::serialize_with_flavor(&(self.next, message), Append(stream));
+        let written = postcard::serialize_with_flavor(&(self.next, message), AppendFlavor(stream));
         let bytes = stream.len() - start - LENGTH;
         let length = u32::try_from(bytes).ok().filter(|_| bytes <= self.limit);
         let unsent = match (written, length) {
@@ -115,11 +119,11 @@ impl Encoder {
                 self.next += 1;
                 return Ok(());
             }
-            (Ok(()), None) => Unsent::TooLong {
+            (Ok(()), None) => EncodeError::TooLong {
                 bytes,
                 limit: self.limit,
             },
-            (Err(error), _) => Unsent::Unwritable(error.to_string()),
+            (Err(error), _) => EncodeError::Unwritable(error.to_string()),
         };
         stream.truncate(start);
         Err(unsent)
@@ -128,7 +132,7 @@ impl Encoder {
 
 /// The protocol rule that a stream violates.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Fault {
+pub enum ProtocolViolation {
     /// A frame's length exceeds the limit.
     #[error("sent a frame of {says} bytes, at most {limit} are allowed")]
     TooLong {
@@ -159,7 +163,7 @@ pub enum Fault {
     },
 }
 
-impl From<postcard::Error> for Fault {
+impl From<postcard::Error> for ProtocolViolation {
     fn from(error: postcard::Error) -> Self {
         match error {
             postcard::Error::DeserializeBadUtf8 => Self::Text,
@@ -170,7 +174,7 @@ impl From<postcard::Error> for Fault {
 
 /// The reason why a message cannot be sent.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Unsent {
+pub enum EncodeError {
     /// Its frame would exceed the limit.
     #[error("takes {bytes} bytes, at most {limit} can be sent")]
     TooLong {
@@ -185,9 +189,9 @@ pub enum Unsent {
 }
 
 /// Lets `postcard` append to existing bytes.
-struct Append<'a>(&'a mut Vec<u8>);
+struct AppendFlavor<'a>(&'a mut Vec<u8>);
 
-impl Flavor for Append<'_> {
+impl Flavor for AppendFlavor<'_> {
     type Output = ();
 
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {

@@ -23,18 +23,18 @@ use conductor_library::{
 use conductor_types::Isolation;
 use serde::{Deserialize, Serialize};
 
-use super::call_journal::{CrashRecords, Record, Suspect};
+use super::call_journal::{CallJournal, CrashRecords, CrashSuspect};
 
 /// The quarantine of one state folder.
 #[derive(Clone, Debug)]
-pub struct Quarantine {
+pub struct QuarantineFile {
     file: PathBuf,
 }
 
 /// The reason and time of a plugin's quarantine.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Entry {
+pub struct QuarantineEntry {
     /// One readable line.
     pub reason: String,
     /// The time of its quarantine, for example `2026-11-24T18:30:00Z`.
@@ -79,18 +79,18 @@ pub enum QuarantineError {
     },
 }
 
-impl Quarantine {
+impl QuarantineFile {
     /// Quarantines the plugins that dead hosts were calling, logs that, and creates the record of this host.
     ///
     /// Errors of either are only logged.
     #[must_use]
-    pub fn open_with_record(store: &Store, now: SystemTime) -> (Self, Option<Arc<Record>>) {
+    pub fn open_with_record(store: &Store, now: SystemTime) -> (Self, Option<Arc<CallJournal>>) {
         let quarantine = Self::open(store.base());
         match quarantine.hold(CrashRecords::read(&store.records()), now) {
             Ok(lines) => lines.iter().for_each(|line| tracing::error!("{line}")),
             Err(error) => tracing::error!("{error}; until then no plugin runs in-process"),
         }
-        let record = Record::create(store.folder());
+        let record = CallJournal::create(store.folder());
         if let Err(error) = &record {
             tracing::warn!(
                 "calls are not recorded, so a plugin that crashes the host is not identified: {error}"
@@ -111,7 +111,7 @@ impl Quarantine {
     ///
     /// # Errors
     /// When the file is damaged or cannot be read.
-    pub fn all(&self) -> Result<BTreeMap<String, Entry>, QuarantineError> {
+    pub fn all(&self) -> Result<BTreeMap<String, QuarantineEntry>, QuarantineError> {
         let text = match file_reader::read_text(&self.file, MAX_SIZE) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
@@ -130,7 +130,7 @@ impl Quarantine {
     ///
     /// # Errors
     /// As [`Self::all`].
-    pub fn is_quarantined(&self, id: &str) -> Result<Option<Entry>, QuarantineError> {
+    pub fn is_quarantined(&self, id: &str) -> Result<Option<QuarantineEntry>, QuarantineError> {
         Ok(self.all()?.remove(id))
     }
 
@@ -154,7 +154,7 @@ impl Quarantine {
     ///
     /// # Errors
     /// When the file cannot be read or written; it then remains unchanged.
-    pub fn add(&self, id: &str, entry: Entry) -> Result<(), QuarantineError> {
+    pub fn add(&self, id: &str, entry: QuarantineEntry) -> Result<(), QuarantineError> {
         self.change(|held| {
             held.insert(id.to_owned(), entry);
         })
@@ -172,11 +172,11 @@ impl Quarantine {
         if !records.suspects.is_empty() {
             self.change(|held| {
                 for suspect in &records.suspects {
-                    held.insert(suspect.plugin.clone(), Entry::of(suspect, now));
+                    held.insert(suspect.plugin.clone(), QuarantineEntry::of(suspect, now));
                 }
             })?;
         }
-        let line = |suspect: &Suspect| {
+        let line = |suspect: &CrashSuspect| {
             format!(
                 "{suspect}; it runs in a worker until conductor plugin clear {}",
                 suspect.plugin
@@ -191,14 +191,14 @@ impl Quarantine {
     ///
     /// # Errors
     /// As [`Self::add`].
-    pub fn clear(&self, id: &str) -> Result<Option<Entry>, QuarantineError> {
+    pub fn clear(&self, id: &str) -> Result<Option<QuarantineEntry>, QuarantineError> {
         self.change(|held| held.remove(id))
     }
 
     /// Reads, changes and writes the file, one process at a time.
     fn change<T>(
         &self,
-        change: impl FnOnce(&mut BTreeMap<String, Entry>) -> T,
+        change: impl FnOnce(&mut BTreeMap<String, QuarantineEntry>) -> T,
     ) -> Result<T, QuarantineError> {
         let cannot = |source: io::Error| QuarantineError::Unwritable {
             file: self.file.clone(),
@@ -241,7 +241,7 @@ impl Quarantine {
 
     /// Written under another name first: a reader at the same time, or after a crash, finds the old file or the new
     /// one.
-    fn write(&self, held: &BTreeMap<String, Entry>) -> io::Result<()> {
+    fn write(&self, held: &BTreeMap<String, QuarantineEntry>) -> io::Result<()> {
         let text = toml::to_string(held).map_err(io::Error::other)?;
         let folder = self.file.parent().unwrap_or(Path::new("."));
         let mut new = tempfile::Builder::new()
@@ -268,7 +268,7 @@ fn let_all_read(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-impl Entry {
+impl QuarantineEntry {
     /// Returns an entry with only a reason.
     #[must_use]
     pub fn new(reason: impl Into<String>, now: SystemTime) -> Self {
@@ -283,7 +283,7 @@ impl Entry {
 
     /// Returns the entry of a suspect.
     #[must_use]
-    pub fn of(suspect: &Suspect, now: SystemTime) -> Self {
+    pub fn of(suspect: &CrashSuspect, now: SystemTime) -> Self {
         Self {
             platform: suspect.platform.clone(),
             phase: Some(suspect.phase.name().to_owned()),
@@ -318,20 +318,20 @@ mod tests {
 
     use super::*;
 
-    fn entry(reason: &str) -> Entry {
-        Entry {
+    fn entry(reason: &str) -> QuarantineEntry {
+        QuarantineEntry {
             platform: Some("chat".to_owned()),
             phase: Some("check".to_owned()),
             sha256: Some("00".repeat(32)),
-            ..Entry::new(reason, SystemTime::UNIX_EPOCH)
+            ..QuarantineEntry::new(reason, SystemTime::UNIX_EPOCH)
         }
     }
 
     #[test]
     fn who_is_held_stays_so_until_cleared() {
         let dir = tempfile::tempdir().unwrap();
-        let quarantine = Quarantine::open(dir.path());
-        let by_another_host = Quarantine::open(dir.path());
+        let quarantine = QuarantineFile::open(dir.path());
+        let by_another_host = QuarantineFile::open(dir.path());
         assert_eq!(quarantine.all().unwrap(), BTreeMap::new());
         quarantine
             .add("http", entry("a \"quoted\"\nreason"))
@@ -359,7 +359,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let file = dir.path().join(FILE);
             fs::write(&file, damaged).unwrap();
-            let quarantine = Quarantine::open(dir.path());
+            let quarantine = QuarantineFile::open(dir.path());
             let error = quarantine.add("http", entry("x")).unwrap_err().to_string();
             assert!(error.contains("quarantine.toml is damaged"), "{error}");
             assert!(error.contains("mend it, or remove it"), "{error}");
@@ -381,11 +381,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         thread::scope(|scope| {
             for n in 0..8 {
-                let quarantine = Quarantine::open(dir.path());
+                let quarantine = QuarantineFile::open(dir.path());
                 scope.spawn(move || quarantine.add(&format!("p{n}"), entry("x")).unwrap());
             }
         });
-        assert_eq!(Quarantine::open(dir.path()).all().unwrap().len(), 8);
+        assert_eq!(QuarantineFile::open(dir.path()).all().unwrap().len(), 8);
         let files = fs::read_dir(dir.path()).unwrap().count();
         assert_eq!(files, 2, "the file and its lock");
     }
@@ -395,7 +395,7 @@ mod tests {
     fn what_root_has_written_can_be_read_by_the_hosts_user() {
         use std::os::unix::fs::MetadataExt as _;
         let dir = tempfile::tempdir().unwrap();
-        let quarantine = Quarantine::open(dir.path());
+        let quarantine = QuarantineFile::open(dir.path());
         quarantine.add("http", entry("x")).unwrap();
         for file in fs::read_dir(dir.path()).unwrap() {
             let mode = file.unwrap().metadata().unwrap().mode();

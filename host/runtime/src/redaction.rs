@@ -112,7 +112,7 @@ pub fn longest() -> usize {
     with_known(|known| known.longest * LONGEST_ENCODING).unwrap_or_default()
 }
 
-fn with_known<T>(ask: impl FnOnce(&Known) -> T) -> Option<T> {
+fn with_known<T>(ask: impl FnOnce(&SecretIndex) -> T) -> Option<T> {
     if !SOME_ARE_KNOWN.load(Ordering::Acquire) {
         return None;
     }
@@ -122,20 +122,20 @@ fn with_known<T>(ask: impl FnOnce(&Known) -> T) -> Option<T> {
 /// All searched texts, in layers of increasing length: a worker learns a few at a time, and must not rebuild the whole
 /// index each time.
 #[derive(Default)]
-struct Known {
+struct SecretIndex {
     /// Each text, with the number of the last config that had it.
     texts: BTreeMap<Arc<str>, u64>,
     config: u64,
-    layers: Vec<Layer>,
+    layers: Vec<IndexLayer>,
     longest: usize,
 }
 
-struct Layer {
+struct IndexLayer {
     texts: Vec<Arc<str>>,
     finder: AhoCorasick,
 }
 
-impl Known {
+impl SecretIndex {
     fn learn<'a>(
         &mut self,
         secrets: impl Iterator<Item = &'a str>,
@@ -158,7 +158,7 @@ impl Known {
         while let Some(below) = self.layers.pop_if(|below| below.texts.len() <= texts.len()) {
             texts.extend(below.texts);
         }
-        self.layers.push(Layer::new(texts)?);
+        self.layers.push(IndexLayer::new(texts)?);
         Ok(())
     }
 
@@ -174,7 +174,7 @@ impl Known {
         self.layers.clear();
         let texts: Vec<_> = self.texts.keys().cloned().collect();
         if !texts.is_empty() {
-            self.layers.push(Layer::new(texts)?);
+            self.layers.push(IndexLayer::new(texts)?);
         }
         Ok(())
     }
@@ -220,7 +220,7 @@ impl Known {
     }
 }
 
-impl Layer {
+impl IndexLayer {
     fn new(texts: Vec<Arc<str>>) -> Result<Self, aho_corasick::BuildError> {
         let finder = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
@@ -275,7 +275,7 @@ const NESTED_ENCODINGS: usize = 2;
 /// Bytes per byte of a secret in the longest encoding, `\u0041`.
 const LONGEST_ENCODING: usize = 6;
 
-static KNOWN: RwLock<Known> = RwLock::new(Known {
+static KNOWN: RwLock<SecretIndex> = RwLock::new(SecretIndex {
     texts: BTreeMap::new(),
     config: 0,
     layers: Vec::new(),
@@ -378,7 +378,7 @@ mod tests {
 
     #[test]
     fn secrets_that_are_rotated_are_forgotten_long_after_and_others_are_not() {
-        let mut known = Known::default();
+        let mut known = SecretIndex::default();
         for nth in 0..2000 {
             known.config += 1;
             let rotated = format!("rotated secret {nth:04}");
@@ -396,7 +396,7 @@ mod tests {
 
     #[test]
     fn what_is_learnt_one_by_one_is_not_begun_anew_each_time() {
-        let mut known = Known::default();
+        let mut known = SecretIndex::default();
         for nth in 0..1000 {
             let secret = format!("one of many: {nth:04}");
             known.learn([&*secret].into_iter()).unwrap();

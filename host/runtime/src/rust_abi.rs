@@ -31,8 +31,9 @@ use conductor_types::ErrorType;
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    ConfigSchema, Description, Failure, LoadError, ProbeSpec, Report, SchemaTextError,
-    call_context::{self, Begun, CallContext},
+    CallFailure, CheckReport, ConfigSchema, LoadError, PluginDescription, ProbeSpec,
+    SchemaTextError,
+    call_context::{self, CallContext, CallNumber},
     door::{self, HostFunctions, HostSide},
     layout,
     observer::CallObserver,
@@ -42,14 +43,14 @@ use super::{
 mod newer;
 
 /// A library that was opened and passed the ABI check.
-pub(super) struct RustDoor {
+pub(super) struct RustLibrary {
     module: AbiPluginRef,
     host: AbiHostHandle,
-    description: Description,
+    description: PluginDescription,
     observer: Option<Arc<dyn CallObserver>>,
 }
 
-impl RustDoor {
+impl RustLibrary {
     /// Opens the private copy at `path`, which `manifest` was read from; `origin` is the operator's file.
     ///
     /// Runs the library's constructors, which can crash or hang this process.
@@ -129,7 +130,7 @@ impl RustDoor {
             });
         }
         // Lives as long as the library, which is never closed.
-        let owner: &'static Owner = Box::leak(Box::new(Owner { id: id.clone() }));
+        let owner: &'static CallingPlugin = Box::leak(Box::new(CallingPlugin { id: id.clone() }));
         let host = AbiHostHandle {
             functions: match functions {
                 HostFunctions::Current => *FUNCTIONS,
@@ -143,7 +144,7 @@ impl RustDoor {
         Ok(Self {
             module,
             host,
-            description: Description {
+            description: PluginDescription {
                 // Appended to the module: without it, all checks run within their calls.
                 asynchronous: module.asynchronous().unwrap_or(false),
                 id,
@@ -156,8 +157,8 @@ impl RustDoor {
     }
 }
 
-impl door::Door for RustDoor {
-    fn description(&self) -> &Description {
+impl door::OpenedLibrary for RustLibrary {
+    fn description(&self) -> &PluginDescription {
         &self.description
     }
 
@@ -165,13 +166,13 @@ impl door::Door for RustDoor {
         &self,
         spec: &ProbeSpec,
         call: &CallContext,
-    ) -> Result<Box<dyn door::Probe>, Failure> {
+    ) -> Result<Box<dyn door::PluginProbe>, CallFailure> {
         let call = AbiCall {
             host: self.host,
             call: call.address(),
         };
         match self.module.create()(RStr::from_str(&spec.config), &call) {
-            RResult::ROk(probe) => Ok(Box::new(Probe {
+            RResult::ROk(probe) => Ok(Box::new(RustProbe {
                 probe,
                 host: self.host,
                 observer: self.observer.clone(),
@@ -182,32 +183,32 @@ impl door::Door for RustDoor {
 }
 
 /// A probe, owned by the plugin.
-struct Probe {
+struct RustProbe {
     probe: AbiProbeBox,
     host: AbiHostHandle,
     observer: Option<Arc<dyn CallObserver>>,
 }
 
-impl Probe {
+impl RustProbe {
     fn call(&self, call: usize) -> AbiCall {
         let host = self.host;
         AbiCall { host, call }
     }
 
-    fn failure(&self, error: &AbiFailure) -> Failure {
+    fn failure(&self, error: &AbiFailure) -> CallFailure {
         failure(error, self.observer.as_deref())
     }
 }
 
-impl door::Probe for Probe {
-    fn check(&mut self, call: &CallContext, report: &mut Report) -> Result<(), Failure> {
+impl door::PluginProbe for RustProbe {
+    fn check(&mut self, call: &CallContext, report: &mut CheckReport) -> Result<(), CallFailure> {
         match self.probe.check(&self.call(call.address())) {
             RResult::ROk(found) => take(report, &found, self.observer.as_deref()),
             RResult::RErr(error) => Err(self.failure(&error)),
         }
     }
 
-    fn begin(&mut self, call: Begun) -> Result<(), Failure> {
+    fn begin(&mut self, call: CallNumber) -> Result<(), CallFailure> {
         if let Some(observer) = &self.observer {
             call_context::observe(call, observer);
         }
@@ -217,11 +218,11 @@ impl door::Probe for Probe {
         }
     }
 
-    fn cancel(&mut self, call: Begun) {
+    fn cancel(&mut self, call: CallNumber) {
         self.probe.cancel(&self.call(call.0));
     }
 
-    fn close(&mut self, call: &CallContext) -> Result<(), Failure> {
+    fn close(&mut self, call: &CallContext) -> Result<(), CallFailure> {
         match self.probe.close(&self.call(call.address())) {
             RResult::ROk(()) => Ok(()),
             RResult::RErr(error) => Err(self.failure(&error)),
@@ -230,7 +231,7 @@ impl door::Probe for Probe {
 }
 
 /// The host functions' data about the plugin that calls them.
-struct Owner {
+struct CallingPlugin {
     id: String,
 }
 
@@ -251,7 +252,7 @@ pub struct OpenError(#[source] libloading::Error);
 /// Opens the library at `path` permanently and does nothing else with it; for measuring the effect of that alone.
 #[cfg(target_os = "linux")]
 pub fn open_only(path: &Path) -> Result<(), OpenError> {
-    // SAFETY: as in `RustDoor::open`.
+    // SAFETY: as in `RustLibrary::open`.
     let library = unsafe { open_now(path) }?;
     std::mem::forget(library);
     Ok(())
@@ -281,10 +282,10 @@ pub(super) unsafe fn open_now(path: &Path) -> Result<libloading::Library, OpenEr
 
 /// Copies a report into the host's; refuses an unknown status.
 fn take(
-    report: &mut Report,
+    report: &mut CheckReport,
     found: &AbiReport,
     observer: Option<&dyn CallObserver>,
-) -> Result<(), Failure> {
+) -> Result<(), CallFailure> {
     let measurements = found.measurements.iter();
     report.fill_observed(
         observer,
@@ -294,7 +295,7 @@ fn take(
     )
 }
 
-fn failure(error: &AbiFailure, observer: Option<&dyn CallObserver>) -> Failure {
+fn failure(error: &AbiFailure, observer: Option<&dyn CallObserver>) -> CallFailure {
     let kind = match error.kind {
         AbiFailureKind::PANIC => ErrorType::Panic,
         AbiFailureKind::CONFIG => ErrorType::Config,
@@ -306,7 +307,7 @@ fn failure(error: &AbiFailure, observer: Option<&dyn CallObserver>) -> Failure {
     {
         observer.failure(error.message.as_bytes());
     }
-    Failure::new(kind, &*error.message)
+    CallFailure::new(kind, &*error.message)
 }
 
 /// Formats an error with its causes; libloading's own text leaves them out.
@@ -338,8 +339,8 @@ static FUNCTIONS: LazyLock<AbiHostRef> = LazyLock::new(|| {
     .leak_into_prefix()
 });
 
-fn owner(plugin: usize) -> &'static Owner {
-    // SAFETY: `plugin` is the address of the `Owner` that `Door::start` leaked; a plugin passes it back unchanged.
+fn owner(plugin: usize) -> &'static CallingPlugin {
+    // SAFETY: `plugin` is the address of the `CallingPlugin` that `OpenedLibrary::start` leaked; a plugin passes it back unchanged.
     unsafe { &*std::ptr::with_exposed_provenance(plugin) }
 }
 
@@ -405,7 +406,7 @@ extern "C" fn complete(call: usize, result: RResult<AbiReport, AbiFailure>) {
     };
     let result = match result {
         RResult::ROk(found) => {
-            let mut report = Report::empty();
+            let mut report = CheckReport::empty();
             take(&mut report, &found, call.observer()).map(|()| report)
         }
         RResult::RErr(error) => Err(failure(&error, call.observer())),

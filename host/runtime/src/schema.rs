@@ -1,10 +1,10 @@
 //! JSON Schemas: compiles them, and validates values.
 //!
 //! A plugin's schema may take any amount of time and memory to compile and apply. Such schemas are compiled in workers,
-//! which have limits; the host itself compiles only its own. The result is [`Violation`]s: data limited in number and
+//! which have limits; the host itself compiles only its own. The result is [`SchemaViolation`]s: data limited in number and
 //! length, which the host only maps to places in the file.
 
-use explain::Explainer;
+use explain::ViolationExplainer;
 use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,7 +18,7 @@ mod tests;
 
 /// A violation of a schema by a value.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Violation {
+pub struct SchemaViolation {
     /// Its path: the keys and list indices from the root of the file.
     pub path: Vec<String>,
     /// `true` if the key at the end of the path is wrong, rather than its value.
@@ -31,7 +31,7 @@ pub struct Violation {
 
 /// The place of a value in its file, and the secrets inside it.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Subject {
+pub struct ValueLocation {
     /// The path of the value in its file, for example `platform`, `shop`, `config`.
     pub base: Vec<String>,
     /// Paths of secrets inside the value.
@@ -111,11 +111,11 @@ impl CompiledSchema {
 
     /// Returns the violations of `value`, at most [`MAX_VIOLATIONS`] of them.
     #[must_use]
-    pub fn violations(&self, value: &Value, subject: &Subject) -> Vec<Violation> {
+    pub fn violations(&self, value: &Value, subject: &ValueLocation) -> Vec<SchemaViolation> {
         if self.validator.is_valid(value) {
             return Vec::new();
         }
-        let mut violations: Vec<Violation> = Vec::new();
+        let mut violations: Vec<SchemaViolation> = Vec::new();
         for found in self.errors(value, subject).take(MAX_ERRORS) {
             for violation in found {
                 // A schema with a duplicate rule reports a mistake twice.
@@ -135,21 +135,21 @@ impl CompiledSchema {
     pub fn errors<'a>(
         &'a self,
         value: &'a Value,
-        subject: &'a Subject,
-    ) -> impl Iterator<Item = Vec<Violation>> + 'a {
-        let explainer = Explainer {
+        subject: &'a ValueLocation,
+    ) -> impl Iterator<Item = Vec<SchemaViolation>> + 'a {
+        let explainer = ViolationExplainer {
             schema: &self.schema,
             value,
             subject,
         };
         self.validator.iter_errors(value).map(move |error| {
             let violations = explainer.violations(&error).into_iter();
-            violations.map(Violation::bounded).collect()
+            violations.map(SchemaViolation::bounded).collect()
         })
     }
 }
 
-impl Violation {
+impl SchemaViolation {
     /// Returns its approximate size in bytes.
     pub fn size(&self) -> usize {
         let path: usize = self.path.iter().map(|key| key.len() + 5).sum();

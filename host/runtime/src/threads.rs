@@ -1,7 +1,7 @@
 //! Threads for blocking calls: each plugin has its own, limited in number, and never shares them.
 //!
 //! Jobs that are due together arrive together, and one thread processes them without waking others, as long as the
-//! calls are quick. Calls that usually take longer get a thread each at once; [`nudge`](Threads::nudge) detects a
+//! calls are quick. Calls that usually take longer get a thread each at once; [`nudge`](ThreadPool::nudge) detects a
 //! hanging call of a quick plugin a tick later. A call that the host has given up on keeps its thread, which no longer
 //! counts towards the limit.
 
@@ -12,35 +12,35 @@ use std::{
     time::Duration,
 };
 
-/// A queue with its threads.
-pub(super) struct Threads<J> {
-    shared: Arc<Shared<J>>,
+/// A job queue and the threads that serve it.
+pub(super) struct ThreadPool<J> {
+    shared: Arc<SharedPool<J>>,
 }
 
 /// Runs jobs on a thread.
-pub(super) trait Work<J>: Send + 'static {
+pub(super) trait JobRunner<J>: Send + 'static {
     /// Runs one job.
-    fn run(&mut self, job: J) -> Ran;
+    fn run(&mut self, job: J) -> JobOutcome;
 }
 
 /// The outcome of a job.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Ran {
+pub(super) struct JobOutcome {
     /// The time it took.
     pub(super) took: Duration,
-    /// `true` if [`abandoned`](Threads::abandoned) was called for it.
+    /// `true` if [`abandoned`](ThreadPool::abandoned) was called for it.
     pub(super) abandoned: bool,
 }
 
-struct Shared<J> {
-    state: Mutex<State<J>>,
+struct SharedPool<J> {
+    state: Mutex<PoolState<J>>,
     wake: Condvar,
     limit: usize,
     name: String,
-    work: Box<dyn Fn() -> Box<dyn Work<J>> + Send + Sync>,
+    work: Box<dyn Fn() -> Box<dyn JobRunner<J>> + Send + Sync>,
 }
 
-struct State<J> {
+struct PoolState<J> {
     queue: VecDeque<J>,
     /// Threads alive, including those inside abandoned jobs.
     threads: usize,
@@ -53,16 +53,16 @@ struct State<J> {
     refused: bool,
 }
 
-impl<J: Send + 'static> Threads<J> {
+impl<J: Send + 'static> ThreadPool<J> {
     /// Creates a queue without threads; `limit` (at least 1) limits those that are not stuck.
-    pub(super) fn new<W: Work<J>>(
+    pub(super) fn new<W: JobRunner<J>>(
         name: &str,
         limit: usize,
         work: impl Fn() -> W + Send + Sync + 'static,
     ) -> Self {
         Self {
-            shared: Arc::new(Shared {
-                state: Mutex::new(State {
+            shared: Arc::new(SharedPool {
+                state: Mutex::new(PoolState {
                     queue: VecDeque::new(),
                     threads: 0,
                     idle: 0,
@@ -119,23 +119,23 @@ impl<J: Send + 'static> Threads<J> {
     }
 }
 
-impl<J> Drop for Threads<J> {
+impl<J> Drop for ThreadPool<J> {
     fn drop(&mut self) {
         self.shared.lock().closed = true;
         self.shared.wake.notify_all();
     }
 }
 
-impl<J> Shared<J> {
-    fn lock(&self) -> MutexGuard<'_, State<J>> {
+impl<J> SharedPool<J> {
+    fn lock(&self) -> MutexGuard<'_, PoolState<J>> {
         // No code panics while holding the lock, so the state is consistent either way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<J: Send + 'static> Shared<J> {
+impl<J: Send + 'static> SharedPool<J> {
     /// Wakes idle threads for `wanted` jobs, and starts new ones if those do not suffice.
-    fn engage(self: &Arc<Self>, state: &mut State<J>, wanted: usize) {
+    fn engage(self: &Arc<Self>, state: &mut PoolState<J>, wanted: usize) {
         let woken = wanted.min(state.idle);
         for _ in 0..woken {
             self.wake.notify_one();
@@ -225,11 +225,11 @@ mod tests {
     }
 
     struct Worker;
-    impl Work<Job> for Worker {
-        fn run(&mut self, job: Job) -> Ran {
+    impl JobRunner<Job> for Worker {
+        fn run(&mut self, job: Job) -> JobOutcome {
             let _ = job.running.send(job.number);
             let _ = job.end.recv();
-            Ran {
+            JobOutcome {
                 took: job.took,
                 abandoned: job.abandoned,
             }
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn jobs_of_unknown_length_get_a_thread_each_up_to_the_limit() {
-        let threads = Threads::new("test", 3, || Worker);
+        let threads = ThreadPool::new("test", 3, || Worker);
         let (list, started, ends) = jobs(5, false);
         threads.push(list);
         let mut first: Vec<_> = (0..3).map(|_| started.recv().unwrap()).collect();
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_quick_plugin_is_worked_off_by_one_thread_and_a_hang_is_passed_by_at_the_nudge() {
-        let threads = Threads::new("test", 8, || Worker);
+        let threads = ThreadPool::new("test", 8, || Worker);
         threads.shared.lock().usual = Duration::from_nanos(100);
         let (list, started, ends) = jobs(4, false);
         assert!(threads.push(list), "jobs behind the first want a nudge");
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn an_abandoned_job_no_longer_takes_up_room() {
-        let threads = Threads::new("test", 1, || Worker);
+        let threads = ThreadPool::new("test", 1, || Worker);
         let (stuck, started, stuck_ends) = jobs(1, true);
         threads.push(stuck);
         started.recv().unwrap();

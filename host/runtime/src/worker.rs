@@ -24,16 +24,16 @@ use conductor_sandbox as sandbox;
 use conductor_types::ErrorType;
 
 use self::{
-    channel::{Channel, OutputPipe, Waker},
+    channel::{OutputPipe, SupervisorWaker, WorkerChannel},
     client::WorkerClient,
-    message_handler::Traits,
-    output::Output,
-    process::Process,
+    message_handler::LoadedProperties,
+    output::WorkerOutput,
+    process::WorkerProcess,
     supervisor::WorkerSupervisor,
 };
 use super::{
-    Call, Description, Ended, LoadError, LoadedPlugin, ProbeId, ProbeSpec,
-    protocol::messages::{Hello, ManifestFacts, ToWorker},
+    AdmittedCall, LoadError, LoadedPlugin, PluginDescription, ProbeId, ProbeSpec, UnexpectedExit,
+    protocol::messages::{HelloMessage, ManifestFacts, ToWorker},
     rust_abi,
     threads::STACK_SIZE,
 };
@@ -61,7 +61,7 @@ mod watch;
 #[cfg(target_os = "linux")]
 pub use self::orphans::{OrphanReaper, plugins_share_this_process};
 #[doc(hidden)]
-pub use self::watch::Watch;
+pub use self::watch::ResourceWatch;
 pub use self::{
     child::{child_main, die_of_faults},
     process::describe as describe_end,
@@ -70,12 +70,12 @@ pub use self::{
 
 /// The settings of a worker.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct WorkerSettings {
     /// Maximum number of concurrent calls, except for stuck ones.
     pub call_threads: usize,
     /// Its permissions and limits.
-    pub policy: sandbox::Policy,
-    /// `true` to compile the plugin's config schema while loading, for [trials](super::Trial) of configs.
+    pub policy: sandbox::SandboxPolicy,
+    /// `true` to compile the plugin's config schema while loading, for [trials](super::ConfigTrial) of configs.
     pub trials: bool,
     /// Maximum time to load its library.
     pub load_timeout: Duration,
@@ -83,7 +83,7 @@ pub struct Settings {
 
 /// A library in its own process. Dropping it ends the process.
 pub struct Worker {
-    description: Description,
+    description: PluginDescription,
     pid: u32,
     client: Arc<WorkerClient>,
 }
@@ -98,16 +98,16 @@ impl Worker {
     /// When the process cannot be started, when it refuses the library, and when it dies or hangs while loading it.
     pub fn load(
         vetted: &Vetted,
-        settings: &Settings,
+        settings: &WorkerSettings,
         clock: Clock,
-        ended: impl FnOnce(Ended) + Send + 'static,
+        ended: impl FnOnce(UnexpectedExit) + Send + 'static,
     ) -> Result<Self, LoadError> {
         let error = |doing: &str, why: &dyn std::fmt::Display| LoadError {
             kind: ErrorType::Load,
             message: format!("{}: {doing}: {why}", printable::path(&vetted.origin)),
             detail: None,
         };
-        let started = Started::new(vetted, settings, clock)
+        let started = StartedWorker::new(vetted, settings, clock)
             .map_err(|e| error("its worker cannot be started", &e))?;
         let (pid, client) = (started.supervisor.pid(), started.client);
         client
@@ -119,7 +119,7 @@ impl Worker {
             .name(format!("{} worker", vetted.manifest.id))
             .spawn(move || supervisor.live(load_timeout, &tell, ended))
             .map_err(|e| error("no thread can be started for its worker", &e))?;
-        let Traits {
+        let LoadedProperties {
             config_schema,
             asynchronous,
         } = told
@@ -130,7 +130,7 @@ impl Worker {
                 ..refused
             })?;
         Ok(Self {
-            description: Description {
+            description: PluginDescription {
                 id: vetted.manifest.id.clone(),
                 version: vetted.manifest.version.clone(),
                 api: vetted.manifest.api,
@@ -144,7 +144,7 @@ impl Worker {
 }
 
 impl LoadedPlugin for Worker {
-    fn description(&self) -> &Description {
+    fn description(&self) -> &PluginDescription {
         &self.description
     }
 
@@ -156,7 +156,7 @@ impl LoadedPlugin for Worker {
         self.client.close(probe);
     }
 
-    fn start(&self, calls: &mut Vec<Call>) -> bool {
+    fn start(&self, calls: &mut Vec<AdmittedCall>) -> bool {
         self.client.start(calls)
     }
 
@@ -194,22 +194,22 @@ impl Drop for Worker {
 }
 
 /// A running worker that has not received a message. Dropping it at this point kills its process.
-struct Started {
+struct StartedWorker {
     supervisor: WorkerSupervisor,
     client: Arc<WorkerClient>,
 }
 
-impl Started {
-    fn new(vetted: &Vetted, settings: &Settings, clock: Clock) -> io::Result<Self> {
-        let (ours, theirs) = Channel::pair()?;
-        let (waker, wake_ups) = Waker::pair()?;
+impl StartedWorker {
+    fn new(vetted: &Vetted, settings: &WorkerSettings, clock: Clock) -> io::Result<Self> {
+        let (ours, theirs) = WorkerChannel::pair()?;
+        let (waker, wake_ups) = SupervisorWaker::pair()?;
         let (output, their_output) = OutputPipe::pair()?;
         let plugin: Arc<str> = vetted.manifest.id.as_str().into();
-        let process = Process::start(&plugin, &settings.policy, theirs, their_output)?;
-        let watch = Watch::new(process.id(), &settings.policy, clock.now());
+        let process = WorkerProcess::start(&plugin, &settings.policy, theirs, their_output)?;
+        let watch = ResourceWatch::new(process.id(), &settings.policy, clock.now());
         let client = WorkerClient::new(ours, waker, clock, settings.call_threads);
         let client = Arc::new(client);
-        let output = Output::new(output, Arc::clone(&plugin));
+        let output = WorkerOutput::new(output, Arc::clone(&plugin));
         let supervisor = WorkerSupervisor::new(
             Some(process),
             watch,
@@ -230,15 +230,15 @@ fn from_file(file: &str, message: String) -> String {
     }
 }
 
-fn hello(vetted: &Vetted, settings: &Settings, clock: Clock) -> Hello {
+fn hello(vetted: &Vetted, settings: &WorkerSettings, clock: Clock) -> HelloMessage {
     let manifest = &vetted.manifest;
     let path = |path: &Path| path.as_os_str().to_owned();
-    Hello {
+    HelloMessage {
         host: process::own_id(),
         path: path(&vetted.path),
         origin: path(&vetted.origin),
         manifest: ManifestFacts::of(manifest),
-        policy: sandbox::Policy {
+        policy: sandbox::SandboxPolicy {
             library: Some(vetted.path.clone()),
             stacks: (STACK_SIZE as u64).saturating_mul(settings.policy.limits.processes.into()),
             ..settings.policy.clone()

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use conductor_plugin_api::manifest::Need;
 
-use super::Capabilities;
+use super::PluginCapabilities;
 
 /// An item of `allow` that only works if the plugin declares it, and that it does not declare.
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
@@ -25,7 +25,7 @@ pub struct UndeclaredNeed {
 pub fn capabilities(
     declared: &[Need],
     allow: Option<&[Need]>,
-) -> Result<Capabilities, UndeclaredNeed> {
+) -> Result<PluginCapabilities, UndeclaredNeed> {
     let Some(allow) = allow else {
         return Ok(of(declared));
     };
@@ -41,8 +41,8 @@ pub fn capabilities(
     }
 }
 
-fn of(needs: &[Need]) -> Capabilities {
-    let mut capabilities = Capabilities::default();
+fn of(needs: &[Need]) -> PluginCapabilities {
+    let mut capabilities = PluginCapabilities::default();
     // Duplicates collapse: each need once, in an order independent of the file's.
     for need in needs.iter().collect::<BTreeSet<_>>() {
         match need {
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn without_a_word_of_the_operator_a_plugin_may_do_what_it_declared() {
         let declared = needs(&["run /bin/b", "read /a", "network", "read /a"]);
-        let expected = Capabilities {
+        let expected = PluginCapabilities {
             network: true,
             unix_sockets: false,
             read: vec![PathBuf::from("/a")],
@@ -90,14 +90,14 @@ mod tests {
     fn the_operators_word_takes_away_and_adds_paths() {
         let declared = needs(&["network", "read /a"]);
         let allowed = capabilities(&declared, Some(&needs(&["read /b", "run /c"]))).unwrap();
-        let expected = Capabilities {
+        let expected = PluginCapabilities {
             read: vec![PathBuf::from("/b")],
             run: vec![PathBuf::from("/c")],
-            ..Capabilities::default()
+            ..PluginCapabilities::default()
         };
         assert_eq!(allowed, expected);
         let nothing = capabilities(&declared, Some(&[]));
-        assert_eq!(nothing, Ok(Capabilities::default()));
+        assert_eq!(nothing, Ok(PluginCapabilities::default()));
     }
 
     #[test]

@@ -21,24 +21,24 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use tree::Base;
+use tree::CgroupBase;
 
-use super::Limits;
+use super::WorkerLimits;
 
 /// A group of processes with limits; dropping it kills every process in it.
 #[derive(Debug)]
-pub struct Group {
+pub struct WorkerCgroup {
     path: PathBuf,
 }
 
-impl Group {
+impl WorkerCgroup {
     /// Creates a group whose readable name contains `name`: letters, digits and `-`.
     ///
     /// Returns `None` if the host may not create groups; the first attempt logs the reason at debug level. Limits
     /// without a controller are skipped, also with a debug line. The first call in a process removes the groups of
     /// killed hosts.
     #[must_use]
-    pub fn new(name: &str, limits: &Limits) -> Option<Self> {
+    pub fn new(name: &str, limits: &WorkerLimits) -> Option<Self> {
         let base = base()?;
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let nth = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -90,7 +90,7 @@ pub fn cpu_seconds_of(worker: u32) -> Option<f64> {
     Some(Duration::from_micros(micros.trim().parse().ok()?).as_secs_f64())
 }
 
-impl Drop for Group {
+impl Drop for WorkerCgroup {
     fn drop(&mut self) {
         if let Err(error) = remove(&self.path) {
             tracing::debug!(
@@ -102,10 +102,10 @@ impl Drop for Group {
 }
 
 /// Returns the group in which this process creates its groups; found once.
-fn base() -> Option<&'static Base> {
-    static BASE: OnceLock<Option<Base>> = OnceLock::new();
+fn base() -> Option<&'static CgroupBase> {
+    static BASE: OnceLock<Option<CgroupBase>> = OnceLock::new();
     let base = BASE.get_or_init(|| {
-        let found = Base::find().and_then(|base| {
+        let found = CgroupBase::find().and_then(|base| {
             base.remove_dead();
             base.hand_down_controllers()?;
             Ok(base)
@@ -118,7 +118,7 @@ fn base() -> Option<&'static Base> {
 }
 
 /// Sets the limits that the group's controllers accept.
-fn limit(group: &Path, limits: &Limits) {
+fn limit(group: &Path, limits: &WorkerLimits) {
     let cpu = u64::from(limits.cpu_percent) * CPU_PERIOD / 100;
     for (file, value) in [
         ("memory.max", limits.memory.to_string()),
@@ -188,8 +188,8 @@ mod tests {
     use super::*;
 
     /// Returns `None` unless the machine lets this process create groups.
-    fn group(name: &str) -> Option<Group> {
-        Group::new(name, &Limits::default())
+    fn group(name: &str) -> Option<WorkerCgroup> {
+        WorkerCgroup::new(name, &WorkerLimits::default())
     }
 
     fn patiently(mut done: impl FnMut() -> bool) {
@@ -242,11 +242,11 @@ mod tests {
     #[test]
     fn limits_are_written_as_the_kernel_reads_them() {
         let dir = tempfile::tempdir().unwrap();
-        let limits = Limits {
+        let limits = WorkerLimits {
             memory: 1 << 20,
             processes: 7,
             cpu_percent: 250,
-            ..Limits::default()
+            ..WorkerLimits::default()
         };
         limit(dir.path(), &limits);
         for (file, value) in [

@@ -4,7 +4,7 @@
 //! It is opened file by file, as listed in `readable`: with all of `/etc`, a worker running as root would read private
 //! keys and `/etc/shadow`, and any worker the host's own config. The cost: a rule applies to the file that existed when
 //! the worker started. If another file replaces it later, for example `resolv.conf` after a change of networks, the
-//! worker cannot read the new one and has to be restarted. [`Openings`](super::Openings) detects this for the host.
+//! worker cannot read the new one and has to be restarted. [`NamedFileSnapshot`](super::NamedFileSnapshot) detects this for the host.
 //!
 //! # Hidden paths
 //! Landlock can open a folder but not close parts of it: if a hidden path is in an open folder, the folder's other
@@ -23,27 +23,27 @@ use conductor_library::printable;
 use interpreter::interpreter;
 use readable::READABLE;
 
-use super::Policy;
+use super::SandboxPolicy;
 
-/// Everything that is open.
+/// The files and folders that a worker can access.
 #[derive(Debug, Default)]
-pub(super) struct Opened {
+pub(super) struct ResolvedAccess {
     /// Real paths, without duplicates.
-    pub(super) files: Vec<Open>,
+    pub(super) files: Vec<AccessGrant>,
     /// One line for each path that should be open and cannot be.
     pub(super) lines: Vec<String>,
 }
 
 /// A file, or a folder with everything in it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Open {
+pub(super) struct AccessGrant {
     pub(super) path: PathBuf,
     pub(super) is_folder: bool,
-    pub(super) rights: Rights,
+    pub(super) rights: AccessRights,
 }
 
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) enum Rights {
+pub(super) enum AccessRights {
     Read,
     /// Only for devices.
     ReadAndWrite,
@@ -52,19 +52,19 @@ pub(super) enum Rights {
 }
 
 /// Resolves the policy to the paths that exist on this machine now.
-pub(super) fn open(policy: &Policy) -> Opened {
-    let mut opening = Opening {
+pub(super) fn open(policy: &SandboxPolicy) -> ResolvedAccess {
+    let mut opening = AccessResolver {
         hidden: policy.hidden.iter().map(|path| real(path)).collect(),
         found: BTreeMap::new(),
         lines: Vec::new(),
     };
     for path in READABLE {
         // No machine has all of them.
-        let _ = opening.open(Path::new(path), Rights::Read);
+        let _ = opening.open(Path::new(path), AccessRights::Read);
     }
-    let _ = opening.open(Path::new("/dev/null"), Rights::ReadAndWrite);
+    let _ = opening.open(Path::new("/dev/null"), AccessRights::ReadAndWrite);
     for path in &policy.capabilities.read {
-        let result = opening.open(path, Rights::Read);
+        let result = opening.open(path, AccessRights::Read);
         opening.note("read", path, result);
     }
     for path in &policy.capabilities.run {
@@ -74,15 +74,15 @@ pub(super) fn open(policy: &Policy) -> Opened {
     // Its folder belongs to the host, but the worker exists to run this library.
     opening.hidden.clear();
     if let Some(library) = &policy.library {
-        let result = opening.open(library, Rights::Read);
+        let result = opening.open(library, AccessRights::Read);
         opening.note("read", library, result);
     }
-    let file = |(path, (is_folder, rights))| Open {
+    let file = |(path, (is_folder, rights))| AccessGrant {
         path,
         is_folder,
         rights,
     };
-    Opened {
+    ResolvedAccess {
         files: opening.found.into_iter().map(file).collect(),
         lines: opening.lines,
     }
@@ -99,7 +99,7 @@ pub fn readable_files() -> String {
 }
 
 /// Returns the names by which the policy opens files; another file may take over one of them.
-pub(super) fn names(policy: &Policy) -> impl Iterator<Item = &Path> {
+pub(super) fn names(policy: &SandboxPolicy) -> impl Iterator<Item = &Path> {
     let capabilities = &policy.capabilities;
     let declared = capabilities.read.iter().chain(&capabilities.run);
     READABLE
@@ -109,13 +109,13 @@ pub(super) fn names(policy: &Policy) -> impl Iterator<Item = &Path> {
 }
 
 /// The paths that a policy lets a worker reach, by name alone.
-pub(super) struct Sight {
+pub(super) struct VisiblePaths {
     opened: Vec<PathBuf>,
     hidden: Vec<PathBuf>,
 }
 
-impl Sight {
-    pub(super) fn of(policy: &Policy) -> Self {
+impl VisiblePaths {
+    pub(super) fn of(policy: &SandboxPolicy) -> Self {
         Self {
             opened: names(policy).map(real).collect(),
             hidden: policy.hidden.iter().map(|path| real(path)).collect(),
@@ -131,14 +131,14 @@ impl Sight {
     }
 }
 
-struct Opening {
+struct AccessResolver {
     hidden: Vec<PathBuf>,
-    found: BTreeMap<PathBuf, (bool, Rights)>,
+    found: BTreeMap<PathBuf, (bool, AccessRights)>,
     lines: Vec<String>,
 }
 
-impl Opening {
-    fn open(&mut self, path: &Path, rights: Rights) -> io::Result<()> {
+impl AccessResolver {
+    fn open(&mut self, path: &Path, rights: AccessRights) -> io::Result<()> {
         let path = fs::canonicalize(path)?;
         if self.hidden.iter().any(|hidden| path.starts_with(hidden)) {
             return Err(io::Error::other("it is one of the host's own"));
@@ -161,7 +161,7 @@ impl Opening {
 
     /// Opens the program and the files the kernel opens to run it: the loader of a binary, the interpreter of a script.
     fn open_program(&mut self, path: &Path) -> io::Result<()> {
-        self.open(path, Rights::Run)?;
+        self.open(path, AccessRights::Run)?;
         if path.is_dir() {
             for entry in fs::read_dir(path)? {
                 let entry = entry?.path();
@@ -182,7 +182,7 @@ impl Opening {
                 return;
             };
             // If the program cannot run without it, that is a problem of the platform.
-            let _ = self.open(&next, Rights::Run);
+            let _ = self.open(&next, AccessRights::Run);
             program = next;
         }
     }
@@ -214,24 +214,25 @@ const MOST_INTERPRETERS: usize = 5;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Capabilities;
+    use crate::PluginCapabilities;
 
-    fn opened(read: &[&Path], hidden: &[&Path]) -> Opened {
+    fn opened(read: &[&Path], hidden: &[&Path]) -> ResolvedAccess {
         let owned = |paths: &[&Path]| paths.iter().map(|path| path.to_path_buf()).collect();
-        open(&Policy {
-            capabilities: Capabilities {
+        open(&SandboxPolicy {
+            capabilities: PluginCapabilities {
                 read: owned(read),
-                ..Capabilities::default()
+                ..PluginCapabilities::default()
             },
             hidden: owned(hidden),
-            ..Policy::default()
+            ..SandboxPolicy::default()
         })
     }
 
     /// Returns the open paths under `dir`, relative to it.
-    fn under(dir: &Path, opened: &Opened) -> Vec<String> {
+    fn under(dir: &Path, opened: &ResolvedAccess) -> Vec<String> {
         let dir = fs::canonicalize(dir).unwrap();
-        let below = |open: &Open| Some(open.path.strip_prefix(&dir).ok()?.display().to_string());
+        let below =
+            |open: &AccessGrant| Some(open.path.strip_prefix(&dir).ok()?.display().to_string());
         opened.files.iter().filter_map(below).collect()
     }
 
@@ -282,13 +283,13 @@ mod tests {
     fn a_policy_differs_where_a_readable_file_is_hidden_or_open_again() {
         let dir = tree();
         let at = |path: &str| dir.path().join(path);
-        let policy = |hidden: &[PathBuf]| Policy {
-            capabilities: Capabilities {
+        let policy = |hidden: &[PathBuf]| SandboxPolicy {
+            capabilities: PluginCapabilities {
                 read: vec![at("a")],
-                ..Capabilities::default()
+                ..PluginCapabilities::default()
             },
             hidden: hidden.to_vec(),
-            ..Policy::default()
+            ..SandboxPolicy::default()
         };
         let (secret, elsewhere) = (at("a/own/deep/secret"), at("z"));
         let open = policy(&[]);
@@ -314,10 +315,10 @@ mod tests {
     #[test]
     fn the_library_is_open_inside_a_hidden_folder() {
         let dir = tree();
-        let policy = Policy {
+        let policy = SandboxPolicy {
             library: Some(dir.path().join("a/own/x")),
             hidden: vec![dir.path().to_owned()],
-            ..Policy::default()
+            ..SandboxPolicy::default()
         };
         assert_eq!(under(dir.path(), &open(&policy)), ["a/own/x"]);
     }
@@ -330,18 +331,22 @@ mod tests {
         assert_eq!(interpreter(&script), Some(PathBuf::from("/bin/sh")));
         let loader = interpreter(Path::new("/bin/sh")).unwrap();
         assert!(loader.starts_with("/lib64") || loader.starts_with("/lib"));
-        let policy = Policy {
-            capabilities: Capabilities {
+        let policy = SandboxPolicy {
+            capabilities: PluginCapabilities {
                 run: vec![script.clone()],
-                ..Capabilities::default()
+                ..PluginCapabilities::default()
             },
-            ..Policy::default()
+            ..SandboxPolicy::default()
         };
         let opened = open(&policy);
         for program in [script, PathBuf::from("/bin/sh"), loader] {
             let real = fs::canonicalize(program).unwrap();
             let found = opened.files.iter().find(|open| open.path == real);
-            assert_eq!(found.map(|open| open.rights), Some(Rights::Run), "{real:?}");
+            assert_eq!(
+                found.map(|open| open.rights),
+                Some(AccessRights::Run),
+                "{real:?}"
+            );
         }
     }
 }

@@ -7,7 +7,7 @@ use std::fs;
 
 /// The resources that processes use together.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Held {
+pub struct HeldResources {
     /// Bytes.
     pub memory: u64,
     /// Number of threads.
@@ -16,7 +16,7 @@ pub struct Held {
 
 /// The descriptors that processes have open together. Only a privileged host can see those of a worker.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Descriptors {
+pub struct HeldDescriptors {
     /// Number of sockets.
     pub sockets: u64,
     /// Descriptors registered with their epoll instances.
@@ -33,11 +33,11 @@ pub fn group(leader: u32) -> Vec<u32> {
 }
 
 /// Returns the resources of these processes; the group leader comes first.
-pub fn of(members: &[u32]) -> Held {
-    let each: Vec<Held> = members.iter().filter_map(|&pid| held(pid)).collect();
+pub fn of(members: &[u32]) -> HeldResources {
+    let each: Vec<HeldResources> = members.iter().filter_map(|&pid| held(pid)).collect();
     let threads = each.iter().map(|held| held.threads).sum();
     let memory = each.iter().map(|held| held.memory).sum();
-    Held { memory, threads }
+    HeldResources { memory, threads }
 }
 
 /// Returns the bytes of memory of the leader, plus the other processes' own: a forked child shares most of its
@@ -61,8 +61,8 @@ fn number(value: &str) -> u64 {
 }
 
 /// Returns their sockets and watches.
-pub fn descriptors(members: &[u32]) -> Descriptors {
-    let mut sum = Descriptors::default();
+pub fn descriptors(members: &[u32]) -> HeldDescriptors {
+    let mut sum = HeldDescriptors::default();
     for pid in members {
         let open = fs::read_dir(format!("/proc/{pid}/fd"))
             .into_iter()
@@ -95,13 +95,13 @@ pub fn locks(members: &[u32]) -> u64 {
     owners.filter(|owner| members.contains(owner)).count() as u64
 }
 
-fn held(pid: u32) -> Option<Held> {
+fn held(pid: u32) -> Option<HeldResources> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     Some(parse(&status))
 }
 
-fn parse(status: &str) -> Held {
-    let mut held = Held::default();
+fn parse(status: &str) -> HeldResources {
+    let mut held = HeldResources::default();
     for (name, value) in status.lines().filter_map(|line| line.split_once(':')) {
         match name {
             "RssAnon" | "RssShmem" | "VmSwap" | "VmPTE" => held.memory += number(value) << 10,
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn memory_is_what_the_kernel_cannot_take_back() {
         let status = "Name:\tx\nVmRSS:\t 9000 kB\nRssAnon:\t 100 kB\nRssFile:\t 8000 kB\nRssShmem:\t 20 kB\nVmPTE:\t 3 kB\nVmSwap:\t 4 kB\nThreads:\t7\n";
-        let expected = Held {
+        let expected = HeldResources {
             memory: 127 << 10,
             threads: 7,
         };
@@ -141,6 +141,6 @@ mod tests {
         assert!(descriptors(&[pid]).sockets >= sockets + 2);
         assert!(of(&[pid]).memory > 64 << 10);
         assert!(group_of(pid).is_some());
-        assert_eq!(of(&[u32::MAX >> 2]), Held::default());
+        assert_eq!(of(&[u32::MAX >> 2]), HeldResources::default());
     }
 }

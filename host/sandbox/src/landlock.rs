@@ -6,12 +6,12 @@ use landlock::{
 };
 
 use super::{
-    Policy, SandboxError,
-    files::{self, Rights},
+    SandboxError, SandboxPolicy,
+    files::{self, AccessRights},
 };
 
 /// The outcome of applying landlock.
-pub(super) struct Held {
+pub(super) struct LandlockOutcome {
     /// Restrictions that could not be applied, and paths that could not be opened.
     pub(super) lines: Vec<String>,
     /// `true` if the worker cannot signal processes other than itself and its children.
@@ -19,10 +19,10 @@ pub(super) struct Held {
 }
 
 /// Closes everything that landlock controls, except for what the policy and every probe need.
-pub(super) fn apply(policy: &Policy) -> Result<Held, SandboxError> {
+pub(super) fn apply(policy: &SandboxPolicy) -> Result<LandlockOutcome, SandboxError> {
     let open = files::open(policy);
     let status = restrict(policy, &open.files)?;
-    let mut held = Held {
+    let mut held = LandlockOutcome {
         lines: open.lines,
         scopes_signals: false,
     };
@@ -46,7 +46,10 @@ pub(super) fn apply(policy: &Policy) -> Result<Held, SandboxError> {
     Ok(held)
 }
 
-fn restrict(policy: &Policy, files: &[files::Open]) -> Result<LandlockStatus, RulesetError> {
+fn restrict(
+    policy: &SandboxPolicy,
+    files: &[files::AccessGrant],
+) -> Result<LandlockStatus, RulesetError> {
     let can = &policy.capabilities;
     let mut handled = AccessFs::from_all(NEWEST);
     if can.unix_sockets {
@@ -72,15 +75,15 @@ fn restrict(policy: &Policy, files: &[files::Open]) -> Result<LandlockStatus, Ru
     Ok(ruleset.restrict_self()?.landlock)
 }
 
-fn access(file: &files::Open) -> BitFlags<AccessFs> {
+fn access(file: &files::AccessGrant) -> BitFlags<AccessFs> {
     let read = match file.is_folder {
         true => AccessFs::ReadFile | AccessFs::ReadDir,
         false => AccessFs::ReadFile.into(),
     };
     match file.rights {
-        Rights::Read => read,
-        Rights::ReadAndWrite => read | AccessFs::WriteFile | AccessFs::Truncate,
-        Rights::Run => read | AccessFs::Execute,
+        AccessRights::Read => read,
+        AccessRights::ReadAndWrite => read | AccessFs::WriteFile | AccessFs::Truncate,
+        AccessRights::Run => read | AccessFs::Execute,
     }
 }
 

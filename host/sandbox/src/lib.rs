@@ -54,18 +54,18 @@ pub use capabilities::{UndeclaredNeed, capabilities};
 pub use error::SandboxError;
 #[cfg(target_os = "linux")]
 pub use files::readable_files;
-pub use replaced::Openings;
+pub use replaced::NamedFileSnapshot;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub use seccomp::listing as system_calls;
 use serde::{Deserialize, Serialize};
 
 /// The restrictions on a worker.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Policy {
+pub struct SandboxPolicy {
     /// The capabilities that the plugin declared and the operator allows.
-    pub capabilities: Capabilities,
+    pub capabilities: PluginCapabilities,
     /// The resource limits.
-    pub limits: Limits,
+    pub limits: WorkerLimits,
     /// The library to open, set by the code that starts the worker; readable even in a folder named in `hidden`.
     pub library: Option<PathBuf>,
     /// The host's own files and folders, which no worker may read even if another rule opens them.
@@ -76,7 +76,7 @@ pub struct Policy {
 
 /// The permissions of a plugin beyond what every probe needs.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Capabilities {
+pub struct PluginCapabilities {
     /// Connecting to other hosts over the network; name lookups work without it.
     pub network: bool,
     /// Connecting to Unix sockets of this machine.
@@ -91,7 +91,7 @@ pub struct Capabilities {
 
 /// The resource limits of a worker.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Limits {
+pub struct WorkerLimits {
     /// Bytes of memory of a worker and the programs it runs. Enforced by a cgroup with a memory controller where the
     /// host has one; elsewhere a worker far above the limit is killed within a second.
     pub memory: u64,
@@ -108,7 +108,7 @@ pub struct Limits {
     pub core_dumps: bool,
 }
 
-impl Default for Limits {
+impl Default for WorkerLimits {
     fn default() -> Self {
         Self {
             memory: 512 << 20,
@@ -121,7 +121,7 @@ impl Default for Limits {
 }
 
 #[cfg(target_os = "linux")]
-impl Policy {
+impl SandboxPolicy {
     /// Returns a path that the worker may read and that `hidden` closes to it, or the other way round.
     ///
     /// Compares both sets of hidden paths as names: files created or removed below a folder make no difference.
@@ -134,7 +134,7 @@ impl Policy {
             hidden: hidden.to_vec(),
             ..self.clone()
         };
-        let (before, now) = (files::Sight::of(self), files::Sight::of(&now));
+        let (before, now) = (files::VisiblePaths::of(self), files::VisiblePaths::of(&now));
         changed
             .find(|path| before.reaches(path) != now.reaches(path))
             .map(PathBuf::as_path)
@@ -142,7 +142,7 @@ impl Policy {
 }
 
 #[cfg(not(target_os = "linux"))]
-impl Policy {
+impl SandboxPolicy {
     /// Returns `None`: this OS hides nothing from a worker.
     #[must_use]
     pub fn differs_on<'a>(&'a self, _: &'a [PathBuf]) -> Option<&'a Path> {
@@ -159,7 +159,7 @@ impl Policy {
 /// # Errors
 /// When the kernel refuses a restriction it supports; the worker must not continue then.
 #[cfg(target_os = "linux")]
-pub fn apply(policy: &Policy) -> Result<Vec<String>, SandboxError> {
+pub fn apply(policy: &SandboxPolicy) -> Result<Vec<String>, SandboxError> {
     let mut lines = Vec::from_iter(privileges::die_before_the_host());
     lines.extend(rlimits::apply(policy)?);
     privileges::drop_all(policy.limits.core_dumps)?;
@@ -188,7 +188,7 @@ pub fn apply(policy: &Policy) -> Result<Vec<String>, SandboxError> {
 /// # Errors
 /// When the kernel refuses a limit.
 #[cfg(target_os = "linux")]
-pub fn apply_limits(policy: &Policy) -> Result<Vec<String>, SandboxError> {
+pub fn apply_limits(policy: &SandboxPolicy) -> Result<Vec<String>, SandboxError> {
     rlimits::apply(policy)
 }
 
@@ -197,7 +197,7 @@ pub fn apply_limits(policy: &Policy) -> Result<Vec<String>, SandboxError> {
 /// # Errors
 /// When the OS refuses a restriction it supports; the worker must not continue then.
 #[cfg(not(target_os = "linux"))]
-pub fn apply(policy: &Policy) -> Result<Vec<String>, SandboxError> {
+pub fn apply(policy: &SandboxPolicy) -> Result<Vec<String>, SandboxError> {
     #[cfg(unix)]
     let mut lines = rlimits::apply(policy)?;
     #[cfg(not(unix))]

@@ -2,23 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Policy;
+use super::SandboxPolicy;
 
 /// The files that a policy opened by name, as they were at that time.
 ///
 /// A worker keeps the files it was given: when `/etc/resolv.conf` or a declared file is replaced, the new one is closed
-/// to it. The host keeps an `Openings` for each worker, checks it periodically, and starts a new generation on a
+/// to it. The host keeps an `NamedFileSnapshot` for each worker, checks it periodically, and starts a new generation on a
 /// change.
 #[derive(Debug)]
-pub struct Openings(Vec<(PathBuf, Option<Identity>)>);
+pub struct NamedFileSnapshot(Vec<(PathBuf, Option<Identity>)>);
 
 /// Device and inode.
 type Identity = (u64, u64);
 
-impl Openings {
+impl NamedFileSnapshot {
     /// Records the files of a worker under `policy` that is about to start.
     #[must_use]
-    pub fn of(policy: &Policy) -> Self {
+    pub fn of(policy: &SandboxPolicy) -> Self {
         #[cfg(target_os = "linux")]
         let names = super::files::names(policy);
         // Without landlock nothing is opened by name.
@@ -66,21 +66,21 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::Capabilities;
+    use crate::PluginCapabilities;
 
     #[test]
     fn a_file_that_was_replaced_is_named_and_one_that_was_rewritten_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let (file, missing) = (dir.path().join("ca.pem"), dir.path().join("later"));
         fs::write(&file, "one").unwrap();
-        let policy = Policy {
-            capabilities: Capabilities {
+        let policy = SandboxPolicy {
+            capabilities: PluginCapabilities {
                 read: vec![file.clone(), missing.clone()],
-                ..Capabilities::default()
+                ..PluginCapabilities::default()
             },
-            ..Policy::default()
+            ..SandboxPolicy::default()
         };
-        let openings = Openings::of(&policy);
+        let openings = NamedFileSnapshot::of(&policy);
         assert_eq!(openings.changed(), None);
         fs::write(&file, "two").unwrap();
         assert_eq!(openings.changed(), None, "the same file");

@@ -11,10 +11,10 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{Policy, SandboxError};
+use super::{SandboxError, SandboxPolicy};
 
 /// Sets the hard and soft limits; returns a line for each that had to be lower than requested.
-pub(super) fn apply(policy: &Policy) -> Result<Vec<String>, SandboxError> {
+pub(super) fn apply(policy: &SandboxPolicy) -> Result<Vec<String>, SandboxError> {
     let limits = &policy.limits;
     let mut lines = Vec::new();
     let memory = limits.memory.saturating_add(policy.stacks);

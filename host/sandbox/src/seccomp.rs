@@ -21,11 +21,11 @@ use std::{collections::BTreeMap, env, fs, process};
 pub use listing::listing;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
 
-use self::table::Decision;
-use super::{Capabilities, SandboxError};
+use self::table::FilterDecision;
+use super::{PluginCapabilities, SandboxError};
 
 /// The facts about this process and kernel that the rules depend on.
-struct Surroundings {
+struct FilterEnvironment {
     own_pid: u32,
     /// `true` if landlock keeps signals from reaching other processes.
     scopes_signals: bool,
@@ -35,7 +35,7 @@ struct Surroundings {
 
 /// Installs the filter; returns a line if this machine has none.
 pub(super) fn apply(
-    capabilities: &Capabilities,
+    capabilities: &PluginCapabilities,
     scopes_signals: bool,
 ) -> Result<Option<String>, SandboxError> {
     let Ok(architecture) = TargetArch::try_from(env::consts::ARCH) else {
@@ -44,7 +44,7 @@ pub(super) fn apply(
             env::consts::ARCH
         )));
     };
-    let surroundings = Surroundings {
+    let surroundings = FilterEnvironment {
         own_pid: process::id(),
         scopes_signals,
         stack_bottom: stack_bottom(),
@@ -76,12 +76,12 @@ pub(super) fn apply(
 
 /// Returns EPERM for the refused calls, and for the judged ones with refused arguments.
 fn refused(
-    capabilities: &Capabilities,
-    surroundings: &Surroundings,
+    capabilities: &PluginCapabilities,
+    surroundings: &FilterEnvironment,
     architecture: TargetArch,
 ) -> Result<BpfProgram, seccompiler::BackendError> {
     let mut by_number: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for group in table::groups().filter(|group| group.decision == Decision::Refused) {
+    for group in table::groups().filter(|group| group.decision == FilterDecision::Refused) {
         by_number.extend(group.calls.iter().map(|call| (call.number, Vec::new())));
     }
     for (number, rules) in rules::refused(capabilities, surroundings)? {
@@ -93,7 +93,7 @@ fn refused(
 
 /// Returns ENOSYS for every call that is absent from the table or marked as absent.
 fn known(architecture: TargetArch) -> Result<BpfProgram, seccompiler::BackendError> {
-    let there = table::groups().filter(|group| group.decision != Decision::Absent);
+    let there = table::groups().filter(|group| group.decision != FilterDecision::Absent);
     let numbers = there.flat_map(|group| group.calls).map(|call| call.number);
     let by_number = numbers.map(|number| (number, Vec::new())).collect();
     let absent = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
@@ -126,16 +126,16 @@ mod tests {
     #[test]
     fn the_judged_calls_are_those_with_rules() {
         let judged: BTreeSet<i64> = table::groups()
-            .filter(|group| group.decision == Decision::Judged)
+            .filter(|group| group.decision == FilterDecision::Judged)
             .flat_map(|group| group.calls)
             .map(|call| call.number)
             .collect();
-        let surroundings = Surroundings {
+        let surroundings = FilterEnvironment {
             own_pid: 1,
             scopes_signals: true,
             stack_bottom: 1 << 40,
         };
-        let rules = rules::refused(&Capabilities::default(), &surroundings).unwrap();
+        let rules = rules::refused(&PluginCapabilities::default(), &surroundings).unwrap();
         let ruled: BTreeSet<i64> = rules.into_iter().map(|(number, _)| number).collect();
         assert_eq!(judged, ruled);
     }

@@ -4,18 +4,18 @@ use std::{io, time::Duration};
 
 use tokio::net::TcpListener;
 
-use super::{Service, connections::Connections};
+use super::{ConnectionService, connections::OpenConnections};
 
 /// The accept loop.
-pub(super) struct Accepting<'a> {
-    pub(super) service: Service,
-    pub(super) connections: &'a Connections,
+pub(super) struct AcceptLoop<'a> {
+    pub(super) service: ConnectionService,
+    pub(super) connections: &'a OpenConnections,
 }
 
-impl Accepting<'_> {
+impl AcceptLoop<'_> {
     pub(super) async fn accept(&self, listener: &TcpListener) {
         let limits = self.service.limits;
-        let mut pauses = Pauses::default();
+        let mut pauses = AcceptBackoff::default();
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
@@ -39,11 +39,11 @@ impl Accepting<'_> {
 
 /// The back-off after an error of `accept`, which would otherwise recur immediately and indefinitely.
 #[derive(Default)]
-pub(super) struct Pauses {
+pub(super) struct AcceptBackoff {
     last: Option<Duration>,
 }
 
-impl Pauses {
+impl AcceptBackoff {
     pub(super) fn accepted(&mut self) {
         self.last = None;
     }

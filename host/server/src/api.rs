@@ -18,16 +18,16 @@ use conductor_types::requests::BreakerOrder;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    control::{self, By, no_such_platform},
-    events::Kind,
-    offload::Offload,
+    control::{self, RequestActor, no_such_platform},
+    events::StreamKind,
+    offload::SerialExecutor,
     openapi,
-    page::{self, Done},
-    routes::{Shown, busy},
-    state::{Control, Source},
+    page::{self, FormAction},
+    routes::{RouterState, busy},
+    state::{HostControl, StatusSource},
 };
 
-pub(super) fn routes() -> axum::Router<Shown> {
+pub(super) fn routes() -> axum::Router<RouterState> {
     axum::Router::new()
         .route("/status", get(status))
         .route("/platforms", get(platforms))
@@ -42,26 +42,26 @@ pub(super) fn routes() -> axum::Router<Shown> {
         .route("/platforms/{name}/breaker/{order}", post(breaker))
 }
 
-async fn status(State(shown): State<Shown>) -> Response {
+async fn status(State(shown): State<RouterState>) -> Response {
     json(&shown, "status", |source| Some(source.status())).await
 }
 
-async fn platforms(State(shown): State<Shown>) -> Response {
+async fn platforms(State(shown): State<RouterState>) -> Response {
     json(&shown, "platforms", |source| {
         Some(source.status().platforms)
     })
     .await
 }
 
-async fn plugins(State(shown): State<Shown>) -> Response {
+async fn plugins(State(shown): State<RouterState>) -> Response {
     json(&shown, "plugins", |source| Some(source.plugins())).await
 }
 
-async fn windows(State(shown): State<Shown>) -> Response {
+async fn windows(State(shown): State<RouterState>) -> Response {
     json(&shown, "maintenance", |source| Some(source.maintenance())).await
 }
 
-async fn platform(State(shown): State<Shown>, Path(name): Path<String>) -> Response {
+async fn platform(State(shown): State<RouterState>, Path(name): Path<String>) -> Response {
     let asked = name.clone();
     let key = format!("platforms/{name}");
     let answer = json(&shown, &key, move |source| source.platform(&asked)).await;
@@ -72,16 +72,16 @@ async fn platform(State(shown): State<Shown>, Path(name): Path<String>) -> Respo
 }
 
 /// Resumes after the client's last event if the request names one.
-async fn events(State(shown): State<Shown>, headers: HeaderMap) -> Response {
+async fn events(State(shown): State<RouterState>, headers: HeaderMap) -> Response {
     let last = headers.get("last-event-id");
     let last = last.and_then(|last| Some(last.to_str().ok()?.to_owned()));
-    shown.events.listen(Kind::Api, last)
+    shown.events.listen(StreamKind::Api, last)
 }
 
 async fn check(
-    State(shown): State<Shown>,
+    State(shown): State<RouterState>,
     Path(name): Path<String>,
-    By(actor): By,
+    RequestActor(actor): RequestActor,
     headers: HeaderMap,
 ) -> Response {
     let asked = name.clone();
@@ -89,13 +89,13 @@ async fn check(
         control::checked(&asked, control.check_now(&asked, &actor))
     })
     .await;
-    page::answered(&headers, &name, Done::Check, answer)
+    page::answered(&headers, &name, FormAction::Check, answer)
 }
 
 async fn breaker(
-    State(shown): State<Shown>,
+    State(shown): State<RouterState>,
     Path((name, order)): Path<(String, String)>,
-    By(actor): By,
+    RequestActor(actor): RequestActor,
     headers: HeaderMap,
 ) -> Response {
     let Some((_, order)) = BreakerOrder::ALL
@@ -111,12 +111,12 @@ async fn breaker(
         control::ordered(&asked, order, &actor, done)
     })
     .await;
-    page::answered(&headers, &name, Done::Breaker(order), answer)
+    page::answered(&headers, &name, FormAction::Breaker(order), answer)
 }
 
 async fn start_maintenance(
-    State(shown): State<Shown>,
-    By(actor): By,
+    State(shown): State<RouterState>,
+    RequestActor(actor): RequestActor,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -128,8 +128,8 @@ async fn start_maintenance(
 }
 
 async fn end_maintenance(
-    State(shown): State<Shown>,
-    By(actor): By,
+    State(shown): State<RouterState>,
+    RequestActor(actor): RequestActor,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -142,11 +142,11 @@ async fn end_maintenance(
 
 /// Handles a maintenance order that the body contains as JSON, like `example`.
 async fn arrange<T: DeserializeOwned + Send + 'static>(
-    shown: &Shown,
+    shown: &RouterState,
     headers: &HeaderMap,
     body: &Bytes,
     example: &str,
-    act: impl FnOnce(&dyn Control, &T) -> Result<String, OrderError> + Send + 'static,
+    act: impl FnOnce(&dyn HostControl, &T) -> Result<String, OrderError> + Send + 'static,
 ) -> Response {
     let order = serde_json::from_slice::<T>(body).map_err(|error| {
         OrderError::Invalid(format!("the body must be JSON like {example}: {error}"))
@@ -159,19 +159,19 @@ async fn arrange<T: DeserializeOwned + Send + 'static>(
 
 /// Runs an action on the host, if control is enabled and this client is allowed to use it.
 pub(super) async fn control(
-    shown: &Shown,
+    shown: &RouterState,
     headers: &HeaderMap,
-    act: impl FnOnce(&dyn Control) -> Response + Send + 'static,
+    act: impl FnOnce(&dyn HostControl) -> Response + Send + 'static,
 ) -> Response {
     control_in(shown, &shown.controls, headers, act).await
 }
 
 /// Like [`control`], but one at a time among the actions of `turns`.
 pub(super) async fn control_in(
-    shown: &Shown,
-    turns: &Offload,
+    shown: &RouterState,
+    turns: &SerialExecutor,
     headers: &HeaderMap,
-    act: impl FnOnce(&dyn Control) -> Response + Send + 'static,
+    act: impl FnOnce(&dyn HostControl) -> Response + Send + 'static,
 ) -> Response {
     let Some(control) = shown.state.control.clone() else {
         return control::not_enabled();
@@ -189,9 +189,9 @@ pub(super) async fn control_in(
 
 /// Returns an item as JSON, or 404 if there is none. `key` identifies the item.
 async fn json<T: Serialize + Send + 'static>(
-    shown: &Shown,
+    shown: &RouterState,
     key: &str,
-    look: impl FnOnce(&dyn Source) -> Option<T> + Send + 'static,
+    look: impl FnOnce(&dyn StatusSource) -> Option<T> + Send + 'static,
 ) -> Response {
     show(shown, key, "application/json", move |source| {
         look(source).map(|found| serde_json::to_string(&found))
@@ -201,7 +201,7 @@ async fn json<T: Serialize + Send + 'static>(
 
 /// A rendering, shared by all requests that waited for it.
 #[derive(Clone)]
-pub(super) enum Rendering {
+pub(super) enum RenderOutcome {
     Text(Bytes),
     /// The item does not exist.
     Missing,
@@ -215,10 +215,10 @@ pub(super) enum Rendering {
 ///
 /// Requests with the same `key` and `content_type` share one rendering.
 pub(super) async fn show<E: Display + Send + 'static>(
-    shown: &Shown,
+    shown: &RouterState,
     key: &str,
     content_type: &'static str,
-    make: impl FnOnce(&dyn Source) -> Option<Result<String, E>> + Send + 'static,
+    make: impl FnOnce(&dyn StatusSource) -> Option<Result<String, E>> + Send + 'static,
 ) -> Response {
     if !shown.budget.room().await {
         return busy();
@@ -230,26 +230,26 @@ pub(super) async fn show<E: Display + Send + 'static>(
             .share(format!("{content_type} {key}"), &shown.looks, move || {
                 // Other requests may have used up the budget while this one waited for its turn.
                 if !budget.has_room() {
-                    return Rendering::NoRoom;
+                    return RenderOutcome::NoRoom;
                 }
                 match catch_unwind(AssertUnwindSafe(|| make(&*source))) {
                     Ok(Some(Ok(mut text))) => {
                         text.shrink_to_fit();
-                        Rendering::Text(budget.charge(text))
+                        RenderOutcome::Text(budget.charge(text))
                     }
-                    Ok(Some(Err(error))) => Rendering::Failed(error.to_string().into()),
-                    Ok(None) => Rendering::Missing,
-                    Err(_) => Rendering::Failed("rendering panicked".into()),
+                    Ok(Some(Err(error))) => RenderOutcome::Failed(error.to_string().into()),
+                    Ok(None) => RenderOutcome::Missing,
+                    Err(_) => RenderOutcome::Failed("rendering panicked".into()),
                 }
             });
     let why = match rendering.await {
-        Some(Rendering::Text(text)) => {
+        Some(RenderOutcome::Text(text)) => {
             let no_store = (header::CACHE_CONTROL, "no-store");
             return ([(header::CONTENT_TYPE, content_type), no_store], text).into_response();
         }
-        Some(Rendering::Missing) => return StatusCode::NOT_FOUND.into_response(),
-        Some(Rendering::NoRoom) | None => return busy(),
-        Some(Rendering::Failed(why)) => why,
+        Some(RenderOutcome::Missing) => return StatusCode::NOT_FOUND.into_response(),
+        Some(RenderOutcome::NoRoom) | None => return busy(),
+        Some(RenderOutcome::Failed(why)) => why,
     };
     tracing::error!("failed to build a response: {why}");
     let text = r#"{"error":"failed to build the response; see the host's log"}"#;

@@ -8,7 +8,7 @@ use std::{
 use axum::body::{Body, Bytes};
 use hyper::body::{Frame, SizeHint};
 
-use super::connections::Request;
+use super::connections::ActiveRequest;
 
 /// The body of a response; dropping it ends the request.
 ///
@@ -17,11 +17,11 @@ pub(super) struct ResponseBody {
     body: Body,
     /// The rest of the last frame.
     rest: Bytes,
-    request: Request,
+    request: ActiveRequest,
 }
 
 impl ResponseBody {
-    pub(super) fn new(body: Body, request: Request) -> Self {
+    pub(super) fn new(body: Body, request: ActiveRequest) -> Self {
         Self {
             body,
             rest: Bytes::new(),

@@ -16,16 +16,16 @@ use std::{
 use axum::body::Bytes;
 use tokio::{sync::Notify, time::Instant};
 
-use super::connections::Readers;
+use super::connections::ResponseReaders;
 
 /// The number of response bytes in memory, and its limit.
 #[derive(Clone)]
-pub(super) struct Budget {
-    ledger: Arc<Ledger>,
-    readers: Readers,
+pub(super) struct MemoryBudget {
+    ledger: Arc<BudgetState>,
+    readers: ResponseReaders,
 }
 
-struct Ledger {
+struct BudgetState {
     limit: usize,
     used: AtomicUsize,
     /// Signalled when bytes are released.
@@ -34,11 +34,11 @@ struct Ledger {
     warned: Mutex<Option<Instant>>,
 }
 
-impl Budget {
+impl MemoryBudget {
     /// Creates a budget of `limit` bytes for the clients in `readers`.
-    pub(super) fn new(limit: usize, readers: Readers) -> Self {
+    pub(super) fn new(limit: usize, readers: ResponseReaders) -> Self {
         Self {
-            ledger: Arc::new(Ledger {
+            ledger: Arc::new(BudgetState {
                 limit,
                 used: AtomicUsize::new(0),
                 released: Notify::new(),
@@ -55,7 +55,7 @@ impl Budget {
             return text;
         }
         self.ledger.used.fetch_add(text.len(), Ordering::SeqCst);
-        Bytes::from_owner(Charged {
+        Bytes::from_owner(BudgetedText {
             text,
             ledger: Arc::clone(&self.ledger),
         })
@@ -114,19 +114,19 @@ impl Budget {
     }
 }
 
-/// A counted text.
-struct Charged {
+/// Text whose bytes count toward the budget until it is dropped.
+struct BudgetedText {
     text: Bytes,
-    ledger: Arc<Ledger>,
+    ledger: Arc<BudgetState>,
 }
 
-impl AsRef<[u8]> for Charged {
+impl AsRef<[u8]> for BudgetedText {
     fn as_ref(&self) -> &[u8] {
         &self.text
     }
 }
 
-impl Drop for Charged {
+impl Drop for BudgetedText {
     fn drop(&mut self) {
         self.ledger
             .used
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_text_counts_once_until_its_last_clone_is_dropped() {
-        let budget = Budget::new(10, Readers::default());
+        let budget = MemoryBudget::new(10, ResponseReaders::default());
         let text = budget.charge("12345678901234567890");
         let part = text.slice(3..5);
         assert_eq!(budget.used(), 20);

@@ -8,10 +8,10 @@
 //!
 //! | held by | |
 //! |---|---|
-//! | the host, a worker, or a process that descends from one | [`Caller::Own`] |
-//! | a process of the host's user with more seccomp filters than the host | [`Caller::Unknown`], also a worker's orphans |
-//! | no process that the host can look into, or closed by now | [`Caller::Unknown`] |
-//! | any other process, or a process of another user | [`Caller::Other`] |
+//! | the host, a worker, or a process that descends from one | [`CallerIdentity::Own`] |
+//! | a process of the host's user with more seccomp filters than the host | [`CallerIdentity::Unknown`], also a worker's orphans |
+//! | no process that the host can look into, or closed by now | [`CallerIdentity::Unknown`] |
+//! | any other process, or a process of another user | [`CallerIdentity::Other`] |
 //!
 //! Not covered: another local program that forwards requests for anyone, such as a proxy.
 
@@ -24,7 +24,7 @@ use linux::{find_socket, holder};
 
 /// The two ends of a connection, as the host sees them.
 #[derive(Clone, Copy, Debug)]
-pub struct Connection {
+pub struct ConnectionAddresses {
     /// The host's end.
     pub local: SocketAddr,
     /// The client's end.
@@ -33,7 +33,7 @@ pub struct Connection {
 
 /// The process that sent a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Caller {
+pub enum CallerIdentity {
     /// Another machine, or a local process that does not belong to the host.
     Other,
     /// The host, one of its workers, or a descendant of a worker.
@@ -49,14 +49,14 @@ pub enum Caller {
 
 /// A socket as the kernel lists it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Socket {
+struct SocketEntry {
     inode: u64,
     user: u32,
 }
 
 /// The process that holds a socket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Holder {
+enum SocketHolder {
     /// A process that belongs to the host.
     Own { pid: u32, worker: Option<u32> },
     /// Another process; `confined` if it has more seccomp filters than the host.
@@ -67,25 +67,25 @@ enum Holder {
 
 /// Finds the process at the other end of a connection. Reads much of `/proc`: not for a latency-sensitive thread.
 #[must_use]
-pub fn identify(connection: Connection) -> Caller {
+pub fn identify(connection: ConnectionAddresses) -> CallerIdentity {
     if !is_of_this_machine(connection.peer.ip()) {
-        return Caller::Other;
+        return CallerIdentity::Other;
     }
     identify_local(connection)
 }
 
 #[cfg(target_os = "linux")]
-fn identify_local(connection: Connection) -> Caller {
+fn identify_local(connection: ConnectionAddresses) -> CallerIdentity {
     let Ok(socket) = find_socket(connection) else {
-        return Caller::Unknown("cannot read /proc/self/net/tcp");
+        return CallerIdentity::Unknown("cannot read /proc/self/net/tcp");
     };
     let user = rustix::process::geteuid().as_raw();
     judge(socket, user, |socket| holder(socket.inode))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn identify_local(_: Connection) -> Caller {
-    Caller::Other
+fn identify_local(_: ConnectionAddresses) -> CallerIdentity {
+    CallerIdentity::Other
 }
 
 /// Returns the reason why plugins cannot be kept from operating the host on this machine, if any.
@@ -101,20 +101,24 @@ pub fn limitation() -> Option<&'static str> {
 }
 
 /// Applies the table above.
-fn judge(socket: Option<Socket>, host: u32, holder: impl FnOnce(Socket) -> Holder) -> Caller {
+fn judge(
+    socket: Option<SocketEntry>,
+    host: u32,
+    holder: impl FnOnce(SocketEntry) -> SocketHolder,
+) -> CallerIdentity {
     let Some(socket) = socket.filter(|socket| socket.inode != 0) else {
-        return Caller::Unknown("the client has closed its end of the connection");
+        return CallerIdentity::Unknown("the client has closed its end of the connection");
     };
     if socket.user != host {
-        return Caller::Other;
+        return CallerIdentity::Other;
     }
     match holder(socket) {
-        Holder::Own { pid, worker } => Caller::Own { pid, worker },
-        Holder::Other { confined: false } => Caller::Other,
-        Holder::Other { confined: true } => {
-            Caller::Unknown("the client is sandboxed like a process that a plugin has started")
-        }
-        Holder::Unseen => Caller::Unknown(
+        SocketHolder::Own { pid, worker } => CallerIdentity::Own { pid, worker },
+        SocketHolder::Other { confined: false } => CallerIdentity::Other,
+        SocketHolder::Other { confined: true } => CallerIdentity::Unknown(
+            "the client is sandboxed like a process that a plugin has started",
+        ),
+        SocketHolder::Unseen => CallerIdentity::Unknown(
             "the client is a process of the host's user that the host cannot inspect",
         ),
     }
@@ -129,46 +133,49 @@ fn is_of_this_machine(address: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    const SOCKET: Socket = Socket {
+    const SOCKET: SocketEntry = SocketEntry {
         inode: 7,
         user: 1000,
     };
 
-    fn judged(holder: Holder) -> Caller {
+    fn judged(holder: SocketHolder) -> CallerIdentity {
         judge(Some(SOCKET), 1000, |_| holder)
     }
 
     #[test]
     fn what_is_not_seen_to_be_anothers_is_not_let_through() {
-        let own = Holder::Own {
+        let own = SocketHolder::Own {
             pid: 5,
             worker: Some(4),
         };
         assert_eq!(
             judged(own),
-            Caller::Own {
+            CallerIdentity::Own {
                 pid: 5,
                 worker: Some(4)
             }
         );
-        assert_eq!(judged(Holder::Other { confined: false }), Caller::Other);
-        for unknown in [Holder::Unseen, Holder::Other { confined: true }] {
-            assert!(matches!(judged(unknown), Caller::Unknown(_)));
+        assert_eq!(
+            judged(SocketHolder::Other { confined: false }),
+            CallerIdentity::Other
+        );
+        for unknown in [SocketHolder::Unseen, SocketHolder::Other { confined: true }] {
+            assert!(matches!(judged(unknown), CallerIdentity::Unknown(_)));
         }
     }
 
     #[test]
     fn another_users_socket_is_no_workers() {
         let caller = judge(Some(SOCKET), 0, |_| unreachable!("it is not looked for"));
-        assert_eq!(caller, Caller::Other);
+        assert_eq!(caller, CallerIdentity::Other);
     }
 
     #[test]
     fn a_client_that_has_closed_its_end_is_unknown() {
-        let closed = Socket { inode: 0, ..SOCKET };
+        let closed = SocketEntry { inode: 0, ..SOCKET };
         for socket in [None, Some(closed)] {
             let caller = judge(socket, 1000, |_| unreachable!("nobody holds it"));
-            assert!(matches!(caller, Caller::Unknown(_)));
+            assert!(matches!(caller, CallerIdentity::Unknown(_)));
         }
     }
 

@@ -17,18 +17,18 @@ use super::body::ResponseBody;
 
 /// All open connections. Dropping this closes them.
 #[derive(Default)]
-pub(super) struct Connections {
-    shared: Arc<Shared>,
+pub(super) struct OpenConnections {
+    shared: Arc<SharedConnections>,
 }
 
-impl Connections {
+impl OpenConnections {
     /// Spawns a task that serves a new connection.
-    pub(super) fn spawn<F>(&self, serve: impl FnOnce(Busy) -> F)
+    pub(super) fn spawn<F>(&self, serve: impl FnOnce(ActivityTracker) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let busy = Busy {
-            activity: Arc::new(watch::channel(Activity::Idle).0),
+        let busy = ActivityTracker {
+            activity: Arc::new(watch::channel(ConnectionActivity::Idle).0),
             shared: self.shared.clone(),
         };
         let watch = busy.watch();
@@ -36,7 +36,7 @@ impl Connections {
         let mut table = self.shared.lock();
         let id = table.next_id;
         table.next_id += 1;
-        let entry = Entry {
+        let entry = ConnectionRemoval {
             id,
             shared: self.shared.clone(),
         };
@@ -46,7 +46,9 @@ impl Connections {
             serve.await;
         });
         let abort = task.abort_handle();
-        table.open.insert(id, Connection { busy: watch, abort });
+        table
+            .open
+            .insert(id, ConnectionEntry { busy: watch, abort });
     }
 
     /// Returns once there is room for one more connection under `limit`.
@@ -71,8 +73,8 @@ impl Connections {
     }
 
     /// Returns the clients of these connections.
-    pub(super) fn readers(&self) -> Readers {
-        Readers(Arc::clone(&self.shared))
+    pub(super) fn readers(&self) -> ResponseReaders {
+        ResponseReaders(Arc::clone(&self.shared))
     }
 
     /// Returns once the last connection has ended.
@@ -83,7 +85,7 @@ impl Connections {
     }
 }
 
-impl Drop for Connections {
+impl Drop for OpenConnections {
     fn drop(&mut self) {
         for connection in self.shared.lock().open.values() {
             connection.abort.abort();
@@ -93,18 +95,18 @@ impl Drop for Connections {
 
 /// The activity of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Activity {
+pub(super) enum ConnectionActivity {
     /// It has no request.
     Idle,
     /// It has had a request since this instant, which is expected to end soon.
-    Request(Instant, Option<Backlog>),
+    Request(Instant, Option<OutputBacklog>),
     /// It has a request whose response lasts as long as the client wants.
-    Stream(Option<Backlog>),
+    Stream(Option<OutputBacklog>),
 }
 
 /// Output that is ready but that the client has not read yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Backlog {
+pub(super) struct OutputBacklog {
     /// The last time the client had no backlog.
     pub(super) since: Instant,
     /// The time the client last read a part.
@@ -113,15 +115,15 @@ pub(super) struct Backlog {
     taken: u64,
 }
 
-impl Activity {
-    fn backlog(&self) -> Option<Backlog> {
+impl ConnectionActivity {
+    fn backlog(&self) -> Option<OutputBacklog> {
         match self {
             Self::Idle => None,
             Self::Request(_, backlog) | Self::Stream(backlog) => *backlog,
         }
     }
 
-    fn backlog_mut(&mut self) -> Option<&mut Option<Backlog>> {
+    fn backlog_mut(&mut self) -> Option<&mut Option<OutputBacklog>> {
         match self {
             Self::Idle => None,
             Self::Request(_, backlog) | Self::Stream(backlog) => Some(backlog),
@@ -129,7 +131,7 @@ impl Activity {
     }
 }
 
-impl Backlog {
+impl OutputBacklog {
     /// Returns `true` if the client reads too slowly to keep its memory when memory is short.
     fn is_slow(&self, now: Instant) -> bool {
         let time = now.saturating_duration_since(self.since);
@@ -138,35 +140,37 @@ impl Backlog {
     }
 }
 
-/// The activity of one connection, as its task reports it.
+/// Reports the activity of one connection.
 #[derive(Clone)]
-pub(super) struct Busy {
-    activity: Arc<watch::Sender<Activity>>,
-    shared: Arc<Shared>,
+pub(super) struct ActivityTracker {
+    activity: Arc<watch::Sender<ConnectionActivity>>,
+    shared: Arc<SharedConnections>,
 }
 
-impl Busy {
+impl ActivityTracker {
     /// Returns a receiver of all later changes.
-    pub(super) fn watch(&self) -> watch::Receiver<Activity> {
+    pub(super) fn watch(&self) -> watch::Receiver<ConnectionActivity> {
         self.activity.subscribe()
     }
 
     /// Marks the beginning of a request; it ends when the result is dropped.
-    pub(super) fn begin(&self) -> Request {
+    pub(super) fn begin(&self) -> ActiveRequest {
         self.activity
-            .send_replace(Activity::Request(Instant::now(), None));
-        Request(self.clone())
+            .send_replace(ConnectionActivity::Request(Instant::now(), None));
+        ActiveRequest(self.clone())
     }
 }
 
 /// A request in progress.
-pub(super) struct Request(Busy);
+pub(super) struct ActiveRequest(ActivityTracker);
 
-impl Request {
+impl ActiveRequest {
     /// Returns the response body; the request ends with it. A body that `streams` may last indefinitely.
     pub(super) fn with(self, body: Body, streams: bool) -> ResponseBody {
         if streams {
-            self.0.activity.send_replace(Activity::Stream(None));
+            self.0
+                .activity
+                .send_replace(ConnectionActivity::Stream(None));
         }
         ResponseBody::new(body, self)
     }
@@ -178,7 +182,7 @@ impl Request {
                 return;
             };
             let now = Instant::now();
-            let backlog = backlog.get_or_insert(Backlog {
+            let backlog = backlog.get_or_insert(OutputBacklog {
                 since: now,
                 last: now,
                 taken: 0,
@@ -198,18 +202,18 @@ impl Request {
     }
 }
 
-impl Drop for Request {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        self.0.activity.send_replace(Activity::Idle);
+        self.0.activity.send_replace(ConnectionActivity::Idle);
         self.0.shared.changed.notify_one();
     }
 }
 
 /// Clients with a response in progress.
 #[derive(Clone, Default)]
-pub(super) struct Readers(Arc<Shared>);
+pub(super) struct ResponseReaders(Arc<SharedConnections>);
 
-impl Readers {
+impl ResponseReaders {
     /// Closes the connections of slow readers and returns their number.
     pub(super) fn close_slow(&self) -> usize {
         let now = Instant::now();
@@ -224,26 +228,26 @@ impl Readers {
 }
 
 #[derive(Default)]
-struct Shared {
-    table: Mutex<Table>,
+struct SharedConnections {
+    table: Mutex<ConnectionTable>,
     /// Signalled when a connection or a request has ended. Only the accept loop waits for it.
     changed: Notify,
 }
 
 #[derive(Default)]
-struct Table {
+struct ConnectionTable {
     next_id: u64,
     /// In the order of arrival.
-    open: BTreeMap<u64, Connection>,
+    open: BTreeMap<u64, ConnectionEntry>,
 }
 
-struct Connection {
-    busy: watch::Receiver<Activity>,
+struct ConnectionEntry {
+    busy: watch::Receiver<ConnectionActivity>,
     abort: AbortHandle,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Table> {
+impl SharedConnections {
+    fn lock(&self) -> MutexGuard<'_, ConnectionTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -255,7 +259,7 @@ impl Shared {
         }
         let mut open = table.open.values();
         if let Some(connection) =
-            open.find(|connection| any || *connection.busy.borrow() == Activity::Idle)
+            open.find(|connection| any || *connection.busy.borrow() == ConnectionActivity::Idle)
         {
             connection.abort.abort();
         }
@@ -264,12 +268,12 @@ impl Shared {
 }
 
 /// Removes a connection from the table when its task ends for any reason.
-struct Entry {
+struct ConnectionRemoval {
     id: u64,
-    shared: Arc<Shared>,
+    shared: Arc<SharedConnections>,
 }
 
-impl Drop for Entry {
+impl Drop for ConnectionRemoval {
     fn drop(&mut self) {
         self.shared.lock().open.remove(&self.id);
         self.shared.changed.notify_one();
@@ -289,7 +293,7 @@ mod tests {
     fn a_reader_is_slow_by_its_rate_after_a_second() {
         let since = Instant::now();
         let slow = |taken, ms| {
-            let backlog = Backlog {
+            let backlog = OutputBacklog {
                 since,
                 last: since,
                 taken,

@@ -11,7 +11,7 @@ use axum::{
 };
 use conductor_config::ConfigError;
 use conductor_engine::{
-    actor::Actor,
+    actor::ActionOrigin,
     state::{CheckNow, OrderError},
 };
 use conductor_types::{
@@ -44,9 +44,9 @@ pub(super) fn may_ask(headers: &HeaderMap) -> Result<(), Response> {
 }
 
 /// The actor of a request, as recorded by authentication.
-pub(super) struct By(pub(super) Actor);
+pub(super) struct RequestActor(pub(super) ActionOrigin);
 
-impl<S: Sync> FromRequestParts<S> for By {
+impl<S: Sync> FromRequestParts<S> for RequestActor {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
@@ -119,7 +119,12 @@ pub(super) fn checked(platform: &str, check: CheckNow) -> Response {
 }
 
 /// Returns the response to a breaker order.
-pub(super) fn ordered(platform: &str, order: BreakerOrder, by: &Actor, done: bool) -> Response {
+pub(super) fn ordered(
+    platform: &str,
+    order: BreakerOrder,
+    by: &ActionOrigin,
+    done: bool,
+) -> Response {
     if done {
         format!("{platform}: {by} {}.\n", order.told()).into_response()
     } else {

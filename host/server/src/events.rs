@@ -24,39 +24,39 @@ mod table;
 mod tests;
 
 use conductor_core::clock::Clock;
-use table::Table;
+use table::ChangeTracker;
 
-use super::{Limits, Source, budget::Budget, offload::Offload};
+use super::{ServerLimits, StatusSource, budget::MemoryBudget, offload::SerialExecutor};
 
 /// Marks a response that lasts as long as its client wants.
 #[derive(Clone, Copy)]
-pub(super) struct Streaming;
+pub(super) struct StreamingMarker;
 
 /// The clients and their streams.
 #[derive(Clone)]
-pub(super) struct Events {
-    shared: Arc<Shared>,
+pub(super) struct EventStreams {
+    shared: Arc<SharedEventStreams>,
 }
 
-struct Shared {
-    source: Arc<dyn Source>,
-    looks: Offload,
-    budget: Budget,
+struct SharedEventStreams {
+    source: Arc<dyn StatusSource>,
+    looks: SerialExecutor,
+    budget: MemoryBudget,
     places: Arc<Semaphore>,
-    arrivals: Mutex<Arrivals>,
+    arrivals: Mutex<PendingClients>,
 }
 
 #[derive(Default)]
-struct Arrivals {
+struct PendingClients {
     /// Clients that have joined since the last poll.
-    clients: Vec<Client>,
+    clients: Vec<StreamClient>,
     /// `true` while a polling task runs.
     looked_at: bool,
 }
 
 /// The kind of stream that a client wants.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum StreamKind {
     /// The API's events, in JSON.
     Api,
     /// The events for the page's script.
@@ -64,8 +64,8 @@ pub(super) enum Kind {
 }
 
 /// A client of a stream.
-struct Client {
-    kind: Kind,
+struct StreamClient {
+    kind: StreamKind,
     sender: mpsc::Sender<Bytes>,
     /// Until the first event is sent: the id of the last event it knows from an earlier stream.
     fresh: Option<Option<String>>,
@@ -73,15 +73,15 @@ struct Client {
     quiet: u32,
 }
 
-impl Events {
+impl EventStreams {
     pub(super) fn new(
-        source: Arc<dyn Source>,
-        looks: Offload,
-        budget: Budget,
-        limits: Limits,
+        source: Arc<dyn StatusSource>,
+        looks: SerialExecutor,
+        budget: MemoryBudget,
+        limits: ServerLimits,
     ) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(SharedEventStreams {
                 source,
                 looks,
                 budget,
@@ -92,7 +92,7 @@ impl Events {
     }
 
     /// Opens a stream for a client that has seen everything up to the event `last`.
-    pub(super) fn listen(&self, kind: Kind, last: Option<String>) -> Response {
+    pub(super) fn listen(&self, kind: StreamKind, last: Option<String>) -> Response {
         let Ok(place) = Arc::clone(&self.shared.places).try_acquire_owned() else {
             let text = "Too many event streams: poll /api/v1/status instead.\n";
             let later = [(header::RETRY_AFTER, "30")];
@@ -100,7 +100,7 @@ impl Events {
         };
         let (sender, pieces) = mpsc::channel(PIECES);
         let mut arrivals = self.shared.arrivals();
-        arrivals.clients.push(Client {
+        arrivals.clients.push(StreamClient {
             kind,
             sender,
             fresh: Some(last),
@@ -114,25 +114,25 @@ impl Events {
             (header::CONTENT_TYPE, "text/event-stream"),
             (header::CACHE_CONTROL, "no-store"),
         ];
-        let body = Body::new(Stream {
+        let body = Body::new(EventStreamBody {
             pieces,
             _place: place,
         });
         let mut response = (head, body).into_response();
-        response.extensions_mut().insert(Streaming);
+        response.extensions_mut().insert(StreamingMarker);
         response
     }
 }
 
-impl Shared {
-    fn arrivals(&self) -> MutexGuard<'_, Arrivals> {
+impl SharedEventStreams {
+    fn arrivals(&self) -> MutexGuard<'_, PendingClients> {
         self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Polls until there have been no clients for a while: a client that reconnects need not get the full state.
     async fn look_for_all(self: Arc<Self>) {
         let clock = Clock::start();
-        let (mut table, mut clients) = (Table::default(), Vec::new());
+        let (mut table, mut clients) = (ChangeTracker::default(), Vec::new());
         let mut idle = 0;
         loop {
             clients.append(&mut self.arrivals().clients);
@@ -156,7 +156,11 @@ impl Shared {
     }
 
     /// Polls once, sends the changes to all clients, and returns the remaining ones.
-    async fn look(&self, table: Table, clients: Vec<Client>) -> (Table, Vec<Client>) {
+    async fn look(
+        &self,
+        table: ChangeTracker,
+        clients: Vec<StreamClient>,
+    ) -> (ChangeTracker, Vec<StreamClient>) {
         // Kept here in case there is no turn for the poll: then the changes are sent the next time.
         let held = Arc::new(Mutex::new(Some((table, clients))));
         let (source, taken) = (Arc::clone(&self.source), Arc::clone(&held));
@@ -186,19 +190,19 @@ impl Shared {
     }
 }
 
-impl Client {
+impl StreamClient {
     /// Sends the events it does not know yet; returns `false` if it has disconnected or does not read. While there is
     /// no room, it waits for the next poll.
-    fn tell(&mut self, table: &mut Table, budget: &Budget) -> bool {
+    fn tell(&mut self, table: &mut ChangeTracker, budget: &MemoryBudget) -> bool {
         if !budget.has_room() {
             self.fresh.get_or_insert_with(|| table.id_before());
             return !self.sender.is_closed();
         }
         let news = match (self.fresh.take(), self.kind) {
-            (Some(last), Kind::Api) => table.since(last.as_deref()),
-            (Some(_), Kind::Page) => table.all_for_page(),
-            (None, Kind::Api) => table.news(),
-            (None, Kind::Page) => table.news_for_page(),
+            (Some(last), StreamKind::Api) => table.since(last.as_deref()),
+            (Some(_), StreamKind::Page) => table.all_for_page(),
+            (None, StreamKind::Api) => table.news(),
+            (None, StreamKind::Page) => table.news_for_page(),
         };
         let news = if news.is_empty() {
             self.quiet += 1;
@@ -215,12 +219,12 @@ impl Client {
 }
 
 /// The client's end of a stream.
-struct Stream {
+struct EventStreamBody {
     pieces: mpsc::Receiver<Bytes>,
     _place: OwnedSemaphorePermit,
 }
 
-impl hyper::body::Body for Stream {
+impl hyper::body::Body for EventStreamBody {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 

@@ -10,14 +10,14 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::offload::Offload;
+use super::offload::SerialExecutor;
 
 /// The waiting requests, by key.
-pub(super) struct Flights<K, T> {
+pub(super) struct RequestCoalescer<K, T> {
     waiting: Arc<Mutex<HashMap<K, Vec<T>>>>,
 }
 
-impl<K, T> Clone for Flights<K, T> {
+impl<K, T> Clone for RequestCoalescer<K, T> {
     fn clone(&self) -> Self {
         Self {
             waiting: Arc::clone(&self.waiting),
@@ -25,7 +25,7 @@ impl<K, T> Clone for Flights<K, T> {
     }
 }
 
-impl<K, T> Default for Flights<K, T> {
+impl<K, T> Default for RequestCoalescer<K, T> {
     fn default() -> Self {
         Self {
             waiting: Arc::default(),
@@ -33,14 +33,14 @@ impl<K, T> Default for Flights<K, T> {
     }
 }
 
-impl<K: Clone + Eq + Hash + Send + 'static, T: Send + 'static> Flights<K, T> {
+impl<K: Clone + Eq + Hash + Send + 'static, T: Send + 'static> RequestCoalescer<K, T> {
     /// Adds a request for `key`. The first one calls `work` for all of them once `turns` has a turn; if there is none
     /// in time, all are dropped.
     pub(super) fn join(
         &self,
         key: K,
         waiting: T,
-        turns: &Offload,
+        turns: &SerialExecutor,
         work: impl FnOnce(Vec<T>) + Send + 'static,
     ) {
         let mut table = self.lock();
@@ -72,13 +72,13 @@ impl<K: Clone + Eq + Hash + Send + 'static, T: Send + 'static> Flights<K, T> {
 }
 
 impl<K: Clone + Eq + Hash + Send + 'static, T: Clone + Send + 'static>
-    Flights<K, oneshot::Sender<T>>
+    RequestCoalescer<K, oneshot::Sender<T>>
 {
     /// Returns the result of `make`, shared by all requests for `key`; `None` if it got no turn or panicked.
     pub(super) async fn share(
         &self,
         key: K,
-        turns: &Offload,
+        turns: &SerialExecutor,
         make: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let (sender, made) = oneshot::channel();

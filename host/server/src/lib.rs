@@ -1,11 +1,11 @@
 //! The HTTP server: serves the results of other crates and computes nothing.
 //!
 //! It stays responsive while everything else is stuck, and no client can delay the checks: header size, time and the
-//! number of connections are limited ([`Limits`]), and whatever costs more than a copy (`/metrics`, the JSON, the
+//! number of connections are limited ([`ServerLimits`]), and whatever costs more than a copy (`/metrics`, the JSON, the
 //! pages) is rendered on a separate thread, one at a time, and once for all clients that wait for it; the unread bytes
-//! of responses are limited over all connections ([`Limits::response_bytes`]). Operators' requests, where they are
+//! of responses are limited over all connections ([`ServerLimits::response_bytes`]). Operators' requests, where they are
 //! enabled, are handled one at a time, too. Event streams last as long as their clients read them, and are few enough
-//! to leave room for other clients. The web config decides who gets access ([`Security`]), for every route alike;
+//! to leave room for other clients. The web config decides who gets access ([`ServerSecurity`]), for every route alike;
 //! without authentication, browsers may only use the names of this host.
 use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -45,31 +45,31 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use accepting::Accepting;
-use budget::Budget;
+use accepting::AcceptLoop;
+use budget::MemoryBudget;
 use conductor_config::web::subject;
-use conductor_engine::actor::Actor;
-use connections::{Activity, Busy, Connections};
-use events::Streaming;
-pub use limits::Limits;
+use conductor_engine::actor::ActionOrigin;
+use connections::{ActivityTracker, ConnectionActivity, OpenConnections};
+use events::StreamingMarker;
+pub use limits::ServerLimits;
 pub use listen::{ListenAddress, ListenError};
+use names::AcceptedHostNames;
 pub use names::ExternalUrl;
-use names::Names;
 pub use openapi::document as api_description;
-pub use security::Security;
-pub use state::{Control, ServerState, Source};
+pub use security::ServerSecurity;
+pub use state::{HostControl, ServerState, StatusSource};
 
-use crate::caller::Connection;
+use crate::caller::ConnectionAddresses;
 
 /// A listening server that does not serve yet.
-pub struct Server {
+pub struct HttpServer {
     listener: TcpListener,
-    limits: Limits,
-    security: Security,
+    limits: ServerLimits,
+    security: ServerSecurity,
     external_url: Option<ExternalUrl>,
 }
 
-impl Server {
+impl HttpServer {
     /// Listens on `address`; port 0 takes any free one.
     ///
     /// # Errors
@@ -83,8 +83,8 @@ impl Server {
         })?;
         Ok(Self {
             listener,
-            limits: Limits::default(),
-            security: Security::default(),
+            limits: ServerLimits::default(),
+            security: ServerSecurity::default(),
             external_url: None,
         })
     }
@@ -97,15 +97,15 @@ impl Server {
         listener.set_nonblocking(true)?;
         Ok(Self {
             listener: TcpListener::from_std(listener)?,
-            limits: Limits::default(),
-            security: Security::default(),
+            limits: ServerLimits::default(),
+            security: ServerSecurity::default(),
             external_url: None,
         })
     }
 
     /// Returns the server with access limited by `security`.
     #[must_use]
-    pub fn with_security(self, security: Security) -> Self {
+    pub fn with_security(self, security: ServerSecurity) -> Self {
         Self { security, ..self }
     }
 
@@ -120,7 +120,7 @@ impl Server {
 
     /// Returns the server with these limits.
     #[must_use]
-    pub fn with_limits(self, limits: Limits) -> Self {
+    pub fn with_limits(self, limits: ServerLimits) -> Self {
         Self { limits, ..self }
     }
 
@@ -132,10 +132,10 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Serves until `shutdown` resolves, then gives running requests [`Limits::drain_time`] to end.
+    /// Serves until `shutdown` resolves, then gives running requests [`ServerLimits::drain_time`] to end.
     pub async fn serve(self, state: ServerState, shutdown: impl Future<Output = ()>) {
-        let connections = Connections::default();
-        let budget = Budget::new(self.limits.response_bytes, connections.readers());
+        let connections = OpenConnections::default();
+        let budget = MemoryBudget::new(self.limits.response_bytes, connections.readers());
         self.serve_within(state, shutdown, connections, budget)
             .await;
     }
@@ -144,16 +144,16 @@ impl Server {
         self,
         state: ServerState,
         shutdown: impl Future<Output = ()>,
-        connections: Connections,
-        budget: Budget,
+        connections: OpenConnections,
+        budget: MemoryBudget,
     ) {
         let (close, closing) = watch::channel(false);
-        let server = Accepting {
-            service: Service {
+        let server = AcceptLoop {
+            service: ConnectionService {
                 routes: routes::routes(state, self.limits, budget),
                 limits: self.limits,
                 security: self.security,
-                names: Names::new(self.listener.local_addr().ok(), self.external_url),
+                names: AcceptedHostNames::new(self.listener.local_addr().ok(), self.external_url),
                 closing,
                 connection: None,
             },
@@ -171,26 +171,28 @@ impl Server {
 
 /// The service of one connection.
 #[derive(Clone)]
-struct Service {
+struct ConnectionService {
     routes: axum::Router,
-    limits: Limits,
-    security: Security,
-    names: Names,
+    limits: ServerLimits,
+    security: ServerSecurity,
+    names: AcceptedHostNames,
     closing: watch::Receiver<bool>,
     /// The two ends of the connection, if known.
-    connection: Option<Connection>,
+    connection: Option<ConnectionAddresses>,
 }
 
-impl Service {
+impl ConnectionService {
     /// Serves a connection, with TLS if it is configured. Until the first request it counts as idle: idle connections
     /// are closed first when there are too many.
-    async fn serve(mut self, stream: TcpStream, busy: Busy) {
+    async fn serve(mut self, stream: TcpStream, busy: ActivityTracker) {
         let _ = stream.set_nodelay(true);
         limit_send_buffer(&stream);
         self.connection = ends(&stream);
         let config = self.security.current().await;
         let Some(tls) = config.tls.clone() else {
-            return self.serve_requests(stream, busy, Actor::default()).await;
+            return self
+                .serve_requests(stream, busy, ActionOrigin::default())
+                .await;
         };
         let handshake = tokio::time::timeout(self.limits.header_time, shake_hands(tls, stream));
         let shaken = tokio::select! {
@@ -203,8 +205,9 @@ impl Service {
                 // An unverified certificate proves no name.
                 let verified = certificates.filter(|_| config.verifies_clients);
                 let subject = verified.and_then(|chain| subject(chain.first()?));
-                let actor = subject
-                    .map_or_else(Actor::default, |subject| Actor::Certificate(subject.into()));
+                let actor = subject.map_or_else(ActionOrigin::default, |subject| {
+                    ActionOrigin::Certificate(subject.into())
+                });
                 self.serve_requests(stream, busy, actor).await;
             }
             Ok(Err(error)) => tracing::debug!("a TLS handshake failed: {error}"),
@@ -216,8 +219,8 @@ impl Service {
     async fn serve_requests(
         self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        busy: Busy,
-        connected: Actor,
+        busy: ActivityTracker,
+        connected: ActionOrigin,
     ) {
         let Self {
             routes,
@@ -241,14 +244,14 @@ impl Service {
                 let admitted = match security.admit(&config, &request, limits.turn_time).await {
                     Ok(None) if !config.asks_who() => names.admit(request.headers()),
                     Ok(user) => {
-                        actor = user.map_or(actor, Actor::User);
+                        actor = user.map_or(actor, ActionOrigin::User);
                         Ok(())
                     }
                     Err(refusal) => Err(refusal),
                 };
                 request.extensions_mut().insert(actor);
                 if let Some(connection) = ends {
-                    request.extensions_mut().insert(Origin {
+                    request.extensions_mut().insert(RequestOrigin {
                         connection,
                         has_password: config.asks_who(),
                     });
@@ -258,7 +261,7 @@ impl Service {
                     Err(refusal) => *refusal,
                 };
                 security::add_headers(&config, &mut response);
-                let streams = response.extensions().get::<Streaming>().is_some();
+                let streams = response.extensions().get::<StreamingMarker>().is_some();
                 if streams {
                     admit.send_replace(Some(config));
                 }
@@ -277,20 +280,20 @@ impl Service {
         loop {
             let activity = *busy.borrow_and_update();
             let deadline = match (activity, closed) {
-                (Activity::Request(began, backlog), _) => {
+                (ConnectionActivity::Request(began, backlog), _) => {
                     let stalled = backlog.map(|backlog| backlog.last + limits.write_time);
                     let deadline = began + limits.request_time;
                     Some(stalled.map_or(deadline, |stalled| stalled.min(deadline)))
                 }
-                (Activity::Stream(backlog), false) => {
+                (ConnectionActivity::Stream(backlog), false) => {
                     backlog.map(|backlog| backlog.last + limits.stream_time)
                 }
                 // The client reconnects and finds out whether there is a next host.
-                (Activity::Stream(_), true) => return,
-                (Activity::Idle, true) => Some(Instant::now() + LAST_WORDS),
-                (Activity::Idle, false) => None,
+                (ConnectionActivity::Stream(_), true) => return,
+                (ConnectionActivity::Idle, true) => Some(Instant::now() + LAST_WORDS),
+                (ConnectionActivity::Idle, false) => None,
             };
-            let streams = matches!(activity, Activity::Stream(_));
+            let streams = matches!(activity, ConnectionActivity::Stream(_));
             tokio::select! {
                 _ = connection.as_mut() => return,
                 changed = busy.changed() => if changed.is_err() { return },
@@ -310,26 +313,26 @@ impl Service {
 
 /// Serves the requests of one accepted stream until it ends.
 ///
-/// Works like [`Server::serve`] for one connection, without TLS and the limit on the number of connections.
+/// Works like [`HttpServer::serve`] for one connection, without TLS and the limit on the number of connections.
 pub async fn serve_stream(
     state: ServerState,
-    limits: Limits,
-    security: Security,
+    limits: ServerLimits,
+    security: ServerSecurity,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) {
     // Kept, so that the connection is not asked to close.
     let (_open, closing) = watch::channel(false);
-    let connections = Connections::default();
-    let budget = Budget::new(limits.response_bytes, connections.readers());
-    let service = Service {
+    let connections = OpenConnections::default();
+    let budget = MemoryBudget::new(limits.response_bytes, connections.readers());
+    let service = ConnectionService {
         routes: routes::routes(state, limits, budget),
         limits,
         security,
-        names: Names::default(),
+        names: AcceptedHostNames::default(),
         closing,
         connection: None,
     };
-    connections.spawn(move |busy| service.serve_requests(stream, busy, Actor::default()));
+    connections.spawn(move |busy| service.serve_requests(stream, busy, ActionOrigin::default()));
     connections.all_ended().await;
 }
 
@@ -351,15 +354,15 @@ async fn shake_hands(
 
 /// The origin of a request.
 #[derive(Clone, Copy)]
-struct Origin {
-    connection: Connection,
+struct RequestOrigin {
+    connection: ConnectionAddresses,
     /// `true` if it was authenticated by a password or a certificate.
     has_password: bool,
 }
 
 /// Returns the two ends of a connection.
-fn ends(stream: &TcpStream) -> Option<Connection> {
-    Some(Connection {
+fn ends(stream: &TcpStream) -> Option<ConnectionAddresses> {
+    Some(ConnectionAddresses {
         local: stream.local_addr().ok()?,
         peer: stream.peer_addr().ok()?,
     })

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Limits on the resources of the server that clients may use.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ServerLimits {
     /// The maximum size of the request line and all headers, in bytes; at least 8192.
     pub header_bytes: usize,
     /// The time to send them, counted from the connection or the last response. A TLS handshake may take as long before
@@ -37,7 +37,7 @@ pub struct Limits {
     pub drain_time: Duration,
 }
 
-impl Default for Limits {
+impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             header_bytes: 16 << 10,

@@ -13,12 +13,12 @@ use thiserror::Error;
 /// An address to listen on: `127.0.0.1:9750`, `localhost:9750`, `[::1]:9750`, or `:9750` for all addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenAddress {
-    host: Host,
+    host: ListenHost,
     port: u16,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Host {
+enum ListenHost {
     /// IPv4 and IPv6, as far as this machine supports them.
     All,
     Address(IpAddr),
@@ -65,11 +65,11 @@ impl FromStr for ListenAddress {
                 return Err(NotAnAddress("brackets are for IPv6 addresses"));
             }
             Some(bare) => match bare.parse() {
-                Ok(address) => Host::Address(IpAddr::V6(address)),
-                Err(_) if bare.contains('%') => Host::Name(bare.to_owned()),
+                Ok(address) => ListenHost::Address(IpAddr::V6(address)),
+                Err(_) if bare.contains('%') => ListenHost::Name(bare.to_owned()),
                 Err(_) => return Err(NotAnAddress("not an IPv6 address")),
             },
-            None if host.is_empty() => Host::All,
+            None if host.is_empty() => ListenHost::All,
             None if host.contains(':') => {
                 return Err(NotAnAddress("an IPv6 address needs brackets"));
             }
@@ -77,8 +77,8 @@ impl FromStr for ListenAddress {
                 return Err(NotAnAddress("neither an IP address nor a host name"));
             }
             None => match host.parse() {
-                Ok(address) => Host::Address(IpAddr::V4(address)),
-                Err(_) => Host::Name(host.to_owned()),
+                Ok(address) => ListenHost::Address(IpAddr::V4(address)),
+                Err(_) => ListenHost::Name(host.to_owned()),
             },
         };
         Ok(Self { host, port })
@@ -88,10 +88,10 @@ impl FromStr for ListenAddress {
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
-            Host::All => write!(f, ":{}", self.port),
-            Host::Address(address) => SocketAddr::new(*address, self.port).fmt(f),
-            Host::Name(name) if name.contains(':') => write!(f, "[{name}]:{}", self.port),
-            Host::Name(name) => write!(f, "{name}:{}", self.port),
+            ListenHost::All => write!(f, ":{}", self.port),
+            ListenHost::Address(address) => SocketAddr::new(*address, self.port).fmt(f),
+            ListenHost::Name(name) if name.contains(':') => write!(f, "[{name}]:{}", self.port),
+            ListenHost::Name(name) => write!(f, "{name}:{}", self.port),
         }
     }
 }
@@ -103,16 +103,16 @@ impl ListenAddress {
     /// When the address cannot be listened on, with the reason and what to do.
     pub fn listen(&self) -> Result<TcpListener, ListenError> {
         match &self.host {
-            Host::All => listen_on_all(self.port).or_else(|error| match error.kind() {
+            ListenHost::All => listen_on_all(self.port).or_else(|error| match error.kind() {
                 io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(error),
                 // This machine has no IPv6.
                 _ => TcpListener::bind((Ipv4Addr::UNSPECIFIED, self.port)),
             }),
-            Host::Address(IpAddr::V6(address)) if address.is_unspecified() => {
+            ListenHost::Address(IpAddr::V6(address)) if address.is_unspecified() => {
                 listen_on_all(self.port)
             }
-            Host::Address(address) => TcpListener::bind((*address, self.port)),
-            Host::Name(_) => TcpListener::bind(self.look_up()?),
+            ListenHost::Address(address) => TcpListener::bind((*address, self.port)),
+            ListenHost::Name(_) => TcpListener::bind(self.look_up()?),
         }
         .map_err(|error| self.error(self.reason(&error), error))
     }
@@ -123,9 +123,9 @@ impl ListenAddress {
     /// When the name has no address.
     pub fn look_up(&self) -> Result<SocketAddr, ListenError> {
         let name = match &self.host {
-            Host::All => return Ok((Ipv4Addr::UNSPECIFIED, self.port).into()),
-            Host::Address(address) => return Ok((*address, self.port).into()),
-            Host::Name(name) => name,
+            ListenHost::All => return Ok((Ipv4Addr::UNSPECIFIED, self.port).into()),
+            ListenHost::Address(address) => return Ok((*address, self.port).into()),
+            ListenHost::Name(name) => name,
         };
         let found = (name.as_str(), self.port).to_socket_addrs();
         let mut found: Vec<_> = found
@@ -156,7 +156,7 @@ impl ListenAddress {
                 Errno::AFNOSUPPORT => {
                     return "this machine has no IPv6: choose an IPv4 address".to_owned();
                 }
-                Errno::NODEV | Errno::INVAL if self.host != Host::All => {
+                Errno::NODEV | Errno::INVAL if self.host != ListenHost::All => {
                     return format!(
                         "{error}: a link-local address needs the zone of an existing network interface, for example [fe80::1%eth0]:{port}"
                     );

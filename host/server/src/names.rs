@@ -43,13 +43,13 @@ impl FromStr for ExternalUrl {
 
 /// The accepted host names.
 #[derive(Clone, Default)]
-pub(super) struct Names {
+pub(super) struct AcceptedHostNames {
     /// The address the server listens on, if names must be checked.
     loopback: Option<SocketAddr>,
     external: Option<ExternalUrl>,
 }
 
-impl Names {
+impl AcceptedHostNames {
     pub(super) fn new(address: Option<SocketAddr>, external: Option<ExternalUrl>) -> Self {
         Self {
             loopback: address.filter(|address| address.ip().is_loopback()),
@@ -95,7 +95,7 @@ impl Names {
 mod tests {
     use super::*;
 
-    fn answers(names: &Names, host: &str) -> bool {
+    fn answers(names: &AcceptedHostNames, host: &str) -> bool {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, host.parse().unwrap());
         names.admit(&headers).is_ok()
@@ -109,8 +109,8 @@ mod tests {
     fn a_host_for_this_machine_alone_answers_to_addresses_and_its_own_names() {
         let mut url: ExternalUrl = "https://Conductor.example.org:8443".parse().unwrap();
         for listening in ["127.0.0.1:9750", "[::1]:9750", "127.3.2.1:80"] {
-            let plain = Names::new(address(listening), None);
-            let named = Names::new(address(listening), Some(url));
+            let plain = AcceptedHostNames::new(address(listening), None);
+            let named = AcceptedHostNames::new(address(listening), Some(url));
             for host in [
                 "127.0.0.1:9750",
                 "127.0.0.1",
@@ -146,14 +146,17 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(header::HOST, HeaderValue::from_static("localhost"));
         headers.append(header::HOST, HeaderValue::from_static("evil.example"));
-        let names = Names::new(address("127.0.0.1:1"), None);
+        let names = AcceptedHostNames::new(address("127.0.0.1:1"), None);
         assert!(names.admit(&headers).is_err());
     }
 
     #[test]
     fn a_host_for_the_network_answers_to_any_name() {
         for listening in ["0.0.0.0:9750", "[::]:9750", "192.0.2.1:9750"] {
-            assert!(answers(&Names::new(address(listening), None), "db.example"));
+            assert!(answers(
+                &AcceptedHostNames::new(address(listening), None),
+                "db.example"
+            ));
         }
     }
 

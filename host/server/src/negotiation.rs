@@ -1,16 +1,16 @@
 //! Content negotiation for `/metrics`: RFC 9110, sections 12.5.1 and 12.5.3.
 
 use axum::http::{HeaderMap, HeaderName, header};
-use conductor_engine::metrics::prometheus::Format;
+use conductor_engine::metrics::prometheus::ExpositionFormat;
 
-/// The form that a scraper wants, by its headers.
+/// The format and compression negotiated with a scraper.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(super) struct Wanted {
-    pub(super) format: Format,
+pub(super) struct NegotiatedFormat {
+    pub(super) format: ExpositionFormat,
     pub(super) gzip: bool,
 }
 
-impl Wanted {
+impl NegotiatedFormat {
     /// Returns the text format unless OpenMetrics is preferred, and no compression unless gzip is accepted.
     pub(super) fn by(headers: &HeaderMap) -> Self {
         let open = weight(headers, &header::ACCEPT, |name| {
@@ -19,8 +19,10 @@ impl Wanted {
         let text = weight(headers, &header::ACCEPT, |name| name == "text/plain");
         let gzip = weight(headers, &header::ACCEPT_ENCODING, |name| name == "gzip");
         let format = match open {
-            Some(open) if open > 0.0 && text.is_none_or(|text| open > text) => Format::OpenMetrics,
-            _ => Format::Text,
+            Some(open) if open > 0.0 && text.is_none_or(|text| open > text) => {
+                ExpositionFormat::OpenMetrics
+            }
+            _ => ExpositionFormat::Text,
         };
         Self {
             format,
@@ -48,36 +50,39 @@ fn weight(headers: &HeaderMap, header: &HeaderName, is: impl Fn(&str) -> bool) -
 mod tests {
     use super::*;
 
-    fn wanted(accept: &str, encoding: &str) -> (Format, bool) {
+    fn wanted(accept: &str, encoding: &str) -> (ExpositionFormat, bool) {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, accept.parse().unwrap());
         headers.insert(header::ACCEPT_ENCODING, encoding.parse().unwrap());
-        let Wanted { format, gzip } = Wanted::by(&headers);
+        let NegotiatedFormat { format, gzip } = NegotiatedFormat::by(&headers);
         (format, gzip)
     }
 
     #[test]
     fn the_scrapers_weights_decide() {
         let prometheus = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
-        assert_eq!(wanted(prometheus, "gzip"), (Format::OpenMetrics, true));
+        assert_eq!(
+            wanted(prometheus, "gzip"),
+            (ExpositionFormat::OpenMetrics, true)
+        );
         let text_first = "application/openmetrics-text;q=0.4, text/plain;version=0.0.4;q=0.5";
         assert_eq!(
             wanted(text_first, "deflate, gzip;q=0.5"),
-            (Format::Text, true)
+            (ExpositionFormat::Text, true)
         );
         assert_eq!(
             wanted("*/*", "identity, gzip;q=0"),
-            (Format::Text, false),
+            (ExpositionFormat::Text, false),
             "as curl asks, and a browser's proxy may"
         );
         assert_eq!(
             wanted("application/openmetrics-text; q=0", "br"),
-            (Format::Text, false)
+            (ExpositionFormat::Text, false)
         );
         assert_eq!(
-            Wanted::by(&HeaderMap::new()),
-            Wanted {
-                format: Format::Text,
+            NegotiatedFormat::by(&HeaderMap::new()),
+            NegotiatedFormat {
+                format: ExpositionFormat::Text,
                 gzip: false
             }
         );

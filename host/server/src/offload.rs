@@ -5,12 +5,12 @@ use tokio::sync::Semaphore;
 
 /// Runs one piece of work at a time on a thread that may block; later ones wait for their turn.
 #[derive(Clone)]
-pub(super) struct Offload {
+pub(super) struct SerialExecutor {
     turns: Arc<Semaphore>,
     patience: Duration,
 }
 
-impl Offload {
+impl SerialExecutor {
     pub(super) fn new(patience: Duration) -> Self {
         Self {
             turns: Arc::new(Semaphore::new(1)),

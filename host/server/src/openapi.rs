@@ -50,7 +50,7 @@ pub fn document() -> Value {
     })
 }
 
-struct Operation {
+struct ApiOperation {
     method: &'static str,
     /// Without the common prefix.
     path: &'static str,
@@ -58,22 +58,24 @@ struct Operation {
     summary: &'static str,
     /// The request body, if there is one.
     body: Option<fn(&mut SchemaGenerator) -> Schema>,
-    answer: Answer,
+    answer: OperationResponse,
     /// Status codes other than that of the response, each with its reason. All operations may also return 503.
     others: &'static [(&'static str, &'static str)],
 }
 
-enum Answer {
+enum OperationResponse {
     Json(fn(&mut SchemaGenerator) -> Schema),
     /// A response of this type, with this status code.
     Other(&'static str, &'static str),
 }
 
-impl Operation {
+impl ApiOperation {
     fn describe(&self, generator: &mut SchemaGenerator) -> Value {
         let (code, content_type, schema) = match &self.answer {
-            Answer::Json(schema) => ("200", "application/json", json!(schema(generator))),
-            Answer::Other(code, content_type) => {
+            OperationResponse::Json(schema) => {
+                ("200", "application/json", json!(schema(generator)))
+            }
+            OperationResponse::Other(code, content_type) => {
                 (*code, *content_type, json!({ "type": "string" }))
             }
         };
@@ -140,77 +142,77 @@ const BACK: (&str, &str) = (
     "Done; a browser is redirected to the platform's page.",
 );
 
-const OPERATIONS: &[Operation] = &[
-    Operation {
+const OPERATIONS: &[ApiOperation] = &[
+    ApiOperation {
         method: "get",
         path: "/status",
         id: "status",
         summary: "The host, its platforms and its plugins.",
         body: None,
-        answer: Answer::Json(schema_of::<StatusView>),
+        answer: OperationResponse::Json(schema_of::<StatusView>),
         others: &[],
     },
-    Operation {
+    ApiOperation {
         method: "get",
         path: "/platforms",
         id: "platforms",
         summary: "The platforms, in the config's order.",
         body: None,
-        answer: Answer::Json(schema_of::<Vec<PlatformView>>),
+        answer: OperationResponse::Json(schema_of::<Vec<PlatformView>>),
         others: &[],
     },
-    Operation {
+    ApiOperation {
         method: "get",
         path: "/platforms/{name}",
         id: "platform",
         summary: "One platform with its last checks and log lines.",
         body: None,
-        answer: Answer::Json(schema_of::<PlatformDetail>),
+        answer: OperationResponse::Json(schema_of::<PlatformDetail>),
         others: &[UNKNOWN],
     },
-    Operation {
+    ApiOperation {
         method: "get",
         path: "/platforms/{name}/badge.svg",
         id: "badge",
         summary: "Badge with its name and state.",
         body: None,
-        answer: Answer::Other("200", "image/svg+xml"),
+        answer: OperationResponse::Other("200", "image/svg+xml"),
         others: &[UNKNOWN],
     },
-    Operation {
+    ApiOperation {
         method: "get",
         path: "/plugins",
         id: "plugins",
         summary: "The plugins that the config names, each with the JSON Schema of its config.",
         body: None,
-        answer: Answer::Json(schema_of::<Vec<PluginDetail>>),
+        answer: OperationResponse::Json(schema_of::<Vec<PluginDetail>>),
         others: &[],
     },
-    Operation {
+    ApiOperation {
         method: "get",
         path: "/maintenance",
         id: "maintenance",
         summary: "The maintenance windows, in force or not.",
         body: None,
-        answer: Answer::Json(schema_of::<Vec<WindowView>>),
+        answer: OperationResponse::Json(schema_of::<Vec<WindowView>>),
         others: &[],
     },
-    Operation {
+    ApiOperation {
         method: "post",
         path: "/maintenance",
         id: "start_maintenance",
         summary: "Starts maintenance of platforms.",
         body: Some(schema_of::<MaintenanceOrder>),
-        answer: Answer::Other("200", "text/plain"),
+        answer: OperationResponse::Other("200", "text/plain"),
         others: &[REFUSED, INVALID, UNKNOWN],
     },
-    Operation {
+    ApiOperation {
         method: "post",
         path: "/maintenance/end",
         id: "end_maintenance",
         summary: "Ends maintenance that was started by request.",
         body: Some(schema_of::<MaintenanceEnd>),
-        answer: Answer::Other("200", "text/plain"),
+        answer: OperationResponse::Other("200", "text/plain"),
         others: &[
             REFUSED,
             INVALID,
@@ -221,31 +223,31 @@ const OPERATIONS: &[Operation] = &[
             ),
         ],
     },
-    Operation {
+    ApiOperation {
         method: "get",
         path: "/events",
         id: "events",
         summary: "Server-sent events, sent at most once a second: `host` with a HostView, `platform` with a PlatformView, `removed` with the name of a removed platform. A new client gets the full state, and one that sends Last-Event-ID the events that it missed; `reset` means that the full state follows.",
         body: None,
-        answer: Answer::Other("200", "text/event-stream"),
+        answer: OperationResponse::Other("200", "text/event-stream"),
         others: &[],
     },
-    Operation {
+    ApiOperation {
         method: "get",
         path: "/openapi.json",
         id: "openapi",
         summary: "This document.",
         body: None,
-        answer: Answer::Json(|_| schemars::json_schema!({ "type": "object" })),
+        answer: OperationResponse::Json(|_| schemars::json_schema!({ "type": "object" })),
         others: &[],
     },
-    Operation {
+    ApiOperation {
         method: "post",
         path: "/platforms/{name}/check",
         id: "check",
         summary: "Checks it now, in addition to its schedule.",
         body: None,
-        answer: Answer::Other("202", "text/plain"),
+        answer: OperationResponse::Other("202", "text/plain"),
         others: &[
             BACK,
             REFUSED,
@@ -256,13 +258,13 @@ const OPERATIONS: &[Operation] = &[
             ),
         ],
     },
-    Operation {
+    ApiOperation {
         method: "post",
         path: "/platforms/{name}/breaker/{order}",
         id: "order_breaker",
         summary: "Holds its breaker open or closed, returns it to automatic control, or resets it.",
         body: None,
-        answer: Answer::Other("200", "text/plain"),
+        answer: OperationResponse::Other("200", "text/plain"),
         others: &[BACK, REFUSED, UNKNOWN],
     },
 ];

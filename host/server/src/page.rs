@@ -34,9 +34,9 @@ pub(super) use host::HostNews;
 use query::PlatformQuery;
 pub(super) use row::key;
 
-use super::{api, events::Kind, routes::Shown, state::Source};
+use super::{api, events::StreamKind, routes::RouterState, state::StatusSource};
 
-pub(super) fn routes() -> axum::Router<Shown> {
+pub(super) fn routes() -> axum::Router<RouterState> {
     axum::Router::new()
         .route("/", get(list))
         .route("/rows", get(rows))
@@ -47,33 +47,39 @@ pub(super) fn routes() -> axum::Router<Shown> {
         .route("/assets/icon.svg", get(icon))
 }
 
-async fn list(State(shown): State<Shown>, Query(query): Query<Vec<(String, String)>>) -> Response {
+async fn list(
+    State(shown): State<RouterState>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Response {
     let wanted = PlatformQuery::of(&query);
     let key = wanted.address();
     api::show(&shown, &key, HTML, move |source| {
-        Some(list::List::of(source, &wanted).render())
+        Some(list::ListPage::of(source, &wanted).render())
     })
     .await
 }
 
 /// Returns the rows of the named platforms that belong on the requested page.
-async fn rows(State(shown): State<Shown>, Query(query): Query<Vec<(String, String)>>) -> Response {
+async fn rows(
+    State(shown): State<RouterState>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Response {
     let wanted = PlatformQuery::of(&query);
     let names = query.into_iter().filter(|(key, _)| key == "n");
     let names: Vec<String> = names.map(|(_, name)| name).take(ROWS_AT_ONCE).collect();
     let key = format!("rows {} {names:?}", wanted.address());
     api::show(&shown, &key, HTML, move |source| {
-        Some(list::Rows::of(source, &wanted, &names).render())
+        Some(list::ListFragment::of(source, &wanted, &names).render())
     })
     .await
 }
 
-async fn events(State(shown): State<Shown>) -> Response {
-    shown.events.listen(Kind::Page, None)
+async fn events(State(shown): State<RouterState>) -> Response {
+    shown.events.listen(StreamKind::Page, None)
 }
 
 async fn platform(
-    State(shown): State<Shown>,
+    State(shown): State<RouterState>,
     Path(name): Path<String>,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Response {
@@ -81,7 +87,7 @@ async fn platform(
     let asked = name.clone();
     let key = format!("platforms/{name} {query:?}");
     let answer = api::show(&shown, &key, HTML, move |source| {
-        Some(detail::Detail::of(source, &asked, may_ask, &query)?.render())
+        Some(detail::PlatformPage::of(source, &asked, may_ask, &query)?.render())
     })
     .await;
     if answer.status() != StatusCode::NOT_FOUND {
@@ -92,10 +98,10 @@ async fn platform(
 }
 
 /// Returns a platform's badge, to be embedded in other pages.
-pub(super) async fn badge(State(shown): State<Shown>, Path(name): Path<String>) -> Response {
+pub(super) async fn badge(State(shown): State<RouterState>, Path(name): Path<String>) -> Response {
     let asked = name.clone();
     let mut answer = api::show(&shown, &name, "image/svg+xml", move |source| {
-        Some(badge::Badge::of(&source.platform(&asked)?.platform).render())
+        Some(badge::StatusBadge::of(&source.platform(&asked)?.platform).render())
     })
     .await;
     if answer.status() == StatusCode::NOT_FOUND {
@@ -108,7 +114,12 @@ pub(super) async fn badge(State(shown): State<Shown>, Path(name): Path<String>) 
 
 /// Returns the response to a form on a platform's page: a redirect for a browser, the text for other clients and
 /// errors.
-pub(super) fn answered(headers: &HeaderMap, name: &str, done: Done, answer: Response) -> Response {
+pub(super) fn answered(
+    headers: &HeaderMap,
+    name: &str,
+    done: FormAction,
+    answer: Response,
+) -> Response {
     if !is_browser(headers) || !answer.status().is_success() {
         return answer;
     }
@@ -156,14 +167,14 @@ fn is_browser(headers: &HeaderMap) -> bool {
 
 /// The action that a form requested.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Done {
+pub(super) enum FormAction {
     /// A check.
     Check,
     /// An order to the breaker.
     Breaker(BreakerOrder),
 }
 
-impl Done {
+impl FormAction {
     fn word(self) -> &'static str {
         match self {
             Self::Check => "check",
@@ -192,8 +203,8 @@ impl Done {
 
 /// Returns a page with only a text.
 fn message(status: StatusCode, back: &str, text: &str) -> Response {
-    let page = Message {
-        frame: Frame::new(""),
+    let page = MessagePage {
+        frame: PageFrame::new(""),
         title: match status {
             StatusCode::NOT_FOUND => "Not found",
             StatusCode::FORBIDDEN => "Not allowed",
@@ -212,22 +223,22 @@ fn message(status: StatusCode, back: &str, text: &str) -> Response {
 
 #[derive(Template)]
 #[template(path = "message.html")]
-struct Message<'a> {
-    frame: Frame,
+struct MessagePage<'a> {
+    frame: PageFrame,
     title: &'a str,
     back: &'a str,
     text: &'a str,
 }
 
 /// The parts that all pages share.
-struct Frame {
+struct PageFrame {
     /// The text in the search field.
     search: String,
     /// Changes with the files, so that a browser may cache them.
     assets: &'static str,
 }
 
-impl Frame {
+impl PageFrame {
     fn new(search: &str) -> Self {
         static ASSETS: OnceLock<String> = OnceLock::new();
         let assets = ASSETS.get_or_init(|| {

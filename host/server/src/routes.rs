@@ -13,26 +13,27 @@ use tokio::sync::oneshot;
 use tower_http::{CompressionLevel, compression::CompressionLayer};
 
 #[cfg(feature = "prometheus")]
-use super::negotiation::Wanted;
+use super::negotiation::NegotiatedFormat;
 use super::{
-    Limits, Origin, ServerState, api, api::Rendering, budget::Budget, control, control::By,
-    events::Events, flights::Flights, offload::Offload, page,
+    RequestOrigin, ServerLimits, ServerState, api, api::RenderOutcome, budget::MemoryBudget,
+    control, control::RequestActor, events::EventStreams, flights::RequestCoalescer,
+    offload::SerialExecutor, page,
 };
 
 /// Returns all routes.
-pub(super) fn routes(state: ServerState, limits: Limits, budget: Budget) -> Router {
-    let looks = Offload::new(limits.turn_time);
-    let shown = Shown {
-        events: Events::new(state.source.clone(), looks.clone(), budget.clone(), limits),
+pub(super) fn routes(state: ServerState, limits: ServerLimits, budget: MemoryBudget) -> Router {
+    let looks = SerialExecutor::new(limits.turn_time);
+    let shown = RouterState {
+        events: EventStreams::new(state.source.clone(), looks.clone(), budget.clone(), limits),
         state,
         #[cfg(feature = "prometheus")]
-        scrapes: super::scrape::Scrapes::new(budget.clone(), limits),
+        scrapes: super::scrape::ScrapeRenderer::new(budget.clone(), limits),
         looks,
-        renderings: Flights::default(),
+        renderings: RequestCoalescer::default(),
         budget,
-        controls: Offload::new(limits.turn_time),
-        reloads: Offload::new(RELOAD_TURN),
-        callers: Offload::new(limits.turn_time),
+        controls: SerialExecutor::new(limits.turn_time),
+        reloads: SerialExecutor::new(RELOAD_TURN),
+        callers: SerialExecutor::new(limits.turn_time),
     };
     Router::new()
         .merge(page::routes())
@@ -64,22 +65,22 @@ pub(super) fn routes(state: ServerState, limits: Limits, budget: Budget) -> Rout
 }
 
 #[derive(Clone)]
-pub(super) struct Shown {
+pub(super) struct RouterState {
     pub(super) state: ServerState,
     #[cfg(feature = "prometheus")]
-    scrapes: super::scrape::Scrapes,
+    scrapes: super::scrape::ScrapeRenderer,
     /// Turns for work that costs more than a copy.
-    pub(super) looks: Offload,
+    pub(super) looks: SerialExecutor,
     /// Requests that wait for the same text.
-    pub(super) renderings: Flights<String, oneshot::Sender<Rendering>>,
-    pub(super) budget: Budget,
+    pub(super) renderings: RequestCoalescer<String, oneshot::Sender<RenderOutcome>>,
+    pub(super) budget: MemoryBudget,
     /// Turns for actions.
-    pub(super) controls: Offload,
+    pub(super) controls: SerialExecutor,
     /// Turns for reloads, which read files and call plugins that may be slow: no other action waits for one.
-    reloads: Offload,
+    reloads: SerialExecutor,
     /// Turns for identifying callers: plugins that send many requests delay no action.
-    callers: Offload,
-    pub(super) events: Events,
+    callers: SerialExecutor,
+    pub(super) events: EventStreams,
 }
 
 /// Adds security headers to a response. Other sites get no referrer, but the host's own forms have to send one.
@@ -103,7 +104,7 @@ async fn healthy() -> &'static str {
     "Conductor is healthy.\n"
 }
 
-async fn ready(State(shown): State<Shown>) -> (StatusCode, &'static str) {
+async fn ready(State(shown): State<RouterState>) -> (StatusCode, &'static str) {
     if shown.state.source.is_ready() {
         (StatusCode::OK, "Conductor is ready.\n")
     } else {
@@ -112,7 +113,11 @@ async fn ready(State(shown): State<Shown>) -> (StatusCode, &'static str) {
     }
 }
 
-async fn reload(State(shown): State<Shown>, By(actor): By, headers: HeaderMap) -> Response {
+async fn reload(
+    State(shown): State<RouterState>,
+    RequestActor(actor): RequestActor,
+    headers: HeaderMap,
+) -> Response {
     api::control_in(&shown, &shown.reloads, &headers, move |control| {
         control::reloaded(control.reload(&actor))
     })
@@ -120,8 +125,8 @@ async fn reload(State(shown): State<Shown>, By(actor): By, headers: HeaderMap) -
 }
 
 #[cfg(feature = "prometheus")]
-async fn metrics(State(shown): State<Shown>, headers: HeaderMap) -> Response {
-    let wanted = Wanted::by(&headers);
+async fn metrics(State(shown): State<RouterState>, headers: HeaderMap) -> Response {
+    let wanted = NegotiatedFormat::by(&headers);
     let Some(body) = shown.scrapes.body(shown.state, wanted).await else {
         return busy();
     };
@@ -160,8 +165,12 @@ async fn not_allowed(method: Method) -> (StatusCode, String) {
 }
 
 /// Plugins can reach this server like any other program, but must not change anything through it.
-async fn refuse_plugins(State(shown): State<Shown>, request: Request, next: Next) -> Response {
-    let origin = request.extensions().get::<Origin>().copied();
+async fn refuse_plugins(
+    State(shown): State<RouterState>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let origin = request.extensions().get::<RequestOrigin>().copied();
     let looks = matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS

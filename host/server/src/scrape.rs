@@ -8,7 +8,7 @@ use std::{
 };
 
 use axum::body::{Body, Bytes};
-use conductor_engine::metrics::{Metrics, prometheus};
+use conductor_engine::metrics::{HostMetrics, prometheus};
 use flate2::{Compression, write::GzEncoder};
 use hyper::body::Frame;
 use tokio::{
@@ -21,23 +21,24 @@ use tokio::{
 };
 
 use super::{
-    Limits, ServerState, budget::Budget, flights::Flights, negotiation::Wanted, offload::Offload,
+    ServerLimits, ServerState, budget::MemoryBudget, flights::RequestCoalescer,
+    negotiation::NegotiatedFormat, offload::SerialExecutor,
 };
 
 /// Renders `/metrics`, one rendering at a time, for all clients that wait for the same form.
 #[derive(Clone)]
-pub(super) struct Scrapes {
-    turns: Offload,
-    waiting: Flights<Wanted, Client>,
-    budget: Budget,
+pub(super) struct ScrapeRenderer {
+    turns: SerialExecutor,
+    waiting: RequestCoalescer<NegotiatedFormat, ScrapeClient>,
+    budget: MemoryBudget,
     stall_time: Duration,
 }
 
-impl Scrapes {
-    pub(super) fn new(budget: Budget, limits: Limits) -> Self {
+impl ScrapeRenderer {
+    pub(super) fn new(budget: MemoryBudget, limits: ServerLimits) -> Self {
         Self {
-            turns: Offload::new(limits.turn_time),
-            waiting: Flights::default(),
+            turns: SerialExecutor::new(limits.turn_time),
+            waiting: RequestCoalescer::default(),
             budget,
             stall_time: limits.stall_time,
         }
@@ -47,13 +48,13 @@ impl Scrapes {
     /// Returns `None` if other renderings took too long, or if slow clients fill the response memory.
     ///
     /// A rendering that fits into [`CHUNKS`] does not wait for its client, and so does not delay others.
-    pub(super) async fn body(&self, state: ServerState, wanted: Wanted) -> Option<Body> {
+    pub(super) async fn body(&self, state: ServerState, wanted: NegotiatedFormat) -> Option<Body> {
         if !self.budget.room().await {
             return None;
         }
         let (sender, chunks) = mpsc::channel(CHUNKS);
         let (begun, begins) = oneshot::channel();
-        let client = Client { sender, begun };
+        let client = ScrapeClient { sender, begun };
         let (metrics, budget) = (state.metrics, self.budget.clone());
         let (stall_time, runtime) = (self.stall_time, Handle::current());
         self.waiting
@@ -66,7 +67,7 @@ impl Scrapes {
                     client.begun.send(()).ok()?;
                     Some(client.sender)
                 });
-                let audience = Audience {
+                let audience = ChunkBroadcaster {
                     clients: clients.collect(),
                     budget,
                     runtime,
@@ -75,7 +76,7 @@ impl Scrapes {
                 audience.render(&metrics, wanted);
             });
         begins.await.ok()?;
-        Some(Body::new(Rendering {
+        Some(Body::new(ScrapeBody {
             chunks,
             scraped: state.scraped,
         }))
@@ -83,29 +84,29 @@ impl Scrapes {
 }
 
 /// A client that waits for a rendering.
-struct Client {
-    sender: mpsc::Sender<Chunk>,
+struct ScrapeClient {
+    sender: mpsc::Sender<ScrapeChunk>,
     begun: oneshot::Sender<()>,
 }
 
 /// A piece of the text, the same for all clients. The explicit end tells a complete rendering from an aborted one.
 #[derive(Clone)]
-enum Chunk {
+enum ScrapeChunk {
     Text(Bytes),
     End,
 }
 
-/// The clients of a rendering: cuts the output into chunks, and waits for slow readers.
-struct Audience {
-    clients: Vec<mpsc::Sender<Chunk>>,
-    budget: Budget,
+/// Sends a rendering to its clients in chunks, and waits for slow readers.
+struct ChunkBroadcaster {
+    clients: Vec<mpsc::Sender<ScrapeChunk>>,
+    budget: MemoryBudget,
     runtime: Handle,
     /// The remaining time to wait for them in total. It grows as they read.
     patience: Duration,
 }
 
-impl Audience {
-    fn render(self, metrics: &Metrics, wanted: Wanted) {
+impl ChunkBroadcaster {
+    fn render(self, metrics: &HostMetrics, wanted: NegotiatedFormat) {
         let mut out = BufWriter::with_capacity(CHUNK_BYTES, self);
         let rendered = if wanted.gzip {
             // Repeated text is close together; better compression would cost more than it saves.
@@ -117,12 +118,12 @@ impl Audience {
         };
         // This fails only if the clients have disconnected or do not read, which concerns no other client.
         if rendered.and_then(|()| out.flush()).is_ok() {
-            let _ = out.get_mut().send(&Chunk::End);
+            let _ = out.get_mut().send(&ScrapeChunk::End);
         }
     }
 
     /// Sends a chunk to all clients, and drops those that have not read enough in time.
-    fn send(&mut self, chunk: &Chunk) -> io::Result<()> {
+    fn send(&mut self, chunk: &ScrapeChunk) -> io::Result<()> {
         let began = Instant::now();
         let deadline = began + self.patience;
         let runtime = &self.runtime;
@@ -145,11 +146,11 @@ impl Audience {
     }
 }
 
-impl Write for Audience {
+impl Write for ChunkBroadcaster {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         let text = &text[..text.len().min(CHUNK_BYTES)];
         let chunk = self.budget.charge(Bytes::copy_from_slice(text));
-        self.send(&Chunk::Text(chunk))?;
+        self.send(&ScrapeChunk::Text(chunk))?;
         Ok(text.len())
     }
 
@@ -159,12 +160,12 @@ impl Write for Audience {
 }
 
 /// The client's end of a rendering.
-struct Rendering {
-    chunks: mpsc::Receiver<Chunk>,
+struct ScrapeBody {
+    chunks: mpsc::Receiver<ScrapeChunk>,
     scraped: Arc<dyn Fn() + Send + Sync>,
 }
 
-impl hyper::body::Body for Rendering {
+impl hyper::body::Body for ScrapeBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -173,8 +174,8 @@ impl hyper::body::Body for Rendering {
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         Poll::Ready(match ready!(self.chunks.poll_recv(context)) {
-            Some(Chunk::Text(text)) => Some(Ok(Frame::data(text))),
-            Some(Chunk::End) => {
+            Some(ScrapeChunk::Text(text)) => Some(Ok(Frame::data(text))),
+            Some(ScrapeChunk::End) => {
                 (self.scraped)();
                 None
             }

@@ -22,11 +22,11 @@ use axum::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use conductor_config::{
     ConfigError, ErrorSummary,
-    web::{Inputs, Reading, WebConfig},
+    web::{WebConfig, WebConfigInputs, WebReadResult},
 };
 use exposure::exposure;
-use passwords::{Passwords, Verdict};
-use rate::Bucket;
+use passwords::{PasswordChecker, PasswordVerdict};
+use rate::TokenBucket;
 use tokio::sync::{Semaphore, watch};
 
 mod exposure;
@@ -35,38 +35,38 @@ mod rate;
 
 /// The access rules. The default gives every client access, over plain HTTP.
 #[derive(Clone, Default)]
-pub struct Security {
-    shared: Option<Arc<Shared>>,
+pub struct ServerSecurity {
+    shared: Option<Arc<SharedSecurity>>,
 }
 
-struct Shared {
+struct SharedSecurity {
     file: PathBuf,
     /// The config in effect.
     current: Mutex<Arc<WebConfig>>,
     /// Signalled after each reload, with the errors of a file that is not in force.
     changes: watch::Sender<Option<ErrorSummary>>,
     /// The inputs of the current config, or those of the newest attempt that failed.
-    inputs: Mutex<Inputs>,
+    inputs: Mutex<WebConfigInputs>,
     /// Allows one check at a time.
     turns: Arc<Semaphore>,
     /// The number of checks started.
     looks: AtomicU64,
     /// The listening address and whether clients may change something, once known.
     place: OnceLock<(SocketAddr, bool)>,
-    passwords: Passwords,
-    bucket: Mutex<Bucket>,
+    passwords: PasswordChecker,
+    bucket: Mutex<TokenBucket>,
 }
 
-impl Security {
+impl ServerSecurity {
     /// Reads the web config at `path` and follows its changes.
     ///
     /// # Errors
     /// For every mistake in it, and in the files that it names.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let Reading { inputs, outcome } = WebConfig::read(path);
+        let WebReadResult { inputs, outcome } = WebConfig::read(path);
         let config = outcome?;
         remark(&config);
-        let shared = Shared {
+        let shared = SharedSecurity {
             file: path.to_owned(),
             current: Mutex::new(Arc::new(config)),
             changes: watch::Sender::new(None),
@@ -74,7 +74,7 @@ impl Security {
             turns: Arc::new(Semaphore::new(1)),
             looks: AtomicU64::new(0),
             place: OnceLock::new(),
-            passwords: Passwords::default(),
+            passwords: PasswordChecker::default(),
             bucket: Mutex::default(),
         };
         Ok(Self {
@@ -162,9 +162,9 @@ impl Security {
             .check(&config.users, name, password, patience)
             .await
         {
-            Verdict::Right => Ok(Some(user)),
-            Verdict::Wrong => unauthorized(),
-            Verdict::Unknown => {
+            PasswordVerdict::Right => Ok(Some(user)),
+            PasswordVerdict::Wrong => unauthorized(),
+            PasswordVerdict::Unknown => {
                 let text = "Too many logins at once: try again later.\n";
                 refuse(StatusCode::SERVICE_UNAVAILABLE, text)
             }
@@ -202,7 +202,7 @@ pub(super) fn add_headers(config: &WebConfig, response: &mut Response) {
 }
 
 /// Returns once a check of the files that began after this call has ended.
-async fn look(shared: &Arc<Shared>) {
+async fn look(shared: &Arc<SharedSecurity>) {
     let begun = shared.looks.load(Ordering::SeqCst);
     let Ok(turn) = Arc::clone(&shared.turns).acquire_owned().await else {
         return;
@@ -220,7 +220,7 @@ async fn look(shared: &Arc<Shared>) {
     let _ = looking.await;
 }
 
-impl Shared {
+impl SharedSecurity {
     fn look(&self) {
         let mut inputs = lock(&self.inputs);
         if inputs.are_unchanged() {
@@ -345,7 +345,7 @@ mod tests {
         let file = folder.path().join("web.yml");
         let asking = format!("basic_auth_users:\n  a: $2b$04${NOBODYS}\n");
         std::fs::write(&file, asking).unwrap();
-        let security = Security::read(&file).unwrap();
+        let security = ServerSecurity::read(&file).unwrap();
         let shared = security.shared.as_ref().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let said = || String::from_utf8(std::mem::take(&mut *lock(&log))).unwrap();

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use conductor_config::ConfigError;
 use conductor_engine::{
-    actor::Actor,
-    board::Board,
-    metrics::Metrics,
+    actor::ActionOrigin,
+    board::StatusBoard,
+    metrics::HostMetrics,
     state::{CheckNow, OrderError},
 };
 use conductor_types::{
@@ -14,23 +14,23 @@ use conductor_types::{
     views::{PlatformDetail, PluginDetail, StatusView, WindowView},
 };
 
-use crate::caller::Connection;
+use crate::caller::ConnectionAddresses;
 
 /// The sources of everything the server shows.
 #[derive(Clone)]
 pub struct ServerState {
     /// The source of `/metrics`.
-    pub metrics: Metrics,
+    pub metrics: HostMetrics,
     /// The source of all other routes.
-    pub source: Arc<dyn Source>,
+    pub source: Arc<dyn StatusSource>,
     /// Called each time `/metrics` has been read completely; must be quick.
     pub scraped: Arc<dyn Fn() + Send + Sync>,
     /// Operators' requests. `None` without `--web.enable-lifecycle`: clients then get a 403.
-    pub control: Option<Arc<dyn Control>>,
+    pub control: Option<Arc<dyn HostControl>>,
 }
 
 /// The source of the status of all platforms, plugins and the host.
-pub trait Source: Send + Sync {
+pub trait StatusSource: Send + Sync {
     /// Returns `true` if `/-/ready` should return 200; called on the server's own threads, so it must be quick.
     fn is_ready(&self) -> bool;
 
@@ -51,10 +51,10 @@ pub trait Source: Send + Sync {
 }
 
 /// The actions that clients can request; called on a thread that may block. Each action is logged with its actor.
-pub trait Control: Send + Sync {
+pub trait HostControl: Send + Sync {
     /// Returns the reason why a client may not request actions, for people: plugins must not, but can reach the host's
     /// port like other programs. `has_password` means that the client has given one.
-    fn refusal(&self, connection: Connection, has_password: bool) -> Option<String> {
+    fn refusal(&self, connection: ConnectionAddresses, has_password: bool) -> Option<String> {
         let _ = (connection, has_password);
         None
     }
@@ -63,29 +63,36 @@ pub trait Control: Send + Sync {
     ///
     /// # Errors
     /// The errors in the config; nothing has changed then.
-    fn reload(&self, by: &Actor) -> Result<Vec<String>, ConfigError>;
+    fn reload(&self, by: &ActionOrigin) -> Result<Vec<String>, ConfigError>;
 
     /// Checks a platform now.
-    fn check_now(&self, platform: &str, by: &Actor) -> CheckNow;
+    fn check_now(&self, platform: &str, by: &ActionOrigin) -> CheckNow;
 
     /// Applies an order to a platform's breaker; returns `false` if there is no such platform.
-    fn order_breaker(&self, platform: &str, order: BreakerOrder, by: &Actor) -> bool;
+    fn order_breaker(&self, platform: &str, order: BreakerOrder, by: &ActionOrigin) -> bool;
 
     /// Starts maintenance; returns what was done, for people.
     ///
     /// # Errors
     /// The reason why it did not start.
-    fn start_maintenance(&self, order: &MaintenanceOrder, by: &Actor)
-    -> Result<String, OrderError>;
+    fn start_maintenance(
+        &self,
+        order: &MaintenanceOrder,
+        by: &ActionOrigin,
+    ) -> Result<String, OrderError>;
 
     /// Ends maintenance that was started this way; returns what was done, for people.
     ///
     /// # Errors
     /// The reason why it did not end.
-    fn end_maintenance(&self, end: &MaintenanceEnd, by: &Actor) -> Result<String, OrderError>;
+    fn end_maintenance(
+        &self,
+        end: &MaintenanceEnd,
+        by: &ActionOrigin,
+    ) -> Result<String, OrderError>;
 }
 
-impl Source for Board {
+impl StatusSource for StatusBoard {
     fn is_ready(&self) -> bool {
         self.is_ready()
     }

@@ -11,8 +11,8 @@ use std::{
 };
 
 use conductor_engine::{
-    actor::Actor,
-    metrics::Metrics,
+    actor::ActionOrigin,
+    metrics::HostMetrics,
     state::{CheckNow, OrderError},
 };
 use conductor_types::{
@@ -21,7 +21,7 @@ use conductor_types::{
 };
 use tokio::sync::oneshot;
 
-use super::accepting::{Pauses, SHORTEST_PAUSE};
+use super::accepting::{AcceptBackoff, SHORTEST_PAUSE};
 use super::*;
 
 mod control;
@@ -33,7 +33,7 @@ mod streams;
 #[test]
 fn pages_and_json_are_compressed_for_clients_that_accept_it() {
     let host = Host::default();
-    let server = host.serve(Limits::default());
+    let server = host.serve(ServerLimits::default());
     let ask = |path: &str, accept: &str| {
         let mut stream = server.connect();
         let request =
@@ -92,7 +92,7 @@ fn unchunked(mut body: &[u8]) -> Vec<u8> {
 #[test]
 fn each_route_answers() {
     let host = Host::default();
-    let server = host.serve(Limits::default());
+    let server = host.serve(ServerLimits::default());
     for (path, status, content_type, text) in [
         ("/", 200, "text/html", "The config has no platforms"),
         ("/-/", 200, "text/plain", "/api/v1/status"),
@@ -165,7 +165,7 @@ fn each_route_answers() {
 
 #[test]
 fn another_method_is_refused_with_the_ones_there_are() {
-    let server = Host::default().serve(Limits::default());
+    let server = Host::default().serve(ServerLimits::default());
     let answer =
         server.ask("DELETE /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
@@ -178,7 +178,7 @@ fn another_method_is_refused_with_the_ones_there_are() {
 fn a_scrape_is_whole_and_counted_and_a_look_at_its_head_is_not() {
     let host = Host::default();
     let _platform = host.metrics.platform("a", "p");
-    let server = host.serve(Limits::default());
+    let server = host.serve(ServerLimits::default());
     let head = server.ask("HEAD /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     let content_type = "content-type: text/plain; version=0.0.4; charset=utf-8\r\n";
     assert!(head.contains(content_type), "{head}");
@@ -197,7 +197,7 @@ fn a_scrape_is_whole_and_counted_and_a_look_at_its_head_is_not() {
 #[cfg(not(feature = "prometheus"))]
 fn without_the_feature_metrics_says_where_they_are() {
     let host = Host::default();
-    let server = host.serve(Limits::default());
+    let server = host.serve(ServerLimits::default());
     let answer = server.get("/metrics");
     assert_eq!(host.scrapes(), 0);
     assert!(answer.starts_with("HTTP/1.1 501 "), "{answer}");
@@ -214,7 +214,7 @@ fn scrapes_at_the_same_time_are_all_answered_in_full() {
     for platform in 0..200 {
         let _platform = host.metrics.platform(&format!("p{platform}"), "p");
     }
-    let server = host.serve(Limits::default());
+    let server = host.serve(ServerLimits::default());
     std::thread::scope(|scope| {
         for _ in 0..16 {
             scope.spawn(|| {
@@ -235,11 +235,11 @@ fn a_scraper_that_does_not_read_is_dropped_and_the_next_one_served() {
     for platform in 0..5_000 {
         let _platform = host.metrics.platform(&format!("p{platform}"), "p");
     }
-    let server = host.serve(Limits {
+    let server = host.serve(ServerLimits {
         stall_time: Duration::from_millis(200),
         turn_time: PATIENCE,
         request_time: PATIENCE,
-        ..Limits::default()
+        ..ServerLimits::default()
     });
     let mut deaf = server.connect();
     deaf.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n")
@@ -261,9 +261,9 @@ fn a_scraper_that_does_not_read_is_dropped_and_the_next_one_served() {
 
 #[test]
 fn a_client_that_sends_half_a_header_is_dropped() {
-    let server = Host::default().serve(Limits {
+    let server = Host::default().serve(ServerLimits {
         header_time: Duration::from_millis(200),
-        ..Limits::default()
+        ..ServerLimits::default()
     });
     // Less than the 30 s after which the HTTP library would drop it unasked.
     let soon = Some(Duration::from_secs(15));
@@ -290,9 +290,9 @@ fn a_thousand_idle_connections_lock_nobody_out() {
     files.current = files.maximum;
     setrlimit(Resource::Nofile, files).unwrap();
 
-    let server = Host::default().serve(Limits {
+    let server = Host::default().serve(ServerLimits {
         header_time: 2 * PATIENCE,
-        ..Limits::default()
+        ..ServerLimits::default()
     });
     let mut idle: Vec<TcpStream> = (0..1000).map(|_| server.connect()).collect();
     assert!(server.get("/-/healthy").starts_with("HTTP/1.1 200 "));
@@ -308,10 +308,10 @@ fn a_thousand_idle_connections_lock_nobody_out() {
 #[test]
 fn idle_connections_do_not_push_out_one_that_has_a_request() {
     let host = Host::default();
-    let server = host.serve(Limits {
+    let server = host.serve(ServerLimits {
         connections: 4,
         place_time: Duration::from_secs(60),
-        ..Limits::default()
+        ..ServerLimits::default()
     });
     let held = host.hold_statuses();
     let mut waiting = server.connect();
@@ -326,11 +326,11 @@ fn idle_connections_do_not_push_out_one_that_has_a_request() {
 #[test]
 fn requests_that_take_all_connections_lock_nobody_out_for_long() {
     let host = Host::default();
-    let server = host.serve(Limits {
+    let server = host.serve(ServerLimits {
         connections: 1,
         place_time: Duration::from_millis(100),
         request_time: 2 * PATIENCE,
-        ..Limits::default()
+        ..ServerLimits::default()
     });
     let held = host.hold_statuses();
     let mut oldest = server.connect();
@@ -342,7 +342,7 @@ fn requests_that_take_all_connections_lock_nobody_out_for_long() {
 
 #[test]
 fn a_header_that_is_too_large_is_refused() {
-    let server = Host::default().serve(Limits::default());
+    let server = Host::default().serve(ServerLimits::default());
     let large = "x".repeat(20_000);
     let answer = server.ask(&format!(
         "GET / HTTP/1.1\r\nhost: localhost\r\nx: {large}\r\n\r\n"
@@ -357,7 +357,7 @@ fn a_header_that_is_too_large_is_refused() {
 
 #[test]
 fn a_large_body_is_refused_and_the_connection_closed() {
-    let server = Host::default().serve(Limits::default());
+    let server = Host::default().serve(ServerLimits::default());
     let answer = server.ask("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 65537\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     assert!(answer.contains("at most 65536 bytes"), "{answer}");
@@ -369,7 +369,7 @@ fn a_large_body_is_refused_and_the_connection_closed() {
 
 #[test]
 fn rubbish_after_a_request_is_refused_and_the_connection_closed() {
-    let server = Host::default().serve(Limits::default());
+    let server = Host::default().serve(ServerLimits::default());
     let answer =
         server.ask("GET /-/healthy HTTP/1.1\r\nhost: localhost\r\n\r\n\0\u{1}rubbish\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
@@ -379,9 +379,9 @@ fn rubbish_after_a_request_is_refused_and_the_connection_closed() {
 #[test]
 fn a_request_whose_turn_does_not_come_is_told_so() {
     let host = Host::default();
-    let server = host.serve(Limits {
+    let server = host.serve(ServerLimits {
         turn_time: Duration::from_millis(50),
-        ..Limits::default()
+        ..ServerLimits::default()
     });
     let held = host.hold_statuses();
     let mut first = server.connect();
@@ -395,9 +395,9 @@ fn a_request_whose_turn_does_not_come_is_told_so() {
 #[test]
 fn a_request_that_takes_too_long_loses_its_connection() {
     let host = Host::default();
-    let server = host.serve(Limits {
+    let server = host.serve(ServerLimits {
         request_time: Duration::from_millis(200),
-        ..Limits::default()
+        ..ServerLimits::default()
     });
     let held = host.hold_statuses();
     let mut stuck = server.connect();
@@ -411,7 +411,7 @@ fn a_request_that_takes_too_long_loses_its_connection() {
 fn a_status_that_panics_is_an_error_and_not_the_end() {
     let host = Host::default();
     host.panics.store(true, Ordering::SeqCst);
-    let server = host.serve(Limits::default());
+    let server = host.serve(ServerLimits::default());
     for _ in 0..2 {
         let answer = server.get("/api/v1/status");
         assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
@@ -422,10 +422,10 @@ fn a_status_that_panics_is_an_error_and_not_the_end() {
 #[test]
 fn a_shutdown_lets_a_running_request_end_and_takes_no_other() {
     let host = Host::default();
-    let server = host.serve(Limits {
+    let server = host.serve(ServerLimits {
         drain_time: PATIENCE,
         header_time: 2 * PATIENCE,
-        ..Limits::default()
+        ..ServerLimits::default()
     });
     let held = host.hold_statuses();
     let mut running = server.connect();
@@ -455,10 +455,10 @@ fn a_shutdown_lets_a_running_request_end_and_takes_no_other() {
 #[test]
 fn a_shutdown_does_not_wait_for_a_request_that_hangs() {
     let host = Host::default();
-    let server = host.serve(Limits {
+    let server = host.serve(ServerLimits {
         drain_time: Duration::from_millis(100),
         request_time: 2 * PATIENCE,
-        ..Limits::default()
+        ..ServerLimits::default()
     });
     let held = host.hold_statuses();
     let mut stuck = server.connect();
@@ -471,13 +471,13 @@ fn a_shutdown_does_not_wait_for_a_request_that_hangs() {
 
 #[test]
 fn a_port_that_is_taken_is_named() {
-    let server = Host::default().serve(Limits::default());
+    let server = Host::default().serve(ServerLimits::default());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     let error = runtime
-        .block_on(Server::bind(server.address))
+        .block_on(HttpServer::bind(server.address))
         .err()
         .unwrap();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
@@ -490,7 +490,7 @@ fn a_port_that_is_taken_is_named() {
 #[test]
 fn errors_of_accept_are_not_retried_in_a_tight_loop() {
     let no_files = || io::Error::from_raw_os_error(24);
-    let mut pauses = Pauses::default();
+    let mut pauses = AcceptBackoff::default();
     let ms: Vec<u128> = (0..9)
         .map(|_| pauses.after(&no_files()).unwrap().as_millis())
         .collect();
@@ -507,7 +507,7 @@ const STATUS: &[u8] =
 /// The server's sources in these tests, and controls for them.
 #[derive(Clone, Default)]
 struct Host {
-    metrics: Metrics,
+    metrics: HostMetrics,
     ready: Arc<AtomicBool>,
     panics: Arc<AtomicBool>,
     scrapes: Arc<AtomicUsize>,
@@ -515,7 +515,7 @@ struct Host {
     /// The message length of a platform that the status contains unless this is 0.
     message_bytes: Arc<AtomicUsize>,
     gate: Arc<Gate>,
-    security: Security,
+    security: ServerSecurity,
 }
 
 /// Delays statuses while it is closed.
@@ -558,7 +558,7 @@ impl Drop for Held {
     }
 }
 
-impl Source for Host {
+impl StatusSource for Host {
     fn is_ready(&self) -> bool {
         self.ready.load(Ordering::SeqCst)
     }
@@ -620,11 +620,11 @@ impl Host {
         }
     }
 
-    fn serve(&self, limits: Limits) -> Running {
+    fn serve(&self, limits: ServerLimits) -> Running {
         self.serve_with(limits, |_| {})
     }
 
-    fn serve_with(&self, limits: Limits, change: impl FnOnce(&mut ServerState)) -> Running {
+    fn serve_with(&self, limits: ServerLimits, change: impl FnOnce(&mut ServerState)) -> Running {
         let mut state = self.state();
         change(&mut state);
         let security = self.security.clone();
@@ -637,9 +637,11 @@ impl Host {
                 .build()
                 .unwrap();
             runtime.block_on(async {
-                let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-                let connections = Connections::default();
-                let budget = Budget::new(limits.response_bytes, connections.readers());
+                let server = HttpServer::bind("127.0.0.1:0".parse().unwrap())
+                    .await
+                    .unwrap();
+                let connections = OpenConnections::default();
+                let budget = MemoryBudget::new(limits.response_bytes, connections.readers());
                 let address = server.local_addr().unwrap();
                 started_sender.send((address, budget.clone())).unwrap();
                 let shutdown = async {
@@ -665,13 +667,13 @@ impl Host {
 /// A running server; shut down when dropped.
 struct Running {
     address: SocketAddr,
-    budget: Budget,
+    budget: MemoryBudget,
     stop: Mutex<Option<oneshot::Sender<()>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Running {
-    fn budget(&self) -> &Budget {
+    fn budget(&self) -> &MemoryBudget {
         &self.budget
     }
 

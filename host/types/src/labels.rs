@@ -33,7 +33,7 @@ macro_rules! labels {
             }
         }
 
-        impl Label for $name {
+        impl LabelValue for $name {
             const ALL: &'static [Self] = Self::ALL;
 
             fn label(self) -> &'static str {
@@ -199,7 +199,7 @@ labels! {
 }
 
 /// A label with a closed set of values.
-pub trait Label: Copy + 'static {
+pub trait LabelValue: Copy + 'static {
     /// All values, in display order.
     const ALL: &'static [Self];
     /// Returns the value's name.

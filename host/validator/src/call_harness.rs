@@ -11,44 +11,46 @@ use std::{
 };
 
 use conductor_core::clock::Clock;
-use conductor_runtime::{Call, Caller, Failure, LoadedPlugin, ProbeId, Report, Waiting};
+use conductor_runtime::{
+    AdmittedCall, CallFailure, CallOwner, CheckReport, DeliveryOutcome, LoadedPlugin, ProbeId,
+};
 use conductor_types::ErrorType;
 
 /// A command's calls into one plugin.
 pub(super) struct CallHarness {
     pub(super) plugin: Arc<dyn LoadedPlugin>,
-    calls: Arc<Calls>,
+    calls: Arc<CallTable>,
 }
 
-/// The end of a call.
+/// The duration and result of a finished call.
 #[derive(Clone, Debug)]
-pub(super) struct End {
+pub(super) struct FinishedCall {
     /// The time from its start to its end.
     pub(super) took: Duration,
-    pub(super) result: Result<Report, Failure>,
+    pub(super) result: Result<CheckReport, CallFailure>,
 }
 
-impl End {
+impl FinishedCall {
     /// Returns its panic, if it was one.
-    pub(super) fn panic(&self) -> Option<&Failure> {
+    pub(super) fn panic(&self) -> Option<&CallFailure> {
         let failure = self.result.as_ref().err()?;
         (failure.kind == ErrorType::Panic).then_some(failure)
     }
 }
 
-struct Calls {
+struct CallTable {
     clock: Clock,
-    open: Mutex<HashMap<u64, Open>>,
+    open: Mutex<HashMap<u64, TrackedCall>>,
     next: AtomicU64,
     ended: Condvar,
 }
 
-struct Open {
+struct TrackedCall {
     probe: ProbeId,
     within: Duration,
     started: Option<Duration>,
     given_up: bool,
-    end: Option<End>,
+    end: Option<FinishedCall>,
 }
 
 impl CallHarness {
@@ -60,7 +62,7 @@ impl CallHarness {
     pub(super) fn of(plugin: Arc<dyn LoadedPlugin>, clock: Clock) -> Self {
         Self {
             plugin,
-            calls: Arc::new(Calls {
+            calls: Arc::new(CallTable {
                 clock,
                 open: Mutex::default(),
                 next: AtomicU64::new(0),
@@ -77,7 +79,7 @@ impl CallHarness {
             let mut open = self.calls.lock();
             for &probe in probes {
                 let sequence = self.calls.next.fetch_add(1, Ordering::Relaxed);
-                let call = Open {
+                let call = TrackedCall {
                     probe,
                     within,
                     started: None,
@@ -86,9 +88,9 @@ impl CallHarness {
                 };
                 open.insert(sequence, call);
                 sequences.push(sequence);
-                calls.push(Call {
+                calls.push(AdmittedCall {
                     probe,
-                    caller: Arc::clone(&self.calls) as Arc<dyn Caller>,
+                    caller: Arc::clone(&self.calls) as Arc<dyn CallOwner>,
                     sequence,
                 });
             }
@@ -98,13 +100,18 @@ impl CallHarness {
     }
 
     /// Runs one check and waits until `margin` after its deadline; `None` if it has not returned by then.
-    pub(super) fn check(&self, probe: ProbeId, within: Duration, margin: Duration) -> Option<End> {
+    pub(super) fn check(
+        &self,
+        probe: ProbeId,
+        within: Duration,
+        margin: Duration,
+    ) -> Option<FinishedCall> {
         let calls = self.start(&[probe], within);
         self.wait(&calls, within + margin).pop().flatten()
     }
 
     /// Returns the ends of calls that end within `patience`; each is returned once.
-    pub(super) fn wait(&self, sequences: &[u64], patience: Duration) -> Vec<Option<End>> {
+    pub(super) fn wait(&self, sequences: &[u64], patience: Duration) -> Vec<Option<FinishedCall>> {
         let until = self.calls.clock.now() + patience;
         let mut open = self.calls.lock();
         loop {
@@ -155,13 +162,13 @@ impl CallHarness {
     }
 }
 
-impl Calls {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Open>> {
+impl CallTable {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, TrackedCall>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Caller for Calls {
+impl CallOwner for CallTable {
     fn started(&self, sequence: u64, now: Duration) -> Option<Duration> {
         let mut open = self.lock();
         let call = open.get_mut(&sequence)?;
@@ -169,20 +176,25 @@ impl Caller for Calls {
         Some(now + call.within)
     }
 
-    fn finished(&self, sequence: u64, now: Duration, result: Result<&Report, Failure>) -> Waiting {
+    fn finished(
+        &self,
+        sequence: u64,
+        now: Duration,
+        result: Result<&CheckReport, CallFailure>,
+    ) -> DeliveryOutcome {
         let mut open = self.lock();
         let Some(call) = open.get_mut(&sequence) else {
-            return Waiting::No;
+            return DeliveryOutcome::No;
         };
-        call.end = Some(End {
+        call.end = Some(FinishedCall {
             took: now.saturating_sub(call.started.unwrap_or(now)),
             result: result.cloned(),
         });
         self.ended.notify_all();
         if call.given_up {
-            Waiting::No
+            DeliveryOutcome::No
         } else {
-            Waiting::Yes
+            DeliveryOutcome::Yes
         }
     }
 

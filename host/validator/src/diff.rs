@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use conductor_command::{CliError, Exit, Global, Output, json, print, table};
+use conductor_command::{CliError, CommandExit, GlobalArgs, OutputFormat, json, print, table};
 use conductor_config::InlineConfig;
 use conductor_engine::log_tail::LogTail;
 use conductor_library::printable;
@@ -13,8 +13,8 @@ use semver::Version;
 use serde::Serialize;
 
 use self::{
-    compare::{Change, Facts},
-    step::Step,
+    compare::{VersionChange, VersionFacts},
+    step::VersionStep,
 };
 
 mod compare;
@@ -23,7 +23,7 @@ mod schema;
 mod step;
 
 #[derive(clap::Args)]
-pub struct Args {
+pub struct PluginDiffArgs {
     /// Library of the old version
     old: PathBuf,
     /// Library of the new version
@@ -35,10 +35,10 @@ pub struct Args {
     config: Option<String>,
     /// Output format
     #[arg(long, default_value = "table")]
-    output: Output,
+    output: OutputFormat,
 }
 
-pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
+pub(super) fn run(args: &PluginDiffArgs, global: &GlobalArgs) -> Result<CommandExit, CliError> {
     let _log = global.start_log(LogTail::default());
     let config = args
         .config
@@ -54,30 +54,30 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
         [Ok(old), Ok(new)] => (old, new),
         [Err(error), _] | [_, Err(error)] => return Ok(error.exit()),
     };
-    let verdict = Verdict::new((&args.old, &old), (&args.new, &new));
+    let verdict = DiffReport::new((&args.old, &old), (&args.new, &new));
     match args.output {
-        Output::Json => print(&json(&verdict)?)?,
-        Output::Table => print(&verdict.text())?,
+        OutputFormat::Json => print(&json(&verdict)?)?,
+        OutputFormat::Table => print(&verdict.text())?,
     }
     Ok(if verdict.enough {
-        Exit::Ok
+        CommandExit::Ok
     } else {
-        Exit::Unhealthy
+        CommandExit::Unhealthy
     })
 }
 
 /// The result, for programs.
 #[derive(Serialize)]
-struct Verdict {
-    old: Side,
-    new: Side,
-    changes: Vec<Change>,
+struct DiffReport {
+    old: ComparedVersion,
+    new: ComparedVersion,
+    changes: Vec<VersionChange>,
     /// `true` if the names of measurements were compared.
     measurements_compared: bool,
     /// The step that the changes require.
-    needed: Step,
+    needed: VersionStep,
     /// The step from the old version to the new one.
-    made: Step,
+    made: VersionStep,
     /// `true` if that step is sufficient.
     enough: bool,
     /// The first version with a sufficient step.
@@ -85,23 +85,23 @@ struct Verdict {
 }
 
 #[derive(Serialize)]
-struct Side {
+struct ComparedVersion {
     file: String,
     id: String,
     version: String,
     sha256: String,
 }
 
-impl Verdict {
-    fn new(old: (&Path, &Facts), new: (&Path, &Facts)) -> Self {
+impl DiffReport {
+    fn new(old: (&Path, &VersionFacts), new: (&Path, &VersionFacts)) -> Self {
         let changes = compare::changes(old.1, new.1);
         let needed = changes.iter().map(|change| change.step).max();
-        let needed = needed.unwrap_or(Step::None);
+        let needed = needed.unwrap_or(VersionStep::None);
         // Vetting has refused invalid versions.
-        let version = |facts: &Facts| Version::parse(&facts.manifest.version).ok();
+        let version = |facts: &VersionFacts| Version::parse(&facts.manifest.version).ok();
         let from = version(old.1).unwrap_or(Version::new(0, 0, 0));
-        let made = version(new.1).map_or(Step::None, |to| Step::between(&from, &to));
-        let side = |(file, facts): (&Path, &Facts)| Side {
+        let made = version(new.1).map_or(VersionStep::None, |to| VersionStep::between(&from, &to));
+        let side = |(file, facts): (&Path, &VersionFacts)| ComparedVersion {
             file: printable::path(file),
             id: facts.manifest.id.clone(),
             version: facts.manifest.version.clone(),
@@ -124,9 +124,12 @@ impl Verdict {
         let mut text = if self.changes.is_empty() {
             "nothing changed\n".to_owned()
         } else {
-            let rows = self.changes.iter().map(|Change { what, change, step }| {
-                [(*what).to_owned(), change.clone(), step.name().to_owned()]
-            });
+            let rows = self
+                .changes
+                .iter()
+                .map(|VersionChange { what, change, step }| {
+                    [(*what).to_owned(), change.clone(), step.name().to_owned()]
+                });
             table(["WHAT", "CHANGE", "ASKS FOR"], rows)
         };
         if self.measurements_compared {
@@ -139,11 +142,11 @@ impl Verdict {
         let (needed, made) = (self.needed.name(), self.made.name());
         let (from, to) = (&self.old.version, &self.new.version);
         let outcome = match (self.needed, self.enough) {
-            (Step::None, _) => format!("{from} → {to}: nothing asks for another version"),
+            (VersionStep::None, _) => format!("{from} → {to}: nothing asks for another version"),
             (_, true) => format!("{from} → {to} is a {made} step, {needed} was asked for: enough"),
             (_, false) => {
                 let step = match self.made {
-                    Step::None => "no step forward".to_owned(),
+                    VersionStep::None => "no step forward".to_owned(),
                     _ => format!("a {made} step"),
                 };
                 format!(

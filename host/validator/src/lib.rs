@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use conductor_command::{CliError, Exit, Global, Output, facts, json, print, table};
-use conductor_config::Config;
+use conductor_command::{
+    CliError, CommandExit, GlobalArgs, OutputFormat, facts, json, print, table,
+};
+use conductor_config::ConductorConfig;
 use conductor_library as library;
-use conductor_library::{Catalog, Pins, Policy, Store, printable};
-use conductor_runtime::{config_keys::ConfigKeys, quarantine::Quarantine};
+use conductor_library::{Catalog, LibraryPins, Store, TrustPolicy, printable};
+use conductor_runtime::{config_keys::ConfigKeys, quarantine::QuarantineFile};
 
 mod call_harness;
 mod diff;
@@ -22,12 +24,12 @@ pub use validate::child_main as test_main;
 
 /// A command about plugins.
 #[derive(Subcommand)]
-pub enum Command {
+pub enum PluginCommand {
     /// List the plugins in the plugin folders, and the reason for each one that is refused
     ///
     /// Each plugin is loaded once, in a temporary worker. If a running host answers, its generation, process and resource
     /// usage are shown as well.
-    List(list::Args),
+    List(list::PluginListArgs),
     /// Allow only the libraries that are in the plugin folders now
     ///
     /// Writes their SHA-256 to plugins.lock next to the config. A running host reads that file each time it looks for a
@@ -35,7 +37,7 @@ pub enum Command {
     Pin {
         /// Output format
         #[arg(long, default_value = "table")]
-        output: Output,
+        output: OutputFormat,
     },
     /// Clear the quarantine of an in-process plugin
     ///
@@ -47,18 +49,18 @@ pub enum Command {
         id: String,
         /// Output format
         #[arg(long, default_value = "table")]
-        output: Output,
+        output: OutputFormat,
     },
     /// Create a plugin project that builds, has a test and passes the validator
-    New(new::Args),
+    New(new::PluginNewArgs),
     /// Run a plugin's probe one or more times, as a host does
-    Run(run::Args),
+    Run(run::PluginRunArgs),
     /// Test a library: file, loading, behaviour and robustness
-    Validate(validate::Args),
+    Validate(validate::PluginValidateArgs),
     /// Compare two versions of a plugin, and print the version step that the changes require
     ///
     /// Exits with 1 if the new version number is too low. Both libraries are loaded once, in temporary workers.
-    Diff(diff::Args),
+    Diff(diff::PluginDiffArgs),
     /// Print the manifest of a library, the result of each rule, and the keys of its plugin's config
     ///
     /// To read the keys, the library is loaded once, in a temporary worker without any of its `needs`. With --no-load, no
@@ -77,7 +79,7 @@ pub enum Command {
         file: PathBuf,
         /// Output format
         #[arg(long, default_value = "table")]
-        output: Output,
+        output: OutputFormat,
         /// Do not load the library; its keys are not printed
         #[arg(long)]
         no_load: bool,
@@ -85,32 +87,32 @@ pub enum Command {
     /// Print the keys of a plugin's config: type, default and meaning of each
     ///
     /// The library is loaded in a temporary worker.
-    Schema(schema::Args),
+    Schema(schema::PluginSchemaArgs),
 }
 
 /// Runs a command about plugins.
 ///
 /// # Errors
 /// If the config is wrong, or a required file is not found.
-pub fn run(command: &Command, global: &Global) -> Result<Exit, CliError> {
+pub fn run(command: &PluginCommand, global: &GlobalArgs) -> Result<CommandExit, CliError> {
     match command {
-        Command::List(args) => list::run(args, global),
-        Command::New(args) => new::run(args),
-        Command::Diff(args) => diff::run(args, global),
-        Command::Inspect {
+        PluginCommand::List(args) => list::run(args, global),
+        PluginCommand::New(args) => new::run(args),
+        PluginCommand::Diff(args) => diff::run(args, global),
+        PluginCommand::Inspect {
             file,
             output,
             no_load,
         } => inspect(file, *output, *no_load, global),
-        Command::Schema(args) => schema::run(args, global),
-        Command::Run(args) => run::run(args, global),
-        Command::Validate(args) => validate::run(args),
-        Command::Pin { output } => pin(*output, global),
-        Command::Clear { id, output } => clear(id, *output, global),
+        PluginCommand::Schema(args) => schema::run(args, global),
+        PluginCommand::Run(args) => run::run(args, global),
+        PluginCommand::Validate(args) => validate::run(args),
+        PluginCommand::Pin { output } => pin(*output, global),
+        PluginCommand::Clear { id, output } => clear(id, *output, global),
     }
 }
 
-fn pin(output: Output, global: &Global) -> Result<Exit, CliError> {
+fn pin(output: OutputFormat, global: &GlobalArgs) -> Result<CommandExit, CliError> {
     let config = global.config()?;
     let Some(lock_file) = &config.lock_file else {
         return Err(CliError::Usage(
@@ -123,7 +125,7 @@ fn pin(output: Output, global: &Global) -> Result<Exit, CliError> {
         &host.plugin_dirs,
         host.plugin_dirs_are_default,
         // The command accepts libraries that are not pinned yet, but not unsigned ones.
-        Policy {
+        TrustPolicy {
             lock_file: None,
             ..config.policy()
         },
@@ -139,7 +141,7 @@ fn pin(output: Output, global: &Global) -> Result<Exit, CliError> {
             printable::path(lock_file)
         )));
     }
-    let pins = Pins::read(lock_file);
+    let pins = LibraryPins::read(lock_file);
     let changes = pins.replace(&libraries).map_err(|e| {
         CliError::Other(format!(
             "{}: cannot be written: {e}",
@@ -150,7 +152,7 @@ fn pin(output: Output, global: &Global) -> Result<Exit, CliError> {
         .into_iter()
         .map(|(path, change)| [change.name().to_owned(), path]);
     match output {
-        Output::Json => {
+        OutputFormat::Json => {
             let pins: Vec<_> = rows
                 .map(|[change, file]| serde_json::json!({ "change": change, "file": file }))
                 .collect();
@@ -158,7 +160,7 @@ fn pin(output: Output, global: &Global) -> Result<Exit, CliError> {
             let pinned = serde_json::json!({ "pins": pins, "refused": refused });
             print(&json(&pinned)?)?;
         }
-        Output::Table => {
+        OutputFormat::Table => {
             let mut text = table(["PIN", "FILE"], rows);
             for refusal in &refused {
                 text.push_str(&format!("\nnot pinned: {refusal}\n"));
@@ -167,13 +169,13 @@ fn pin(output: Output, global: &Global) -> Result<Exit, CliError> {
         }
     }
     Ok(if refused.is_empty() {
-        Exit::Ok
+        CommandExit::Ok
     } else {
-        Exit::Refused
+        CommandExit::Refused
     })
 }
 
-fn clear(id: &str, output: Output, global: &Global) -> Result<Exit, CliError> {
+fn clear(id: &str, output: OutputFormat, global: &GlobalArgs) -> Result<CommandExit, CliError> {
     let config = global.config()?;
     let quarantine = quarantine(&config);
     let failed = |error: &dyn std::fmt::Display| CliError::Other(error.to_string());
@@ -192,7 +194,7 @@ fn clear(id: &str, output: Output, global: &Global) -> Result<Exit, CliError> {
         )));
     };
     match output {
-        Output::Json => {
+        OutputFormat::Json => {
             let cleared = serde_json::json!({
                 "plugin": id,
                 "quarantined_since": entry.since,
@@ -200,33 +202,38 @@ fn clear(id: &str, output: Output, global: &Global) -> Result<Exit, CliError> {
             });
             print(&json(&cleared)?)?;
         }
-        Output::Table => print(&format!(
+        OutputFormat::Table => print(&format!(
             "{id} is cleared; it was quarantined since {}: {}\nA running host notices when it next loads the plugin or its config.\n",
             entry.since, entry.reason
         ))?,
     }
-    Ok(Exit::Ok)
+    Ok(CommandExit::Ok)
 }
 
 /// Returns the quarantine of the hosts with this config.
-fn quarantine(config: &Config) -> Quarantine {
+fn quarantine(config: &ConductorConfig) -> QuarantineFile {
     let state_dir = config.host.state_dir.clone();
-    Quarantine::open(&state_dir.unwrap_or_else(Store::default_base))
+    QuarantineFile::open(&state_dir.unwrap_or_else(Store::default_base))
 }
 
-fn inspect(file: &Path, output: Output, no_load: bool, global: &Global) -> Result<Exit, CliError> {
+fn inspect(
+    file: &Path,
+    output: OutputFormat,
+    no_load: bool,
+    global: &GlobalArgs,
+) -> Result<CommandExit, CliError> {
     let found = match schema::as_id(file).map(|id| schema::file_of_id(id, global)) {
         None => None,
         Some(Ok(found)) => Some(found),
         Some(Err(schema::DescribeError::Config(error))) => return Err(error),
         Some(Err(schema::DescribeError::Refused(why))) => {
             CliError::Other(why).print();
-            return Ok(Exit::Refused);
+            return Ok(CommandExit::Refused);
         }
     };
     let file = found.as_deref().unwrap_or(file);
     let inspection = match &global.config_file {
-        None => library::inspect_under(file, &Policy::none()),
+        None => library::inspect_under(file, &TrustPolicy::none()),
         Some(_) => {
             let config = global.config()?;
             let file = as_found(file, &config.host.plugin_dirs);
@@ -240,13 +247,13 @@ fn inspect(file: &Path, output: Output, no_load: bool, global: &Global) -> Resul
             .map(|description| description.config_schema.value())
     });
     match output {
-        Output::Json => {
+        OutputFormat::Json => {
             let mut inspection = serde_json::to_value(&inspection)
                 .map_err(|e| CliError::Other(format!("cannot print as JSON: {e}")))?;
             inspection["config_schema"] = schema.and_then(Result::ok).unwrap_or_default();
             print(&json(&inspection)?)?;
         }
-        Output::Table => {
+        OutputFormat::Table => {
             let gap = [String::new(), String::new()];
             let rows = inspection.facts().into_iter().chain([gap]);
             print(&facts(rows.chain(inspection.outcomes())))?;
@@ -262,7 +269,11 @@ fn inspect(file: &Path, output: Output, no_load: bool, global: &Global) -> Resul
             }
         }
     }
-    Ok(if refused { Exit::Refused } else { Exit::Ok })
+    Ok(if refused {
+        CommandExit::Refused
+    } else {
+        CommandExit::Ok
+    })
 }
 
 /// Returns the path by which a host finds the file in its plugin folders, if it is in one: pins use that path.

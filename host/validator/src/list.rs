@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use conductor_command::{
-    CliError, Exit, Global, Output,
-    client::{Client, Remote},
+    CliError, CommandExit, GlobalArgs, OutputFormat,
+    client::{HostClient, RemoteArgs},
     json, print, table_within, terminal_width,
 };
 use conductor_core::clock::Clock;
@@ -16,20 +16,20 @@ use serde::Serialize;
 use super::quarantine;
 
 #[derive(clap::Args)]
-pub struct Args {
+pub struct PluginListArgs {
     /// Output format
     #[arg(long, default_value = "table")]
-    output: Output,
+    output: OutputFormat,
     /// Print the full comparison for a library with an incompatible ABI
     #[arg(long)]
     verbose: bool,
     #[command(flatten)]
-    remote: Remote,
+    remote: RemoteArgs,
 }
 
 /// One line of the list.
 #[derive(Serialize)]
-struct Listed {
+struct ListedLibrary {
     id: Option<String>,
     version: Option<String>,
     api_version: Option<String>,
@@ -45,8 +45,8 @@ struct Listed {
     detail: Option<String>,
 }
 
-pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
-    let client = Client::open(&args.remote)?;
+pub(super) fn run(args: &PluginListArgs, global: &GlobalArgs) -> Result<CommandExit, CliError> {
+    let client = HostClient::open(&args.remote)?;
     let config = global.config()?;
     let loader = config
         .loader(Clock::start())
@@ -62,15 +62,20 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
         "what the running host knows of its plugins (RUNS to CPU)",
     );
     let running = status.map_or_else(Vec::new, |status| status.plugins);
-    let mut plugins: Vec<Listed> = Vec::new();
+    let mut plugins: Vec<ListedLibrary> = Vec::new();
     for library in loader.catalog().libraries() {
         let id = &library.manifest.id;
         let error = loader.describe(id, &config.how(id)).err();
         let quarantined = held.get(id).map(|entry| entry.told_of(id));
-        plugins.push(Listed::vetted(&library, error, quarantined, &running));
+        plugins.push(ListedLibrary::vetted(
+            &library,
+            error,
+            quarantined,
+            &running,
+        ));
     }
     for refusal in loader.catalog().refused() {
-        plugins.push(Listed {
+        plugins.push(ListedLibrary {
             id: None,
             version: None,
             api_version: None,
@@ -83,18 +88,22 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
         });
     }
     match args.output {
-        Output::Json => print(&json(&plugins)?)?,
-        Output::Table if plugins.is_empty() => print(&format!(
+        OutputFormat::Json => print(&json(&plugins)?)?,
+        OutputFormat::Table if plugins.is_empty() => print(&format!(
             "There is no plugin library; searched: {}\n",
             loader.catalog().searched()
         ))?,
-        Output::Table => print(&text(&plugins, args.verbose, terminal_width()))?,
+        OutputFormat::Table => print(&text(&plugins, args.verbose, terminal_width()))?,
     }
     let refused = plugins.iter().any(|plugin| plugin.reason.is_some());
-    Ok(if refused { Exit::Refused } else { Exit::Ok })
+    Ok(if refused {
+        CommandExit::Refused
+    } else {
+        CommandExit::Ok
+    })
 }
 
-impl Listed {
+impl ListedLibrary {
     fn vetted(
         library: &Vetted,
         error: Option<LoadError>,
@@ -123,7 +132,7 @@ impl Listed {
 }
 
 /// Formats the list for a terminal of this width. Files go into a table of their own if that is too narrow for both.
-fn text(plugins: &[Listed], verbose: bool, width: Option<u16>) -> String {
+fn text(plugins: &[ListedLibrary], verbose: bool, width: Option<u16>) -> String {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let rows = plugins.iter().map(|plugin| {
         let running = plugin.running.as_ref();
@@ -194,8 +203,8 @@ const HEADER: [&str; 10] = [
 mod tests {
     use super::*;
 
-    fn listed(detail: Option<String>) -> Listed {
-        Listed {
+    fn listed(detail: Option<String>) -> ListedLibrary {
+        ListedLibrary {
             id: Some("x".into()),
             version: None,
             api_version: None,
@@ -217,7 +226,7 @@ mod tests {
             "memory_bytes": 123 << 20, "cpu_seconds": 1234.5, "sha256": null, "file": null,
             "stuck_calls": 0, "quarantined": false,
         });
-        let plugin = Listed {
+        let plugin = ListedLibrary {
             file: file.clone(),
             version: Some("1.0.0".to_owned()),
             api_version: Some("1.1.0".to_owned()),

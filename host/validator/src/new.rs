@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::ValueEnum;
-use conductor_command::{CliError, Exit, print};
+use conductor_command::{CliError, CommandExit, print};
 use conductor_plugin_api::manifest::is_valid_id;
 
 use self::api::ApiError;
@@ -17,13 +17,13 @@ use self::api::ApiError;
 mod api;
 
 #[derive(clap::Args)]
-pub struct Args {
+pub struct PluginNewArgs {
     /// Id of the plugin: 1–63 lower-case letters, digits and `-`, starting with a letter
     #[arg(value_name = "NAME")]
     id: String,
     /// Language and kind of the probe
     #[arg(long, value_name = "LANGUAGE", default_value = "rust")]
-    lang: Language,
+    lang: ProjectLanguage,
     /// Folder of conductor-plugin-api [default: the one of this program's source if it exists, else the repository]
     #[arg(long, value_name = "PATH")]
     api: Option<PathBuf>,
@@ -33,7 +33,7 @@ pub struct Args {
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum Language {
+enum ProjectLanguage {
     /// Rust, blocking: a check occupies a thread while it runs
     Rust,
     /// Rust, asynchronous: thousands of checks share a few threads
@@ -42,8 +42,8 @@ enum Language {
     C,
 }
 
-pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
-    let plugin = Plugin::new(args).map_err(|error| CliError::Usage(error.to_string()))?;
+pub(super) fn run(args: &PluginNewArgs) -> Result<CommandExit, CliError> {
+    let plugin = PluginProject::new(args).map_err(|error| CliError::Usage(error.to_string()))?;
     let folder = match args.dir.as_os_str() {
         here if here == "." => PathBuf::from(&args.id),
         _ => args.dir.join(&args.id),
@@ -52,7 +52,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
         .map_err(|why| CliError::Other(format!("{}: {why}", folder.display())))?;
     let steps = plugin.next_steps(&folder);
     print(&format!("{} is there; next:\n{steps}", folder.display()))?;
-    Ok(Exit::Ok)
+    Ok(CommandExit::Ok)
 }
 
 /// A project that cannot be written as ordered.
@@ -89,23 +89,23 @@ enum WriteError {
 }
 
 /// The project to write.
-struct Plugin {
-    language: Language,
+struct PluginProject {
+    language: ProjectLanguage,
     /// Each placeholder of the templates, with its value.
     places: Vec<(&'static str, String)>,
 }
 
-impl Plugin {
-    fn new(args: &Args) -> Result<Self, ProjectError> {
+impl PluginProject {
+    fn new(args: &PluginNewArgs) -> Result<Self, ProjectError> {
         let id = &args.id;
         if !is_valid_id(id.as_bytes()) {
             return Err(ProjectError::Id(id.clone()));
         }
-        let in_rust = args.lang != Language::C;
+        let in_rust = args.lang != ProjectLanguage::C;
         let api = match (in_rust, &args.api) {
             (true, named) => {
                 let features: &[_] = match args.lang {
-                    Language::RustAsync => &["tokio"],
+                    ProjectLanguage::RustAsync => &["tokio"],
                     _ => &[],
                 };
                 api::dependency(named.as_deref(), features)?
@@ -115,7 +115,7 @@ impl Plugin {
         };
         let package = format!("conductor-plugin-{id}");
         let stem = match args.lang {
-            Language::C => id.clone(),
+            ProjectLanguage::C => id.clone(),
             _ => package.replace('-', "_"),
         };
         let library = format!(
@@ -138,9 +138,9 @@ impl Plugin {
 
     fn files(&self) -> &'static [(&'static str, &'static str)] {
         match self.language {
-            Language::Rust => RUST,
-            Language::RustAsync => RUST_ASYNC,
-            Language::C => C,
+            ProjectLanguage::Rust => RUST,
+            ProjectLanguage::RustAsync => RUST_ASYNC,
+            ProjectLanguage::C => C,
         }
     }
 
@@ -155,7 +155,7 @@ impl Plugin {
     fn next_steps(&self, folder: &Path) -> String {
         let folder = quoted(folder);
         let steps = match self.language {
-            Language::C => {
+            ProjectLanguage::C => {
                 "  make\n  conductor plugin inspect {{library}}\n  conductor plugin validate {{library}}\n"
             }
             _ => {
@@ -167,7 +167,7 @@ impl Plugin {
 }
 
 /// Writes all files into a new folder, or leaves nothing.
-fn write(folder: &Path, plugin: &Plugin) -> Result<(), WriteError> {
+fn write(folder: &Path, plugin: &PluginProject) -> Result<(), WriteError> {
     fs::create_dir(folder).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => WriteError::Exists,
         ErrorKind::NotFound => WriteError::NoParent,
@@ -246,8 +246,8 @@ const C: &[(&str, &str)] = &[
 mod tests {
     use super::*;
 
-    fn args(id: &str, lang: Language, dir: &Path) -> Args {
-        Args {
+    fn args(id: &str, lang: ProjectLanguage, dir: &Path) -> PluginNewArgs {
+        PluginNewArgs {
             id: id.to_owned(),
             lang,
             api: None,
@@ -257,9 +257,13 @@ mod tests {
 
     #[test]
     fn every_place_is_filled() {
-        for language in [Language::Rust, Language::RustAsync, Language::C] {
+        for language in [
+            ProjectLanguage::Rust,
+            ProjectLanguage::RustAsync,
+            ProjectLanguage::C,
+        ] {
             let folder = tempfile::tempdir().unwrap();
-            let plugin = Plugin::new(&args("my-db", language, folder.path())).unwrap();
+            let plugin = PluginProject::new(&args("my-db", language, folder.path())).unwrap();
             let place = folder.path().join("my-db");
             write(&place, &plugin).unwrap();
             for (name, _) in plugin.files() {
@@ -277,7 +281,7 @@ mod tests {
     fn names_that_are_no_ids_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         for id in ["", "My", "1a", "a_b", "../x", "a b", &"x".repeat(65)] {
-            let error = run(&args(id, Language::Rust, folder.path())).unwrap_err();
+            let error = run(&args(id, ProjectLanguage::Rust, folder.path())).unwrap_err();
             assert!(format!("{error:?}").contains("1–63"), "{id}: {error:?}");
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -287,14 +291,14 @@ mod tests {
     fn nothing_is_written_over() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("x")).unwrap();
-        let error = run(&args("x", Language::Rust, folder.path())).unwrap_err();
+        let error = run(&args("x", ProjectLanguage::Rust, folder.path())).unwrap_err();
         assert!(
             format!("{error:?}").contains("is there already"),
             "{error:?}"
         );
         assert_eq!(fs::read_dir(folder.path().join("x")).unwrap().count(), 0);
         let nowhere = folder.path().join("nowhere");
-        let error = run(&args("x", Language::Rust, &nowhere)).unwrap_err();
+        let error = run(&args("x", ProjectLanguage::Rust, &nowhere)).unwrap_err();
         assert!(format!("{error:?}").contains("not there"), "{error:?}");
     }
 
@@ -302,7 +306,7 @@ mod tests {
     fn what_could_not_be_written_whole_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let long = folder.path().join("x".repeat(200));
-        let plugin = Plugin::new(&args("x", Language::Rust, folder.path())).unwrap();
+        let plugin = PluginProject::new(&args("x", ProjectLanguage::Rust, folder.path())).unwrap();
         assert!(write(&long.join("y"), &plugin).is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }

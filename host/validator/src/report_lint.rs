@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use conductor_runtime::{CUT, MAX_MEASUREMENTS, MAX_MESSAGE, Report};
+use conductor_runtime::{CUT, CheckReport, MAX_MEASUREMENTS, MAX_MESSAGE};
 use conductor_types::limits::{MEASUREMENT_NAME_BYTES, MEASUREMENTS};
 
 #[cfg(target_os = "linux")]
@@ -12,7 +12,7 @@ mod observer;
 pub(super) use self::observer::ReportLint;
 
 /// Returns the irregularities of a report from a worker, which has already corrected its texts.
-pub(super) fn of_received(report: &Report) -> Vec<String> {
+pub(super) fn of_received(report: &CheckReport) -> Vec<String> {
     let mut found = Vec::new();
     if report.message.ends_with(CUT) {
         found.push(format!(
@@ -79,16 +79,16 @@ fn is_legal(name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use conductor_runtime::Failure;
+    use conductor_runtime::CallFailure;
     use conductor_types::ErrorType;
 
     use super::*;
 
     /// Returns the message as a worker passes it on.
-    fn received(message: &str) -> Report {
-        Report {
-            message: Failure::new(ErrorType::Error, message).message,
-            ..Report::empty()
+    fn received(message: &str) -> CheckReport {
+        CheckReport {
+            message: CallFailure::new(ErrorType::Error, message).message,
+            ..CheckReport::empty()
         }
     }
 

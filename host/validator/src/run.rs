@@ -5,33 +5,33 @@
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use clap::ValueEnum;
-use conductor_command::{CliError, Exit, Global, Output, print};
+use conductor_command::{CliError, CommandExit, GlobalArgs, OutputFormat, print};
 use conductor_config::{InlineConfig, parse_duration};
 use conductor_core::clock::Clock;
 use conductor_engine::{
-    judge::{self, Candidate, Finding, Terms},
+    judge::{self, ConfigCandidate, ConfigFinding, TrialSettings},
     log_tail::LogTail,
 };
 use conductor_library as library;
-use conductor_library::{Policy, Store, Vetted};
+use conductor_library::{Store, TrustPolicy, Vetted};
 use conductor_plugin_api::manifest::{Need, NotANeed};
 use conductor_runtime::{
-    Failure, LoadError, LoadedPlugin as _, ProbeId, ProbeSpec, Report,
-    loader::{self, How},
-    schema::Violation,
+    CallFailure, CheckReport, LoadError, LoadedPlugin as _, ProbeId, ProbeSpec,
+    loader::{self, GenerationSettings},
+    schema::SchemaViolation,
 };
-use conductor_sandbox::Limits;
+use conductor_sandbox::WorkerLimits;
 use conductor_types::{ErrorType, Isolation, limits::MEASUREMENTS};
 use serde_json::json;
 
 use super::{
-    call_harness::{CallHarness, End},
+    call_harness::{CallHarness, FinishedCall},
     report_lint,
 };
 
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Args {
+pub struct PluginRunArgs {
     /// Library file
     file: PathBuf,
     /// Config of the platform, as JSON or as in conductor.toml: '{ url = "…" }'
@@ -54,15 +54,15 @@ pub struct Args {
     allow: Option<Vec<Need>>,
     /// Where to load the library [default: `isolation` in [plugin.ID] of the config, else process]
     #[arg(long)]
-    isolation: Option<Place>,
+    isolation: Option<RunIsolation>,
     /// Output format; JSON is one object per line and check
     #[arg(long, default_value = "table")]
-    output: Output,
+    output: OutputFormat,
 }
 
 /// Where a library is loaded.
 #[derive(Clone, Copy, ValueEnum)]
-enum Place {
+enum RunIsolation {
     /// A worker with the plugin's permissions
     Process,
     /// This process, which the plugin can crash
@@ -73,7 +73,7 @@ pub(super) fn need(text: &str) -> Result<Need, NotANeed> {
     text.parse()
 }
 
-pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
+pub(super) fn run(args: &PluginRunArgs, global: &GlobalArgs) -> Result<CommandExit, CliError> {
     let tail = LogTail::default();
     let log = global.start_log(tail.clone());
     let result = checked(args, global, &tail);
@@ -86,7 +86,11 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
     signal_hook::low_level::exit(exit as i32)
 }
 
-fn checked(args: &Args, global: &Global, log: &LogTail) -> Result<Exit, CliError> {
+fn checked(
+    args: &PluginRunArgs,
+    global: &GlobalArgs,
+    log: &LogTail,
+) -> Result<CommandExit, CliError> {
     let config = InlineConfig::parse_to_check(&args.config)?;
     // The pins, signatures, limits and allow lists of a host, if a config is given.
     let of_host = match &global.config_file {
@@ -94,14 +98,14 @@ fn checked(args: &Args, global: &Global, log: &LogTail) -> Result<Exit, CliError
         Some(_) => Some(global.config()?),
     };
     let (policy, state_dir) = match &of_host {
-        None => (Policy::none(), None),
+        None => (TrustPolicy::none(), None),
         Some(config) => (config.policy(), config.host.state_dir.clone()),
     };
     let store = Store::open_or_default(state_dir.as_deref())
         .map_err(|refusal| CliError::Other(refusal.to_string()))?;
     let refused = |why: &dyn std::fmt::Display| {
         CliError::Other(why.to_string()).print();
-        Ok(Exit::Refused)
+        Ok(CommandExit::Refused)
     };
     let vetted = match library::vet(&args.file, &policy, &store) {
         Ok(vetted) => vetted,
@@ -109,20 +113,20 @@ fn checked(args: &Args, global: &Global, log: &LogTail) -> Result<Exit, CliError
     };
     let how = match &of_host {
         Some(config) => config.how(&vetted.manifest.id),
-        None => How {
+        None => GenerationSettings {
             isolation: Isolation::Process,
             call_threads: 1,
-            limits: Limits::default(),
+            limits: WorkerLimits::default(),
             allow: None,
             no_udp: false,
             hidden: Vec::new(),
         },
     };
-    let how = How {
+    let how = GenerationSettings {
         isolation: match args.isolation {
             None => how.isolation,
-            Some(Place::Process) => Isolation::Process,
-            Some(Place::InProcess) => Isolation::InProcess,
+            Some(RunIsolation::Process) => Isolation::Process,
+            Some(RunIsolation::InProcess) => Isolation::InProcess,
         },
         call_threads: 1,
         allow: args.allow.clone().or(how.allow),
@@ -132,17 +136,17 @@ fn checked(args: &Args, global: &Global, log: &LogTail) -> Result<Exit, CliError
         Ok(violations) => config.check(violations)?,
         Err(error) => return refused(&error),
     }
-    let session = match Session::start(&vetted, &how, &config) {
+    let session = match PluginSession::start(&vetted, &how, &config) {
         Ok(session) => session,
         Err(error) => return refused(&error),
     };
-    let mut run = Run {
+    let mut run = PluginRun {
         args,
         vetted: &vetted,
         how: &how,
         config: &config,
         session,
-        lint: Lint::default(),
+        lint: RunReportLint::default(),
     };
     let exit = run.checks()?;
     run.end(log)?;
@@ -154,7 +158,7 @@ fn checked(args: &Args, global: &Global, log: &LogTail) -> Result<Exit, CliError
 }
 
 /// A loaded plugin with its single probe.
-struct Session {
+struct PluginSession {
     harness: CallHarness,
     probe: ProbeId,
     clock: Clock,
@@ -162,8 +166,12 @@ struct Session {
     is_idle: Option<Box<dyn Fn() -> bool>>,
 }
 
-impl Session {
-    fn start(vetted: &Vetted, how: &How, config: &InlineConfig) -> Result<Self, LoadError> {
+impl PluginSession {
+    fn start(
+        vetted: &Vetted,
+        how: &GenerationSettings,
+        config: &InlineConfig,
+    ) -> Result<Self, LoadError> {
         let clock = Clock::start();
         let (harness, is_idle): (_, Option<Box<dyn Fn() -> bool>>) = match how.isolation {
             Isolation::Process => (
@@ -200,20 +208,20 @@ impl Session {
 }
 
 /// One run of the command.
-struct Run<'a> {
-    args: &'a Args,
+struct PluginRun<'a> {
+    args: &'a PluginRunArgs,
     vetted: &'a Vetted,
-    how: &'a How,
+    how: &'a GenerationSettings,
     config: &'a InlineConfig,
-    session: Session,
-    lint: Lint,
+    session: PluginSession,
+    lint: RunReportLint,
 }
 
-impl Run<'_> {
+impl PluginRun<'_> {
     /// Runs the checks, at fixed times as in a host, and prints the result of each.
-    fn checks(&mut self) -> Result<Exit, CliError> {
+    fn checks(&mut self) -> Result<CommandExit, CliError> {
         let (args, clock) = (self.args, self.session.clock);
-        let (begun, mut exit) = (clock.now(), Exit::Ok);
+        let (begun, mut exit) = (clock.now(), CommandExit::Ok);
         let mut stuck = None;
         for nth in 1..=args.repeat {
             let slots = u32::try_from(nth - 1).unwrap_or(u32::MAX);
@@ -230,9 +238,9 @@ impl Run<'_> {
             stuck = end.is_none().then_some(call);
             let end = end.unwrap_or_else(|| {
                 harness.give_up(call);
-                End {
+                FinishedCall {
                     took: args.timeout,
-                    result: Err(Failure::new(
+                    result: Err(CallFailure::new(
                         ErrorType::Timeout,
                         format!("no answer within {:?}", args.timeout),
                     )),
@@ -241,24 +249,26 @@ impl Run<'_> {
             let warnings = end.result.as_ref().map(|report| self.lint.look(report));
             let warnings = warnings.unwrap_or_default();
             print(&match args.output {
-                Output::Table => {
+                OutputFormat::Table => {
                     let failure = end.result.as_ref().err();
                     let hint =
                         failure.and_then(|failure| hint(&failure.message, self.how, self.vetted));
                     let hint = self.lint.not_yet_said(hint.into_iter().collect());
                     told(nth, &end, &self.lint.not_yet_said(warnings)) + &hint.concat()
                 }
-                Output::Json => told_as_json(nth, &end, &warnings),
+                OutputFormat::Json => told_as_json(nth, &end, &warnings),
             })?;
             exit = match &end.result {
-                Ok(report) if report.status != conductor_plugin_api::Status::Unhealthy => Exit::Ok,
-                _ => Exit::Unhealthy,
+                Ok(report) if report.status != conductor_plugin_api::Status::Unhealthy => {
+                    CommandExit::Ok
+                }
+                _ => CommandExit::Unhealthy,
             };
             let crashed = end
                 .result
                 .is_err_and(|failure| failure.kind == ErrorType::Crash);
             if crashed && nth < args.repeat {
-                self.session = Session::start(self.vetted, self.how, self.config)
+                self.session = PluginSession::start(self.vetted, self.how, self.config)
                     .map_err(|error| CliError::Other(error.to_string()))?;
                 stuck = None;
             }
@@ -268,7 +278,7 @@ impl Run<'_> {
 
     /// Drops the probe and ends the plugin, as a host does at shutdown, and reports a drop that fails or takes long.
     fn end(&self, log: &LogTail) -> Result<(), CliError> {
-        let Session { harness, clock, .. } = &self.session;
+        let PluginSession { harness, clock, .. } = &self.session;
         let before = log.lines(PLATFORM).len();
         let begun = clock.now();
         // This drops the probe; closing it first would lose the log of its drop.
@@ -295,8 +305,8 @@ impl Run<'_> {
             None => return Ok(()),
         };
         print(&match self.args.output {
-            Output::Table => format!("warning    {said}\n"),
-            Output::Json => format!("{}\n", json!({ "drop": said })),
+            OutputFormat::Table => format!("warning    {said}\n"),
+            OutputFormat::Json => format!("{}\n", json!({ "drop": said })),
         })
     }
 }
@@ -304,18 +314,18 @@ impl Run<'_> {
 /// Validates the config against the plugin's schema, in a separate worker; the errors include those of `create`.
 fn violations(
     vetted: &Vetted,
-    how: &How,
+    how: &GenerationSettings,
     config: &InlineConfig,
-) -> Result<Vec<Violation>, LoadError> {
+) -> Result<Vec<SchemaViolation>, LoadError> {
     let clock = Clock::start();
-    let candidate = Candidate {
+    let candidate = ConfigCandidate {
         platform: PLATFORM.into(),
         config: config.value().to_string().into(),
         subject: config.subject(),
     };
     let start = |ended| loader::for_trials(vetted, how, clock, ended);
     let candidates = [candidate];
-    let judge = |creates| judge::judge(start, &candidates, Terms::new(creates), clock);
+    let judge = |creates| judge::judge(start, &candidates, TrialSettings::new(creates), clock);
     let mut verdict = judge(false)?;
     let error = |what: &str| {
         Err(LoadError {
@@ -330,15 +340,15 @@ fn violations(
         .and_then(|found| found.into_iter().next())
     {
         None => Ok(Vec::new()),
-        Some(Finding::Violations(mut violations)) => {
+        Some(ConfigFinding::Violations(mut violations)) => {
             // If only keys are wrong, also report the errors of `create` in the same round.
             let again = match config.is_complete() {
                 true => judge(true).map_or_else(|_| Vec::new(), |verdict| verdict.findings),
                 false => Vec::new(),
             };
             for finding in again.into_iter().flatten() {
-                if let Finding::Create(failure) = finding {
-                    violations.push(Violation {
+                if let ConfigFinding::Create(failure) = finding {
+                    violations.push(SchemaViolation {
                         path: config.subject().base,
                         at_key: false,
                         message: format!("config: the probe cannot be created: {failure}"),
@@ -348,9 +358,9 @@ fn violations(
             }
             Ok(violations)
         }
-        Some(Finding::Create(failure)) => error(&format!("cannot be applied: {failure}")),
-        Some(Finding::Killed(end)) => error(&format!("cannot be applied: its worker {end}")),
-        Some(Finding::Stuck(_) | Finding::NotTried | Finding::NoTime(_)) => {
+        Some(ConfigFinding::Create(failure)) => error(&format!("cannot be applied: {failure}")),
+        Some(ConfigFinding::Killed(end)) => error(&format!("cannot be applied: its worker {end}")),
+        Some(ConfigFinding::Stuck(_) | ConfigFinding::NotTried | ConfigFinding::NoTime(_)) => {
             error("takes too long to apply")
         }
     }
@@ -371,14 +381,14 @@ fn is_alive(_: u32) -> bool {
 
 /// Findings about a probe's reports that a host would drop.
 #[derive(Default)]
-struct Lint {
+struct RunReportLint {
     /// All measurements that the platform has ever had.
     names: BTreeSet<String>,
     said: BTreeSet<String>,
 }
 
-impl Lint {
-    fn look(&mut self, report: &Report) -> Vec<String> {
+impl RunReportLint {
+    fn look(&mut self, report: &CheckReport) -> Vec<String> {
         let mut found = report_lint::of_received(report);
         let (known, mut dropped) = (self.names.len(), None);
         for (name, value) in &report.measurements {
@@ -406,7 +416,7 @@ impl Lint {
     }
 }
 
-fn told(nth: u64, end: &End, warnings: &[String]) -> String {
+fn told(nth: u64, end: &FinishedCall, warnings: &[String]) -> String {
     let ms = end.took.as_secs_f64() * 1000.0;
     match &end.result {
         Ok(report) => {
@@ -434,7 +444,7 @@ fn told(nth: u64, end: &End, warnings: &[String]) -> String {
 }
 
 /// Returns help for a failure that the sandbox may have caused.
-fn hint(failure: &str, how: &How, vetted: &Vetted) -> Option<String> {
+fn hint(failure: &str, how: &GenerationSettings, vetted: &Vetted) -> Option<String> {
     let is_refusal = ["Operation not permitted", "Permission denied"]
         .iter()
         .any(|text| failure.contains(text));
@@ -461,7 +471,7 @@ fn hint(failure: &str, how: &How, vetted: &Vetted) -> Option<String> {
     ))
 }
 
-fn told_as_json(nth: u64, end: &End, warnings: &[String]) -> String {
+fn told_as_json(nth: u64, end: &FinishedCall, warnings: &[String]) -> String {
     let seconds = end.took.as_secs_f64();
     let object = match &end.result {
         Ok(report) => json!({
@@ -483,12 +493,12 @@ fn told_as_json(nth: u64, end: &End, warnings: &[String]) -> String {
     format!("{object}\n")
 }
 
-fn told_of_skipped(output: Output, nth: u64) -> String {
+fn told_of_skipped(output: OutputFormat, nth: u64) -> String {
     match output {
-        Output::Table => {
+        OutputFormat::Table => {
             format!("check {nth:<4} skipped: the one before is still under way\n")
         }
-        Output::Json => format!(
+        OutputFormat::Json => format!(
             "{}\n",
             json!({ "check": nth, "status": "skipped", "reason": "overlap" })
         ),

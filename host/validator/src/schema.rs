@@ -4,31 +4,33 @@
 
 use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 
-use conductor_command::{CliError, Exit, Global, Output, print, table_within, terminal_width};
+use conductor_command::{
+    CliError, CommandExit, GlobalArgs, OutputFormat, print, table_within, terminal_width,
+};
 use conductor_core::clock::Clock;
 use conductor_library as library;
-use conductor_library::{Policy, Store, printable::escaped};
+use conductor_library::{Store, TrustPolicy, printable::escaped};
 use conductor_plugin_api::manifest::Need;
 use conductor_runtime::{
-    Description, LoadedPlugin as _,
+    LoadedPlugin as _, PluginDescription,
     config_keys::{ConfigKey, ConfigKeys},
-    loader::{self, How},
+    loader::{self, GenerationSettings},
 };
-use conductor_sandbox::Limits;
+use conductor_sandbox::WorkerLimits;
 use conductor_types::Isolation;
 use serde_json::Value;
 
 #[derive(clap::Args)]
-pub struct Args {
+pub struct PluginSchemaArgs {
     /// Library file, or id of a plugin in the plugin folders
     #[arg(value_name = "FILE|ID")]
     plugin: PathBuf,
     /// Output format; `json` prints the JSON Schema itself
     #[arg(long, default_value = "table")]
-    output: Output,
+    output: OutputFormat,
 }
 
-pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
+pub(super) fn run(args: &PluginSchemaArgs, global: &GlobalArgs) -> Result<CommandExit, CliError> {
     let description = match as_id(&args.plugin) {
         Some(id) => of_id(id, global),
         None => of_file(&args.plugin, global, None),
@@ -38,13 +40,13 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
         Err(DescribeError::Config(error)) => return Err(error),
         Err(DescribeError::Refused(why)) => {
             CliError::Other(why).print();
-            return Ok(Exit::Refused);
+            return Ok(CommandExit::Refused);
         }
     };
     let schema = description.config_schema.value();
     match args.output {
-        Output::Json => print(&printable_json(&schema))?,
-        Output::Table => {
+        OutputFormat::Json => print(&printable_json(&schema))?,
+        OutputFormat::Table => {
             let keys = ConfigKeys::of(&schema);
             let mut text = format!("{} {}", description.id, description.version);
             if !keys.description.is_empty() {
@@ -53,7 +55,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
             print(&format!("{text}\n\n{}", to_table(&keys)))?;
         }
     }
-    Ok(Exit::Ok)
+    Ok(CommandExit::Ok)
 }
 
 /// The reason why there is no description of a plugin.
@@ -72,7 +74,7 @@ pub(super) fn as_id(plugin: &Path) -> Option<&str> {
 }
 
 /// Returns the library file of a plugin in the plugin folders.
-pub(super) fn file_of_id(id: &str, global: &Global) -> Result<PathBuf, DescribeError> {
+pub(super) fn file_of_id(id: &str, global: &GlobalArgs) -> Result<PathBuf, DescribeError> {
     let config = global.config().map_err(DescribeError::Config)?;
     let loader = config
         .loader(Clock::start())
@@ -88,7 +90,7 @@ pub(super) fn file_of_id(id: &str, global: &Global) -> Result<PathBuf, DescribeE
     })
 }
 
-fn of_id(id: &str, global: &Global) -> Result<Description, DescribeError> {
+fn of_id(id: &str, global: &GlobalArgs) -> Result<PluginDescription, DescribeError> {
     let config = global.config().map_err(DescribeError::Config)?;
     let refused = |why: &dyn std::fmt::Display| DescribeError::Refused(why.to_string());
     let loader = config.loader(Clock::start()).map_err(|e| refused(&e))?;
@@ -100,11 +102,11 @@ fn of_id(id: &str, global: &Global) -> Result<Description, DescribeError> {
 /// Describes the plugin in a library file, with the permissions in `allow`, or else the declared ones.
 pub(super) fn of_file(
     file: &Path,
-    global: &Global,
+    global: &GlobalArgs,
     allow: Option<Vec<Need>>,
-) -> Result<Description, DescribeError> {
+) -> Result<PluginDescription, DescribeError> {
     let (policy, state_dir) = match &global.config_file {
-        None => (Policy::none(), None),
+        None => (TrustPolicy::none(), None),
         Some(_) => {
             let config = global.config().map_err(DescribeError::Config)?;
             (config.policy(), config.host.state_dir.clone())
@@ -113,10 +115,10 @@ pub(super) fn of_file(
     let refused = |why: &dyn std::fmt::Display| DescribeError::Refused(why.to_string());
     let store = Store::open_or_default(state_dir.as_deref()).map_err(|e| refused(&e))?;
     let vetted = library::vet(file, &policy, &store).map_err(|e| refused(&e))?;
-    let how = How {
+    let how = GenerationSettings {
         isolation: Isolation::Process,
         call_threads: 1,
-        limits: Limits::default(),
+        limits: WorkerLimits::default(),
         no_udp: allow.is_some(),
         allow,
         hidden: Vec::new(),

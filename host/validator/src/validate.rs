@@ -6,7 +6,7 @@
 
 use std::{io::IsTerminal as _, path::PathBuf, time::Duration};
 
-use conductor_command::{CliError, Exit, Output, json, print};
+use conductor_command::{CliError, CommandExit, OutputFormat, json, print};
 use conductor_config::InlineConfig;
 use conductor_core::clock::Clock;
 use conductor_plugin_api::manifest::Need;
@@ -14,10 +14,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use regex::Regex;
 
 use self::{
-    catalogue::Test,
-    file::Facts,
-    report::{OfFile, OfTest, Report},
-    verdict::{Status, Verdict},
+    catalogue::PluginTest,
+    file::FileFacts,
+    report::{OfFile, OfTest, ValidationReport},
+    verdict::{TestStatus, TestVerdict},
 };
 
 mod advice;
@@ -61,7 +61,7 @@ pub use process::child_main;
 
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Args {
+pub struct PluginValidateArgs {
     /// Library files
     #[arg(required_unless_present = "list", value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -72,7 +72,7 @@ pub struct Args {
     config: Option<String>,
     /// Output format
     #[arg(long, default_value = "table")]
-    output: Output,
+    output: OutputFormat,
     /// Run only tests with a matching id
     #[arg(long, value_name = "REGEX")]
     test: Option<Regex>,
@@ -98,20 +98,20 @@ pub struct Args {
     list: bool,
 }
 
-pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
-    let selected = |test: &&Test| {
+pub(super) fn run(args: &PluginValidateArgs) -> Result<CommandExit, CliError> {
+    let selected = |test: &&PluginTest| {
         let matches = |regex: &Regex| regex.is_match(test.id);
         test.level <= args.strictness && args.test.as_ref().is_none_or(matches)
     };
     if args.list {
         let all = catalogue::all();
         print(&match args.output {
-            Output::Table => report::listed(&all),
-            Output::Json => json(&all)?,
+            OutputFormat::Table => report::listed(&all),
+            OutputFormat::Json => json(&all)?,
         })?;
-        return Ok(Exit::Ok);
+        return Ok(CommandExit::Ok);
     }
-    let tests: Vec<&Test> = catalogue::all().into_iter().filter(selected).collect();
+    let tests: Vec<&PluginTest> = catalogue::all().into_iter().filter(selected).collect();
     if tests.is_empty() {
         return Err(CliError::Usage(format!(
             "no test of level {} or below has such an id; --list prints them all",
@@ -125,9 +125,9 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
         .transpose()?;
     let config = config.map(InlineConfig::into_value);
     let bar = progress(args, tests.len() * args.files.len());
-    let mut report = Report::new(args.strictness, args.seed);
+    let mut report = ValidationReport::new(args.strictness, args.seed);
     for file in &args.files {
-        let job = Job {
+        let job = FileValidation {
             tests: &tests,
             config: config.as_ref(),
             seed: args.seed,
@@ -140,15 +140,19 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
     bar.finish_and_clear();
     let failed = report.has_failures();
     print(&match args.output {
-        Output::Table => report.table(args.only_failed),
-        Output::Json => json(&report.shown(args.only_failed))?,
+        OutputFormat::Table => report.table(args.only_failed),
+        OutputFormat::Json => json(&report.shown(args.only_failed))?,
     })?;
-    Ok(if failed { Exit::Unhealthy } else { Exit::Ok })
+    Ok(if failed {
+        CommandExit::Unhealthy
+    } else {
+        CommandExit::Ok
+    })
 }
 
 /// The work for each file.
-struct Job<'a> {
-    tests: &'a [&'static Test],
+struct FileValidation<'a> {
+    tests: &'a [&'static PluginTest],
     config: Option<&'a serde_json::Value>,
     seed: u64,
     keep_sandbox: bool,
@@ -156,22 +160,22 @@ struct Job<'a> {
     bar: &'a ProgressBar,
 }
 
-impl Job<'_> {
+impl FileValidation<'_> {
     fn of_file(&self, file: &std::path::Path) -> OfFile {
-        let facts = Facts::read(file);
+        let facts = FileFacts::read(file);
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let clock = Clock::start();
         let mut of_file = OfFile::new(&facts);
         let mut scene = None;
         let mut blocked: Option<String> = None;
         // All of level 1 counts, even if only some tests were selected.
-        let on_file = |test: &&Test| test.on_file().is_some();
+        let on_file = |test: &&PluginTest| test.on_file().is_some();
         let refused = catalogue::all()
             .into_iter()
             .filter(on_file)
             .find_map(|test| {
                 let verdict = test.on_file()?(&facts);
-                (verdict.status == Status::Failed).then_some(test.id)
+                (verdict.status == TestStatus::Failed).then_some(test.id)
             });
         for test in self.tests {
             self.bar.set_message(format!("{name} {}", test.id));
@@ -183,9 +187,9 @@ impl Job<'_> {
             } else if let Some(why) = &blocked {
                 OfTest::skipped(test, why)
             } else {
-                match process::Scene::prepared(&mut scene, file, self.allow) {
+                match process::TestEnvironment::prepared(&mut scene, file, self.allow) {
                     Ok(scene) => scene.run(test, self.config, self.seed, self.keep_sandbox),
-                    Err(why) => OfTest::new(test, Verdict::untested(why.to_string())),
+                    Err(why) => OfTest::new(test, TestVerdict::untested(why.to_string())),
                 }
             };
             if of_test.blocks {
@@ -198,8 +202,8 @@ impl Job<'_> {
     }
 }
 
-fn progress(args: &Args, length: usize) -> ProgressBar {
-    let wanted = matches!(args.output, Output::Table) && std::io::stderr().is_terminal();
+fn progress(args: &PluginValidateArgs, length: usize) -> ProgressBar {
+    let wanted = matches!(args.output, OutputFormat::Table) && std::io::stderr().is_terminal();
     if !wanted {
         return ProgressBar::hidden();
     }

@@ -19,7 +19,7 @@ pub(crate) async fn run<P: AsyncProbe>(
     cancelled: impl Future + Send,
 ) -> Result<Report, Failure> {
     let context = Context::new(call);
-    let mut check = Guarded::begin(call, || Box::pin(probe.check(&context)))?;
+    let mut check = GuardedFuture::begin(call, || Box::pin(probe.check(&context)))?;
     let waited = wait(&mut check, &context, cancelled).await;
     // A stopped check still exists; its resources are released before the check is over.
     check.end()?;
@@ -58,14 +58,14 @@ async fn wait(
 }
 
 /// An author's future behind the panic barrier.
-struct Guarded<'a> {
+struct GuardedFuture<'a> {
     call: &'a AbiCall,
     future: Option<Check<'a>>,
 }
 
 type Check<'a> = Pin<Box<dyn Future<Output = Result<Report, Failure>> + Send + 'a>>;
 
-impl<'a> Guarded<'a> {
+impl<'a> GuardedFuture<'a> {
     fn begin(call: &'a AbiCall, check: impl FnOnce() -> Check<'a>) -> Result<Self, Failure> {
         let future = logging::within(call, || panic_barrier::catch(|| Ok(check())))?;
         Ok(Self {
@@ -86,7 +86,7 @@ impl<'a> Guarded<'a> {
     }
 }
 
-impl Future for Guarded<'_> {
+impl Future for GuardedFuture<'_> {
     type Output = Result<Report, Failure>;
 
     fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Self::Output> {
@@ -104,7 +104,7 @@ impl Future for Guarded<'_> {
     }
 }
 
-impl Drop for Guarded<'_> {
+impl Drop for GuardedFuture<'_> {
     fn drop(&mut self) {
         if let Err(failure) = self.end() {
             export::log_outside_a_call(failure.message());

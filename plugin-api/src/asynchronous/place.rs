@@ -20,15 +20,15 @@ use crate::{
 
 /// Wraps an author's probe for the host.
 pub(super) fn probe_of<P: AsyncProbe>(probe: P) -> AbiProbeBox {
-    let place = Arc::new(Place(Mutex::new(State::Idle(probe))));
-    AbiProbe_TO::from_value(Placed(place), TD_Opaque)
+    let place = Arc::new(ProbeCell(Mutex::new(ProbeCellState::Idle(probe))));
+    AbiProbe_TO::from_value(AsyncProbeHandle(place), TD_Opaque)
 }
 
-struct Placed<P: AsyncProbe>(Arc<Place<P>>);
+struct AsyncProbeHandle<P: AsyncProbe>(Arc<ProbeCell<P>>);
 
-struct Place<P>(Mutex<State<P>>);
+struct ProbeCell<P>(Mutex<ProbeCellState<P>>);
 
-enum State<P> {
+enum ProbeCellState<P> {
     Idle(P),
     /// A check has the probe.
     Lent {
@@ -41,11 +41,11 @@ enum State<P> {
     Closed,
 }
 
-impl<P: AsyncProbe> AbiProbe for Placed<P> {
+impl<P: AsyncProbe> AbiProbe for AsyncProbeHandle<P> {
     fn check(&mut self, call: &AbiCall) -> RResult<AbiReport, AbiFailure> {
         let result = panic_barrier::catch(|| {
             let runtime = runtime::get()?;
-            runtime.block_on(Place::lend(&self.0, call)?.check())
+            runtime.block_on(ProbeCell::lend(&self.0, call)?.check())
         });
         abi(result)
     }
@@ -60,8 +60,8 @@ impl<P: AsyncProbe> AbiProbe for Placed<P> {
     fn begin(&mut self, call: &AbiCall) -> RResult<(), AbiFailure> {
         let result = panic_barrier::catch(|| {
             let runtime = runtime::get()?;
-            let lent = Place::lend(&self.0, call)?;
-            let completion = Completion::of(call)?;
+            let lent = ProbeCell::lend(&self.0, call)?;
+            let completion = CheckCompletion::of(call)?;
             runtime.spawn(async move {
                 let result = lent.check().await;
                 completion.with(result);
@@ -76,7 +76,7 @@ impl<P: AsyncProbe> AbiProbe for Placed<P> {
 
     fn cancel(&mut self, call: &AbiCall) {
         let cancel = match &mut *self.0.lock() {
-            State::Lent {
+            ProbeCellState::Lent {
                 call: of, cancel, ..
             } if *of == call.call => cancel.take(),
             _ => None,
@@ -88,7 +88,7 @@ impl<P: AsyncProbe> AbiProbe for Placed<P> {
     }
 }
 
-impl<P: AsyncProbe> Drop for Placed<P> {
+impl<P: AsyncProbe> Drop for AsyncProbeHandle<P> {
     fn drop(&mut self) {
         if let Err(failure) = self.0.close() {
             export::log_outside_a_call(failure.message());
@@ -96,18 +96,18 @@ impl<P: AsyncProbe> Drop for Placed<P> {
     }
 }
 
-impl<P: AsyncProbe> Place<P> {
+impl<P: AsyncProbe> ProbeCell<P> {
     /// Takes the probe out for one check.
-    fn lend(place: &Arc<Self>, call: &AbiCall) -> Result<Lent<P>, Failure> {
+    fn lend(place: &Arc<Self>, call: &AbiCall) -> Result<ProbeLease<P>, Failure> {
         let mut state = place.lock();
         let (cancel, cancelled) = oneshot::channel();
-        let lent = State::Lent {
+        let lent = ProbeCellState::Lent {
             call: call.call,
             cancel: Some(cancel),
             closed: false,
         };
         match mem::replace(&mut *state, lent) {
-            State::Idle(probe) => Ok(Lent {
+            ProbeCellState::Idle(probe) => Ok(ProbeLease {
                 place: Arc::clone(place),
                 probe: Some(probe),
                 call: *call,
@@ -115,7 +115,7 @@ impl<P: AsyncProbe> Place<P> {
             }),
             before => {
                 let why = match before {
-                    State::Closed => "the host called a closed probe",
+                    ProbeCellState::Closed => "the host called a closed probe",
                     _ => "the host called a probe whose previous check had not ended",
                 };
                 *state = before;
@@ -127,48 +127,48 @@ impl<P: AsyncProbe> Place<P> {
     /// Drops the probe, now or at the end of the check that has it, after cancelling that check.
     fn close(&self) -> Result<(), Failure> {
         let mut state = self.lock();
-        if let State::Lent { cancel, closed, .. } = &mut *state {
+        if let ProbeCellState::Lent { cancel, closed, .. } = &mut *state {
             *closed = true;
             if let Some(cancel) = cancel.take() {
                 let _ = cancel.send(());
             }
             return Ok(());
         }
-        let before = mem::replace(&mut *state, State::Closed);
+        let before = mem::replace(&mut *state, ProbeCellState::Closed);
         drop(state);
         match before {
-            State::Idle(probe) => drop_guarded(probe),
-            State::Lent { .. } | State::Closed => Ok(()),
+            ProbeCellState::Idle(probe) => drop_guarded(probe),
+            ProbeCellState::Lent { .. } | ProbeCellState::Closed => Ok(()),
         }
     }
 
     /// Takes the probe back from a check.
     fn give_back(&self, probe: P) -> Result<(), Failure> {
         let mut state = self.lock();
-        if matches!(*state, State::Lent { closed: false, .. }) {
-            *state = State::Idle(probe);
+        if matches!(*state, ProbeCellState::Lent { closed: false, .. }) {
+            *state = ProbeCellState::Idle(probe);
             return Ok(());
         }
-        *state = State::Closed;
+        *state = ProbeCellState::Closed;
         drop(state);
         drop_guarded(probe)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<P>> {
+    fn lock(&self) -> MutexGuard<'_, ProbeCellState<P>> {
         // None of the author's code runs while the lock is held, so the state is consistent even if poisoned.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A probe lent to a check; returns to its place however the check ends.
-struct Lent<P: AsyncProbe> {
-    place: Arc<Place<P>>,
+/// An asynchronous check's exclusive use of its probe; returns the probe on drop.
+struct ProbeLease<P: AsyncProbe> {
+    place: Arc<ProbeCell<P>>,
     probe: Option<P>,
     call: AbiCall,
     cancelled: oneshot::Receiver<()>,
 }
 
-impl<P: AsyncProbe> Lent<P> {
+impl<P: AsyncProbe> ProbeLease<P> {
     async fn check(mut self) -> Result<Report, Failure> {
         let call = self.call;
         match &mut self.probe {
@@ -178,7 +178,7 @@ impl<P: AsyncProbe> Lent<P> {
     }
 }
 
-impl<P: AsyncProbe> Drop for Lent<P> {
+impl<P: AsyncProbe> Drop for ProbeLease<P> {
     fn drop(&mut self) {
         let Some(probe) = self.probe.take() else {
             return;
@@ -191,13 +191,13 @@ impl<P: AsyncProbe> Drop for Lent<P> {
 }
 
 /// Completes a check that was begun: with its result, or with a failure if the task ended without one.
-pub(super) struct Completion {
+pub(super) struct CheckCompletion {
     call: usize,
     complete: extern "C" fn(usize, RResult<AbiReport, AbiFailure>),
     result: Option<Result<Report, Failure>>,
 }
 
-impl Completion {
+impl CheckCompletion {
     pub(super) fn of(call: &AbiCall) -> Result<Self, Failure> {
         let Some(complete) = call.host.functions.complete() else {
             return Err(Failure::new(
@@ -216,7 +216,7 @@ impl Completion {
     }
 }
 
-impl Drop for Completion {
+impl Drop for CheckCompletion {
     fn drop(&mut self) {
         let result = self.result.take().unwrap_or_else(|| {
             Err(Failure::new(

@@ -221,7 +221,7 @@ fn closing_or_dropping_a_probe_with_a_check_under_way_ends_both() {
 #[test]
 fn a_task_that_is_gone_without_a_result_completes_its_check_as_a_failure() {
     let call = Begun::new(MINUTE);
-    drop(place::Completion::of(&call.call).unwrap());
+    drop(place::CheckCompletion::of(&call.call).unwrap());
     let failure = call.end().unwrap_err();
     assert!(
         failure

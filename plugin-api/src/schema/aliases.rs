@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     forms, segment, target,
-    trace::{self, Names, Step},
+    trace::{self, AcceptedNames, PathStep},
 };
 
 /// Adds the aliases of `C`, and of the types in it, to its schema.
@@ -16,7 +16,7 @@ use super::{
 /// (untagged and internally tagged enums, flattened structs) must list them in their schema, as `x-aliases` of the
 /// field.
 pub(super) fn add<C: DeserializeOwned>(schema: &mut Value) {
-    let mut search = Search::<C> {
+    let mut search = AliasSearch::<C> {
         schema,
         seen: BTreeSet::new(),
         found: Vec::new(),
@@ -27,38 +27,38 @@ pub(super) fn add<C: DeserializeOwned>(schema: &mut Value) {
     for (pointer, addition) in found {
         if let Some(Value::Object(node)) = schema.pointer_mut(&pointer) {
             match addition {
-                Addition::Keys(aliases) => add_keys(node, &aliases),
-                Addition::Variants(names) => add_variants(node, &names),
+                SchemaAddition::Keys(aliases) => add_keys(node, &aliases),
+                SchemaAddition::Variants(names) => add_variants(node, &names),
             }
         }
     }
 }
 
 /// An addition to a schema.
-enum Addition {
+enum SchemaAddition {
     /// Other names of keys.
-    Keys(Vec<Alias>),
+    Keys(Vec<KeyAlias>),
     /// Other names of variants without content.
     Variants(Vec<&'static str>),
 }
 
 /// Another name of a key.
-struct Alias {
+struct KeyAlias {
     name: String,
     /// The keys that it may mean: one, unless the type does not reveal it.
     keys: Vec<String>,
 }
 
-struct Search<'s, C> {
+struct AliasSearch<'s, C> {
     schema: &'s Value,
     /// The definitions already visited, and the tables whose aliases were found.
     seen: BTreeSet<String>,
-    found: Vec<(String, Addition)>,
+    found: Vec<(String, SchemaAddition)>,
     read: std::marker::PhantomData<C>,
 }
 
-impl<C: DeserializeOwned> Search<'_, C> {
-    fn visit(&mut self, pointer: String, path: &mut Vec<Step>) {
+impl<C: DeserializeOwned> AliasSearch<'_, C> {
+    fn visit(&mut self, pointer: String, path: &mut Vec<PathStep>) {
         let Some(node) = self.schema.pointer(&pointer) else {
             return;
         };
@@ -77,7 +77,10 @@ impl<C: DeserializeOwned> Search<'_, C> {
         if node.get("enum").is_some() || node.get("oneOf").is_some() {
             self.visit_choices(&pointer, node, path);
         }
-        for (keyword, step) in [("items", Step::Item), ("additionalProperties", Step::Entry)] {
+        for (keyword, step) in [
+            ("items", PathStep::Item),
+            ("additionalProperties", PathStep::Entry),
+        ] {
             if node.get(keyword).is_some_and(Value::is_object) {
                 path.push(step);
                 self.visit(format!("{pointer}/{keyword}"), path);
@@ -90,21 +93,21 @@ impl<C: DeserializeOwned> Search<'_, C> {
         &mut self,
         pointer: &str,
         properties: &Map<String, Value>,
-        path: &mut Vec<Step>,
+        path: &mut Vec<PathStep>,
     ) {
         let names = trace::names::<C>(path);
         let mut aliases = listed(properties);
-        if let Some(Names::Keys(keys)) = names {
+        if let Some(AcceptedNames::Keys(keys)) = names {
             aliases.extend(aliases_among::<C>(keys, properties, path));
         }
         if !aliases.is_empty() {
             self.found
-                .push((pointer.to_owned(), Addition::Keys(aliases)));
+                .push((pointer.to_owned(), SchemaAddition::Keys(aliases)));
         }
         for key in properties.keys() {
             path.push(match names {
-                Some(Names::Variants(_)) => Step::Variant(key.clone()),
-                _ => Step::Key(key.clone()),
+                Some(AcceptedNames::Variants(_)) => PathStep::Variant(key.clone()),
+                _ => PathStep::Key(key.clone()),
             });
             self.visit(format!("{pointer}/properties/{}", segment(key)), path);
             path.pop();
@@ -112,29 +115,29 @@ impl<C: DeserializeOwned> Search<'_, C> {
     }
 
     /// Visits variants without content, given as a list of strings.
-    fn visit_choices(&mut self, pointer: &str, node: &Value, path: &[Step]) {
+    fn visit_choices(&mut self, pointer: &str, node: &Value, path: &[PathStep]) {
         let Some(known) = choices(node) else {
             return;
         };
-        if let Some(Names::Variants(names)) = trace::names::<C>(path) {
+        if let Some(AcceptedNames::Variants(names)) = trace::names::<C>(path) {
             let unknown = names.iter().filter(|name| !known.contains(*name));
             let unknown: Vec<_> = unknown.copied().collect();
             // The schema of a subset of the variants has no information about the names of the others.
             if !unknown.is_empty() && known.iter().all(|name| names.contains(name)) {
                 self.found
-                    .push((pointer.to_owned(), Addition::Variants(unknown)));
+                    .push((pointer.to_owned(), SchemaAddition::Variants(unknown)));
             }
         }
     }
 }
 
 /// Returns the aliases that an author lists in the schema.
-fn listed(properties: &Map<String, Value>) -> Vec<Alias> {
+fn listed(properties: &Map<String, Value>) -> Vec<KeyAlias> {
     let mut aliases = Vec::new();
     for (key, property) in properties {
         let names = property.get("x-aliases").and_then(Value::as_array);
         let names = names.into_iter().flatten().filter_map(Value::as_str);
-        aliases.extend(names.map(|name| Alias {
+        aliases.extend(names.map(|name| KeyAlias {
             name: name.to_owned(),
             keys: vec![key.clone()],
         }));
@@ -146,8 +149,8 @@ fn listed(properties: &Map<String, Value>) -> Vec<Alias> {
 fn aliases_among<C: DeserializeOwned>(
     keys: &[&'static str],
     properties: &Map<String, Value>,
-    path: &[Step],
-) -> Vec<Alias> {
+    path: &[PathStep],
+) -> Vec<KeyAlias> {
     let is_known = |key: &&&str| properties.contains_key(**key);
     let mut aliases = Vec::new();
     for (index, name) in keys.iter().enumerate() {
@@ -163,7 +166,7 @@ fn aliases_among<C: DeserializeOwned>(
                 .iter()
                 .find_map(|key| trace::same_field::<C>(path, name, key)),
         };
-        aliases.push(Alias {
+        aliases.push(KeyAlias {
             name: (*name).to_owned(),
             keys: match same {
                 Some(key) => vec![key.to_owned()],
@@ -174,7 +177,7 @@ fn aliases_among<C: DeserializeOwned>(
     aliases
 }
 
-fn add_keys(node: &mut Map<String, Value>, aliases: &[Alias]) {
+fn add_keys(node: &mut Map<String, Value>, aliases: &[KeyAlias]) {
     let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for alias in aliases {
         let Some(Value::Object(properties)) = node.get_mut("properties") else {

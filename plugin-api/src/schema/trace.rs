@@ -1,7 +1,7 @@
 //! Finds the keys and variants that a type accepts, aliases included, by tracing its calls to a deserializer.
 //!
 //! serde's derive hands the names to [`Deserializer::deserialize_struct`] and `deserialize_enum`. schemars sees no
-//! aliases. A [`Step`] path leads to a nested type.
+//! aliases. A [`PathStep`] path leads to a nested type.
 
 use std::{cell::Cell, fmt};
 
@@ -18,7 +18,7 @@ use crate::panic_barrier;
 
 /// One step from a type to a type in it.
 #[derive(Clone, Debug)]
-pub(super) enum Step {
+pub(super) enum PathStep {
     /// The value of a struct's key.
     Key(String),
     /// The content of an enum's variant.
@@ -31,7 +31,7 @@ pub(super) enum Step {
 
 /// The names that a type accepts, aliases included.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Names {
+pub(super) enum AcceptedNames {
     /// Keys of a struct; the aliases of a field are next to its name.
     Keys(&'static [&'static str]),
     /// Variants of an enum.
@@ -39,12 +39,12 @@ pub(super) enum Names {
 }
 
 /// Returns the names that the type at the end of `path` accepts; `None` if it does not name them.
-pub(super) fn names<C: DeserializeOwned>(path: &[Step]) -> Option<Names> {
+pub(super) fn names<C: DeserializeOwned>(path: &[PathStep]) -> Option<AcceptedNames> {
     let found = Cell::new(None);
-    let goal = Goal::Names(&found);
+    let goal = TraceGoal::Names(&found);
     // The author's code may panic on unexpected input.
     let _ = panic_barrier::catch(|| {
-        let _ = C::deserialize(Tracer { path, goal });
+        let _ = C::deserialize(TypeTracer { path, goal });
         Ok(())
     });
     found.get()
@@ -53,14 +53,14 @@ pub(super) fn names<C: DeserializeOwned>(path: &[Step]) -> Option<Names> {
 /// Returns the field that `alias` and `name` both mean, in the struct at the end of `path`; `None` if they are two
 /// fields, or the type does not tell.
 pub(super) fn same_field<C: DeserializeOwned>(
-    path: &[Step],
+    path: &[PathStep],
     alias: &str,
     name: &str,
 ) -> Option<&'static str> {
     let found = Cell::new(None);
-    let goal = Goal::Duplicate([alias, name]);
+    let goal = TraceGoal::Duplicate([alias, name]);
     let _ = panic_barrier::catch(|| {
-        if let Err(TraceError::Duplicate(field)) = C::deserialize(Tracer { path, goal }) {
+        if let Err(TraceError::Duplicate(field)) = C::deserialize(TypeTracer { path, goal }) {
             found.set(Some(field));
         }
         Ok(())
@@ -70,8 +70,8 @@ pub(super) fn same_field<C: DeserializeOwned>(
 
 /// The question at the end of the path.
 #[derive(Clone, Copy)]
-enum Goal<'a> {
-    Names(&'a Cell<Option<Names>>),
+enum TraceGoal<'a> {
+    Names(&'a Cell<Option<AcceptedNames>>),
     /// Does the struct accept both keys?
     Duplicate([&'a str; 2]),
 }
@@ -102,27 +102,27 @@ impl de::Error for TraceError {
 }
 
 #[derive(Clone, Copy)]
-struct Tracer<'a> {
-    path: &'a [Step],
-    goal: Goal<'a>,
+struct TypeTracer<'a> {
+    path: &'a [PathStep],
+    goal: TraceGoal<'a>,
 }
 
-impl<'a> Tracer<'a> {
+impl<'a> TypeTracer<'a> {
     fn fields<'de, V: Visitor<'de>>(
         self,
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, TraceError> {
         match (self.path, self.goal) {
-            ([], Goal::Names(found)) => {
-                found.set(Some(Names::Keys(fields)));
+            ([], TraceGoal::Names(found)) => {
+                found.set(Some(AcceptedNames::Keys(fields)));
                 Err(TraceError::Other)
             }
-            ([], Goal::Duplicate(pair)) => {
-                let pair = pair.into_iter().map(|key| (key, Anything));
+            ([], TraceGoal::Duplicate(pair)) => {
+                let pair = pair.into_iter().map(|key| (key, AnyScalar));
                 visitor.visit_map(MapDeserializer::new(pair))
             }
-            ([Step::Key(key), ..], _) => visitor.visit_map(One::new(key, self)),
+            ([PathStep::Key(key), ..], _) => visitor.visit_map(SingleEntryAccess::new(key, self)),
             _ => Err(TraceError::Other),
         }
     }
@@ -133,7 +133,7 @@ impl<'a> Tracer<'a> {
     }
 }
 
-impl<'de> Deserializer<'de> for Tracer<'_> {
+impl<'de> Deserializer<'de> for TypeTracer<'_> {
     type Error = TraceError;
 
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, TraceError> {
@@ -154,16 +154,16 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TraceError> {
         match self.path {
-            [Step::Item, ..] => visitor.visit_seq(One::new("", self)),
+            [PathStep::Item, ..] => visitor.visit_seq(SingleEntryAccess::new("", self)),
             _ => Err(TraceError::Other),
         }
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TraceError> {
         match self.path {
-            [Step::Entry, ..] => visitor.visit_map(One::new("key", self)),
+            [PathStep::Entry, ..] => visitor.visit_map(SingleEntryAccess::new("key", self)),
             // A struct with flattened parts.
-            [Step::Key(key), ..] => visitor.visit_map(One::new(key, self)),
+            [PathStep::Key(key), ..] => visitor.visit_map(SingleEntryAccess::new(key, self)),
             _ => Err(TraceError::Other),
         }
     }
@@ -184,11 +184,13 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
         visitor: V,
     ) -> Result<V::Value, TraceError> {
         match (self.path, self.goal) {
-            ([], Goal::Names(found)) => {
-                found.set(Some(Names::Variants(variants)));
+            ([], TraceGoal::Names(found)) => {
+                found.set(Some(AcceptedNames::Variants(variants)));
                 Err(TraceError::Other)
             }
-            ([Step::Variant(variant), ..], _) => visitor.visit_enum(One::new(variant, self)),
+            ([PathStep::Variant(variant), ..], _) => {
+                visitor.visit_enum(SingleEntryAccess::new(variant, self))
+            }
             _ => Err(TraceError::Other),
         }
     }
@@ -200,13 +202,13 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
 }
 
 /// The one entry of a table, list or enum that is on the path.
-struct One<'a> {
+struct SingleEntryAccess<'a> {
     key: Option<&'a str>,
-    value: Option<Tracer<'a>>,
+    value: Option<TypeTracer<'a>>,
 }
 
-impl<'a> One<'a> {
-    fn new(key: &'a str, tracer: Tracer<'a>) -> Self {
+impl<'a> SingleEntryAccess<'a> {
+    fn new(key: &'a str, tracer: TypeTracer<'a>) -> Self {
         Self {
             key: Some(key),
             value: Some(tracer.next()),
@@ -214,7 +216,7 @@ impl<'a> One<'a> {
     }
 }
 
-impl<'de> MapAccess<'de> for One<'_> {
+impl<'de> MapAccess<'de> for SingleEntryAccess<'_> {
     type Error = TraceError;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
@@ -234,7 +236,7 @@ impl<'de> MapAccess<'de> for One<'_> {
     }
 }
 
-impl<'de> SeqAccess<'de> for One<'_> {
+impl<'de> SeqAccess<'de> for SingleEntryAccess<'_> {
     type Error = TraceError;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
@@ -246,14 +248,14 @@ impl<'de> SeqAccess<'de> for One<'_> {
     }
 }
 
-impl<'de, 'a> EnumAccess<'de> for One<'a> {
+impl<'de, 'a> EnumAccess<'de> for SingleEntryAccess<'a> {
     type Error = TraceError;
-    type Variant = Tracer<'a>;
+    type Variant = TypeTracer<'a>;
 
     fn variant_seed<V: DeserializeSeed<'de>>(
         self,
         seed: V,
-    ) -> Result<(V::Value, Tracer<'a>), TraceError> {
+    ) -> Result<(V::Value, TypeTracer<'a>), TraceError> {
         let (Some(key), Some(value)) = (self.key, self.value) else {
             return Err(TraceError::Other);
         };
@@ -262,7 +264,7 @@ impl<'de, 'a> EnumAccess<'de> for One<'a> {
     }
 }
 
-impl<'de> VariantAccess<'de> for Tracer<'_> {
+impl<'de> VariantAccess<'de> for TypeTracer<'_> {
     type Error = TraceError;
 
     fn unit_variant(self) -> Result<(), TraceError> {
@@ -291,9 +293,9 @@ impl<'de> VariantAccess<'de> for Tracer<'_> {
 
 /// A value of whatever simple type is requested.
 #[derive(Clone, Copy)]
-struct Anything;
+struct AnyScalar;
 
-impl<'de> IntoDeserializer<'de, TraceError> for Anything {
+impl<'de> IntoDeserializer<'de, TraceError> for AnyScalar {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -310,7 +312,7 @@ macro_rules! answers {
     };
 }
 
-impl<'de> Deserializer<'de> for Anything {
+impl<'de> Deserializer<'de> for AnyScalar {
     type Error = TraceError;
 
     answers! {

@@ -23,7 +23,7 @@ use crate::abi::{
 
 /// The state a test host shares with its calls.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct TestHostState {
     number: usize,
     cancelled: AtomicBool,
     #[cfg(feature = "tokio")]
@@ -31,7 +31,7 @@ pub(super) struct Shared {
     log: Mutex<Vec<LogEntry>>,
 }
 
-impl Shared {
+impl TestHostState {
     pub(super) fn new() -> Arc<Self> {
         let shared = Arc::new(Self {
             number: next_number(),
@@ -66,35 +66,35 @@ impl Shared {
     }
 }
 
-impl Drop for Shared {
+impl Drop for TestHostState {
     fn drop(&mut self) {
         lock(&HOSTS).remove(&self.number);
     }
 }
 
 /// A running call; it is over when this is dropped.
-pub(super) struct Call {
+pub(super) struct TestCall {
     abi: AbiCall,
-    terms: Arc<Terms>,
+    terms: Arc<CallConditions>,
 }
 
 /// The conditions of a call.
-struct Terms {
-    host: Arc<Shared>,
+struct CallConditions {
+    host: Arc<TestHostState>,
     platform: &'static str,
     deadline: Instant,
     cancel_at: Option<Instant>,
 }
 
-impl Call {
+impl TestCall {
     pub(super) fn begin(
-        host: &Arc<Shared>,
+        host: &Arc<TestHostState>,
         platform: &str,
         timeout: Duration,
         cancel_after: Option<Duration>,
     ) -> Self {
         let start = now();
-        let terms = Arc::new(Terms {
+        let terms = Arc::new(CallConditions {
             host: Arc::clone(host),
             platform: kept(platform),
             deadline: start + timeout,
@@ -121,7 +121,7 @@ impl Call {
     }
 }
 
-impl Drop for Call {
+impl Drop for TestCall {
     fn drop(&mut self) {
         lock(&CALLS).remove(&self.abi.call);
     }
@@ -175,7 +175,7 @@ extern "C" fn complete(_: usize, _: RResult<AbiReport, AbiFailure>) {
     // No check is begun here: checks are awaited on the test's own thread.
 }
 
-fn terms(call: usize) -> Option<Arc<Terms>> {
+fn terms(call: usize) -> Option<Arc<CallConditions>> {
     lock(&CALLS).get(&call).cloned()
 }
 
@@ -208,5 +208,5 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-static CALLS: Mutex<BTreeMap<usize, Arc<Terms>>> = Mutex::new(BTreeMap::new());
-static HOSTS: Mutex<BTreeMap<usize, Weak<Shared>>> = Mutex::new(BTreeMap::new());
+static CALLS: Mutex<BTreeMap<usize, Arc<CallConditions>>> = Mutex::new(BTreeMap::new());
+static HOSTS: Mutex<BTreeMap<usize, Weak<TestHostState>>> = Mutex::new(BTreeMap::new());

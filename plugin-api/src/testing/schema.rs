@@ -45,15 +45,15 @@ const CURE: &str = "add #[schemars(extend(\"x-aliases\" = [\"…\"]))] to its fi
 
 /// Returns the first violation of the schema.
 pub(crate) fn fault(schema: &Value, config: &Value) -> Option<String> {
-    let schema = Schema { root: schema };
+    let schema = SchemaChecker { root: schema };
     schema.fault(schema.root, config, "", 0)
 }
 
-struct Schema<'a> {
+struct SchemaChecker<'a> {
     root: &'a Value,
 }
 
-impl<'a> Schema<'a> {
+impl<'a> SchemaChecker<'a> {
     fn fault(&self, node: &Value, value: &Value, path: &str, depth: usize) -> Option<String> {
         let Some(node) = node.as_object() else {
             return (node == &Value::Bool(false)).then(|| format!("{} is not allowed", name(path)));

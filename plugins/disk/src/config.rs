@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use conductor_plugin_api::{Failure, schemars};
 use serde::Deserialize;
 
-use crate::fill::Limits;
+use crate::fill::UsageLimits;
 
 /// Checks how full a filesystem is, in space and in inodes, and whether it is mounted and writable.
 #[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Config {
+pub(crate) struct DiskConfig {
     /// Absolute path of a file or folder on the filesystem to check. With `*`, `?` or `**`: every mounted filesystem whose
     /// mount point matches; the worst one decides.
     #[cfg_attr(unix, schemars(regex(pattern = r"^/")))]
@@ -41,7 +41,7 @@ pub(crate) struct Config {
     pub(crate) writable: bool,
 }
 
-impl Config {
+impl DiskConfig {
     /// Returns the wildcards of `path`, or the reason why they cannot be used; `None` if it is a plain path.
     pub(crate) fn pattern(&self) -> Option<Result<glob::Pattern, PatternError>> {
         let text = self.path.to_str()?;
@@ -56,8 +56,8 @@ impl Config {
         }))
     }
 
-    pub(crate) fn limits(&self) -> Limits {
-        Limits {
+    pub(crate) fn limits(&self) -> UsageLimits {
+        UsageLimits {
             degraded_above: self.degraded_above,
             unhealthy_above: self.unhealthy_above,
             writable: self.writable,

@@ -7,16 +7,16 @@ use std::{
 };
 
 use crate::{
-    fill::Fill,
-    mounts::{Mount, MountTable},
+    fill::FileSystemUsage,
+    mounts::{MountEntry, MountTable},
     report::FileSystem,
 };
 
 /// The findings about a path.
 #[derive(Debug)]
-pub(crate) struct Examination {
+pub(crate) struct PathExamination {
     /// The mount that the path is on; `None` if the path does not exist or the system has no table of mounts.
-    pub(crate) mount: Option<Mount>,
+    pub(crate) mount: Option<MountEntry>,
     /// True if the path itself is a mount point.
     pub(crate) is_mount_point: bool,
     pub(crate) file_system: Result<FileSystem, ExamineError>,
@@ -34,20 +34,20 @@ pub(crate) enum ExamineError {
 }
 
 /// Queries the file system that `path` is on.
-pub(crate) fn examine(path: &Path, table: &MountTable) -> Examination {
+pub(crate) fn examine(path: &Path, table: &MountTable) -> PathExamination {
     let mut mount = table.of(path).cloned();
     if let Some(mount) = &mut mount {
         mount.device.identify(path);
     }
-    Examination {
+    PathExamination {
         is_mount_point: is_mount_point(path, table),
         file_system: file_system(path, mount.as_ref()),
         mount,
     }
 }
 
-fn file_system(path: &Path, mount: Option<&Mount>) -> Result<FileSystem, ExamineError> {
-    let fill = Fill::of(path, mount).map_err(|source| ExamineError::Ask {
+fn file_system(path: &Path, mount: Option<&MountEntry>) -> Result<FileSystem, ExamineError> {
+    let fill = FileSystemUsage::of(path, mount).map_err(|source| ExamineError::Ask {
         path: path.to_owned(),
         source,
     })?;

@@ -17,26 +17,26 @@ use std::{
 };
 
 use crate::{
-    examination::{Examination, examine},
+    examination::{PathExamination, examine},
     mounts::MountTable,
 };
 
 /// Examines paths, and remembers those that did not respond.
-pub(crate) struct Examiner {
+pub(crate) struct PathExaminer {
     examine: Examine,
     /// Paths with a pending call, each with the thread's channel.
-    stuck: BTreeMap<PathBuf, Receiver<Examination>>,
+    stuck: BTreeMap<PathBuf, Receiver<PathExamination>>,
 }
 
-type Examine = fn(&Path, &MountTable) -> Examination;
+type Examine = fn(&Path, &MountTable) -> PathExamination;
 
-impl Default for Examiner {
+impl Default for PathExaminer {
     fn default() -> Self {
         Self::with(examine)
     }
 }
 
-impl Examiner {
+impl PathExaminer {
     pub(crate) fn with(examine: Examine) -> Self {
         Self {
             examine,
@@ -54,13 +54,13 @@ impl Examiner {
         paths: &[PathBuf],
         table: &Arc<MountTable>,
         remaining: &dyn Fn() -> Duration,
-    ) -> Vec<Option<Examination>> {
+    ) -> Vec<Option<PathExamination>> {
         let margin = (remaining() / 10).min(MAX_MARGIN);
         let left = || remaining().saturating_sub(margin);
         self.stuck
             .retain(|_, answer| matches!(answer.try_recv(), Err(TryRecvError::Empty)));
         let (mut found, mut late) = (Vec::new(), Vec::new());
-        let mut idle: Option<Helper> = None;
+        let mut idle: Option<ExaminerThread> = None;
         for (nth, path) in paths.iter().enumerate() {
             if self.stuck.contains_key(path) {
                 found.push(None);
@@ -92,7 +92,7 @@ impl Examiner {
         found
     }
 
-    fn helper(&self, table: &Arc<MountTable>) -> io::Result<Helper> {
+    fn helper(&self, table: &Arc<MountTable>) -> io::Result<ExaminerThread> {
         let (jobs, to_do) = mpsc::channel::<PathBuf>();
         let (done, answers) = mpsc::channel();
         let (examine, table) = (self.examine, Arc::clone(table));
@@ -103,7 +103,7 @@ impl Examiner {
                 }
             }
         })?;
-        Ok(Helper {
+        Ok(ExaminerThread {
             jobs,
             answers,
             thread,
@@ -112,14 +112,14 @@ impl Examiner {
 }
 
 /// A thread that examines one path at a time, and ends when its `jobs` are dropped.
-struct Helper {
+struct ExaminerThread {
     jobs: Sender<PathBuf>,
-    answers: Receiver<Examination>,
+    answers: Receiver<PathExamination>,
     thread: JoinHandle<()>,
 }
 
-impl Helper {
-    fn ask(&self, path: &Path, patience: Duration) -> Option<Examination> {
+impl ExaminerThread {
+    fn ask(&self, path: &Path, patience: Duration) -> Option<PathExamination> {
         self.jobs.send(path.to_owned()).ok()?;
         self.answers.recv_timeout(patience).ok()
     }

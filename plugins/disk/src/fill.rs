@@ -4,21 +4,21 @@ use std::{fmt, io, path::Path};
 
 use conductor_plugin_api::Status;
 
-use crate::mounts::Mount;
+use crate::mounts::MountEntry;
 
-/// The figures that a file system reports about itself.
+/// Space and inodes of a file system, as it reports them.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Fill {
+pub(crate) struct FileSystemUsage {
     /// In bytes.
-    pub(crate) space: Room,
-    pub(crate) inodes: Room,
+    pub(crate) space: UnitCounts,
+    pub(crate) inodes: UnitCounts,
     /// `true` if it accepts no writes; `None` if that is unknown.
     pub(crate) read_only: Option<bool>,
 }
 
 /// Units of one kind, as the file system reports them; of those `free`, some may be reserved for root.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Room {
+pub(crate) struct UnitCounts {
     pub(crate) size: u64,
     pub(crate) free: u64,
     pub(crate) available: u64,
@@ -26,35 +26,35 @@ pub(crate) struct Room {
 
 /// The two limits, in percent, and whether the file system must be writable.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct UsageLimits {
     pub(crate) degraded_above: f64,
     pub(crate) unhealthy_above: f64,
     pub(crate) writable: bool,
 }
 
-impl Fill {
+impl FileSystemUsage {
     /// Queries the file system that `path` is on; `mount` is its entry in the table of mounts.
     #[cfg(unix)]
-    pub(crate) fn of(path: &Path, mount: Option<&Mount>) -> io::Result<Self> {
+    pub(crate) fn of(path: &Path, mount: Option<&MountEntry>) -> io::Result<Self> {
         use rustix::fs::StatVfsMountFlags;
         let found = rustix::fs::statvfs(path)?;
         // Set for a file system that accepts no writes, and also for one that is only mounted so in this process's
         // view.
         let seems_read_only = found.f_flag.contains(StatVfsMountFlags::RDONLY);
-        let inodes = Room {
+        let inodes = UnitCounts {
             size: found.f_files,
             free: found.f_ffree,
             available: found.f_favail,
         };
-        let makes_inodes_as_needed = inodes.free == 0 && mount.is_some_and(Mount::is_remote);
+        let makes_inodes_as_needed = inodes.free == 0 && mount.is_some_and(MountEntry::is_remote);
         Ok(Self {
-            space: Room {
+            space: UnitCounts {
                 size: found.f_blocks.saturating_mul(found.f_frsize),
                 free: found.f_bfree.saturating_mul(found.f_frsize),
                 available: found.f_bavail.saturating_mul(found.f_frsize),
             },
             inodes: if makes_inodes_as_needed {
-                Room::default()
+                UnitCounts::default()
             } else {
                 inodes
             },
@@ -67,15 +67,15 @@ impl Fill {
 
     /// Queries the volume that `path` is on: a drive, a mounted volume or a network share.
     #[cfg(windows)]
-    pub(crate) fn of(path: &Path, _: Option<&Mount>) -> io::Result<Self> {
+    pub(crate) fn of(path: &Path, _: Option<&MountEntry>) -> io::Result<Self> {
         let volume = fs4::statvfs(path)?;
         Ok(Self {
-            space: Room {
+            space: UnitCounts {
                 size: volume.total_space(),
                 free: volume.free_space(),
                 available: volume.available_space(),
             },
-            inodes: Room::default(),
+            inodes: UnitCounts::default(),
             read_only: None,
         })
     }
@@ -87,7 +87,7 @@ impl Fill {
     }
 
     /// Compares the fill with the limits; the text has the fill and the limit it exceeds.
-    pub(crate) fn judge(&self, limits: &Limits) -> (Status, String) {
+    pub(crate) fn judge(&self, limits: &UsageLimits) -> (Status, String) {
         let worst = self.worst_percent();
         let (mut status, exceeded) = if worst > limits.unhealthy_above {
             (Status::Unhealthy, Some(limits.unhealthy_above))
@@ -112,9 +112,12 @@ impl Fill {
 }
 
 /// For people: "94.9 % used, 25.0 GiB of 500.0 GiB free; 10.0 % of the inodes used".
-impl fmt::Display for Fill {
+impl fmt::Display for FileSystemUsage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (free, size) = (Bytes(self.space.available()), Bytes(self.space.size));
+        let (free, size) = (
+            HumanBytes(self.space.available()),
+            HumanBytes(self.space.size),
+        );
         match self.space.used_percent() {
             Some(used) => write!(f, "{used:.1} % used, {free} of {size} free")?,
             None => write!(f, "used space unknown, size {size}")?,
@@ -126,7 +129,7 @@ impl fmt::Display for Fill {
     }
 }
 
-impl Room {
+impl UnitCounts {
     /// Returns the units that users other than root can use.
     pub(crate) fn available(self) -> u64 {
         // If root has used its reserve, some systems report a negative number.
@@ -153,7 +156,7 @@ impl Room {
     }
 }
 
-impl Mount {
+impl MountEntry {
     /// Returns `true` if a server or a program implements the file system: 0 free inodes then means "unknown", as
     /// ceph-fuse reports them, since such a file system only knows the number of files.
     fn is_remote(&self) -> bool {
@@ -174,9 +177,9 @@ impl Mount {
 }
 
 /// A number of bytes for people.
-struct Bytes(u64);
+struct HumanBytes(u64);
 
-impl fmt::Display for Bytes {
+impl fmt::Display for HumanBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
         let mut value = self.0 as f64;

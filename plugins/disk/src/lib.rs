@@ -82,36 +82,36 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use conductor_plugin_api::{Context, Failure, Probe, Report, export_plugin, tracing};
 
 use crate::{
-    config::Config,
-    examination::{Examination, ExamineError},
-    examiner::Examiner,
-    mounts::{Device, Mount, MountTable},
+    config::DiskConfig,
+    examination::{ExamineError, PathExamination},
+    examiner::PathExaminer,
+    mounts::{FileSystemDevice, MountEntry, MountTable},
     report::MountProblem,
 };
 
-export_plugin! { id: "disk", probe: Disk, name: "Disk" }
+export_plugin! { id: "disk", probe: DiskProbe, name: "Disk" }
 
-struct Disk {
-    config: Config,
+struct DiskProbe {
+    config: DiskConfig,
     /// The pattern of a `path` with wildcards.
     pattern: Option<glob::Pattern>,
-    examiner: Examiner,
+    examiner: PathExaminer,
     /// Mount points of earlier checks (the one of `path`, or those that matched) and their devices.
-    seen: BTreeMap<PathBuf, Device>,
+    seen: BTreeMap<PathBuf, FileSystemDevice>,
     /// The last table of mounts that could be read.
     last_table: Option<Arc<MountTable>>,
 }
 
-impl Probe for Disk {
-    type Config = Config;
+impl Probe for DiskProbe {
+    type Config = DiskConfig;
 
-    fn create(config: Config, _: &Context<'_>) -> Result<Self, Failure> {
+    fn create(config: DiskConfig, _: &Context<'_>) -> Result<Self, Failure> {
         config.validate()?;
         let pattern = config.pattern().transpose();
         Ok(Self {
             pattern: pattern.map_err(|error| Failure::config(error.to_string()))?,
             config,
-            examiner: Examiner::default(),
+            examiner: PathExaminer::default(),
             seen: BTreeMap::new(),
             last_table: None,
         })
@@ -131,7 +131,7 @@ impl Probe for Disk {
     }
 }
 
-impl Disk {
+impl DiskProbe {
     /// Reads the table of mounts; returns the last one while the process has no free file descriptor to read it with.
     fn table(&mut self) -> Result<Arc<MountTable>, Failure> {
         match (MountTable::read(), &self.last_table) {
@@ -168,14 +168,14 @@ impl Disk {
     }
 
     /// Returns the reason why the figures of `path` are not those of the expected file system.
-    fn problem(&self, examination: &Examination, table: &MountTable) -> Option<MountProblem> {
+    fn problem(&self, examination: &PathExamination, table: &MountTable) -> Option<MountProblem> {
         let path = &self.config.path;
         let mount = examination.mount.as_ref();
         if self.config.mounted && !examination.is_mount_point {
             return Some(MountProblem::NoMountPoint(path.clone()));
         }
         let before = self.seen.first_key_value();
-        let is_above = |mount: &Mount, before: &PathBuf| before.starts_with(&mount.point);
+        let is_above = |mount: &MountEntry, before: &PathBuf| before.starts_with(&mount.point);
         if let Some((before, _)) = before
             && !table.has(before)
             && mount.is_none_or(|mount| is_above(mount, before))
@@ -197,7 +197,7 @@ impl Disk {
     }
 
     /// Returns true if another device than at an earlier check is a problem; otherwise logs a warning about it.
-    fn is_unexpected(&self, mount: &Mount, expected: &Device) -> bool {
+    fn is_unexpected(&self, mount: &MountEntry, expected: &FileSystemDevice) -> bool {
         let is_other = !mount.device.is_same(expected);
         if is_other && !self.config.mounted {
             tracing::warn!(

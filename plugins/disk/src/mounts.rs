@@ -8,10 +8,10 @@ use std::{
 
 /// One mounted file system.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Mount {
+pub(crate) struct MountEntry {
     /// Number of the mount; it changes when it is mounted again.
     pub(crate) id: u64,
-    pub(crate) device: Device,
+    pub(crate) device: FileSystemDevice,
     /// The mount point.
     pub(crate) point: PathBuf,
     /// Its type, such as `ext4` or `fuse.sshfs`.
@@ -23,7 +23,7 @@ pub(crate) struct Mount {
 
 /// The device of a file system, as the kernel names it: `/dev/sdb1 (8:17)`, `server:/export`, `tmpfs`.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Device {
+pub(crate) struct FileSystemDevice {
     pub(crate) source: String,
     /// Major and minor number; `None` without a block device, because such a number changes with each mount.
     number: Option<String>,
@@ -31,7 +31,7 @@ pub(crate) struct Device {
     id: Option<u64>,
 }
 
-impl Device {
+impl FileSystemDevice {
     /// Adds the id of the file system, queried by a path on it.
     #[cfg(unix)]
     pub(crate) fn identify(&mut self, path: &Path) {
@@ -60,7 +60,7 @@ impl Device {
     }
 }
 
-impl fmt::Display for Device {
+impl fmt::Display for FileSystemDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let source = &self.source;
         match (&self.number, self.id) {
@@ -73,7 +73,7 @@ impl fmt::Display for Device {
 
 /// All mounts that this process can see, in the order they were made.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct MountTable(Vec<Mount>);
+pub(crate) struct MountTable(Vec<MountEntry>);
 
 impl MountTable {
     /// Reads the table; empty if the system has none.
@@ -95,7 +95,7 @@ impl MountTable {
     }
 
     /// Returns the file system that `path` is on.
-    pub(crate) fn of(&self, path: &Path) -> Option<&Mount> {
+    pub(crate) fn of(&self, path: &Path) -> Option<&MountEntry> {
         let path = fs::canonicalize(path).ok()?;
         let by_id = mount_id(&path).and_then(|id| self.0.iter().find(|mount| mount.id == id));
         by_id.or_else(|| self.covering(&path))
@@ -103,7 +103,7 @@ impl MountTable {
 
     /// Returns the same by names alone, for kernels that do not number mounts: the longest mount point wins, and of
     /// equal ones the last.
-    fn covering(&self, path: &Path) -> Option<&Mount> {
+    fn covering(&self, path: &Path) -> Option<&MountEntry> {
         let covering = self.0.iter().filter(|mount| path.starts_with(&mount.point));
         covering.max_by_key(|mount| mount.point.as_os_str().len())
     }
@@ -115,13 +115,13 @@ impl MountTable {
 
     /// Returns the mounts whose mount point matches and that can be filled: of several at one point the last, and no
     /// images that are always full. Some may be hidden below another mount.
-    pub(crate) fn matching(&self, pattern: &glob::Pattern) -> Vec<&Mount> {
+    pub(crate) fn matching(&self, pattern: &glob::Pattern) -> Vec<&MountEntry> {
         let options = glob::MatchOptions {
             case_sensitive: true,
             require_literal_separator: true,
             require_literal_leading_dot: false,
         };
-        let mut found: Vec<&Mount> = Vec::new();
+        let mut found: Vec<&MountEntry> = Vec::new();
         for mount in &self.0 {
             let matches = pattern.matches_path_with(&mount.point, options);
             if !matches || IMAGES.contains(&mount.kind.as_str()) {
@@ -135,7 +135,7 @@ impl MountTable {
 }
 
 /// One line: `36 35 98:0 /root /mount/point rw,noatime master:1 - ext4 /dev/sda rw,errors=continue`.
-fn mount(line: &[u8]) -> Option<Mount> {
+fn mount(line: &[u8]) -> Option<MountEntry> {
     let mut fields = line.split(|byte| *byte == b' ');
     let id = str::from_utf8(fields.next()?).ok()?.parse().ok()?;
     let number = str::from_utf8(fields.nth(1)?).ok()?;
@@ -147,9 +147,9 @@ fn mount(line: &[u8]) -> Option<Mount> {
     let read_only = options
         .split(|byte| *byte == b',')
         .any(|option| READ_ONLY.contains(&option));
-    Some(Mount {
+    Some(MountEntry {
         id,
-        device: Device {
+        device: FileSystemDevice {
             source: String::from_utf8_lossy(&source).into_owned(),
             number: (!number.starts_with("0:")).then(|| number.to_owned()),
             id: None,
@@ -273,7 +273,7 @@ not a line
         let device = |point: &str| &table.covering(Path::new(point)).unwrap().device;
         assert_eq!(device("/mnt/a").to_string(), "/dev/sda1 (8:1)");
         assert_eq!(device("/proc").to_string(), "proc");
-        let with = |id| Device {
+        let with = |id| FileSystemDevice {
             id: Some(id),
             ..device("/mnt/a").clone()
         };
@@ -290,7 +290,7 @@ not a line
         let (file, link) = (folder.path().join("sda1"), folder.path().join("by-label"));
         fs::write(&file, "").unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
-        let device = Device {
+        let device = FileSystemDevice {
             source: file.to_str().unwrap().to_owned(),
             number: None,
             id: None,

@@ -9,8 +9,8 @@ use conductor_plugin_api::{Failure, Report, Status};
 
 use crate::{
     examination::ExamineError,
-    fill::{Fill, Limits},
-    mounts::Mount,
+    fill::{FileSystemUsage, UsageLimits},
+    mounts::MountEntry,
 };
 
 /// An examined file system.
@@ -18,12 +18,12 @@ use crate::{
 pub(crate) struct FileSystem {
     /// The mount point.
     pub(crate) point: PathBuf,
-    pub(crate) fill: Fill,
+    pub(crate) fill: FileSystemUsage,
 }
 
 impl FileSystem {
     /// Returns the report about this one alone.
-    pub(crate) fn report(&self, limits: &Limits) -> Report {
+    pub(crate) fn report(&self, limits: &UsageLimits) -> Report {
         let (status, text) = self.fill.judge(limits);
         let report = measure(Report::new(status, text), &self.fill);
         match self.fill.read_only {
@@ -70,7 +70,7 @@ pub(crate) enum MountProblem {
 }
 
 impl MountProblem {
-    pub(crate) fn other_device(mount: &Mount, expected: &impl ToString) -> Self {
+    pub(crate) fn other_device(mount: &MountEntry, expected: &impl ToString) -> Self {
         Self::OtherDevice {
             point: mount.point.clone(),
             expected: expected.to_string(),
@@ -104,7 +104,7 @@ pub(crate) fn of_all(
     found: &[FileSystem],
     unknown: &[ExamineError],
     silent: Vec<PathBuf>,
-    limits: &Limits,
+    limits: &UsageLimits,
 ) -> Result<Report, Failure> {
     let mut judged: Vec<_> = found
         .iter()
@@ -171,7 +171,7 @@ fn each(found: &[FileSystem], mut report: Report) -> Report {
     clippy::cast_precision_loss,
     reason = "a measurement is a float; exact up to 8 PiB"
 )]
-fn measure(report: Report, fill: &Fill) -> Report {
+fn measure(report: Report, fill: &FileSystemUsage) -> Report {
     let report = report
         .measure("size_bytes", fill.space.size as f64)
         .measure("free_bytes", fill.space.available() as f64);

@@ -3,9 +3,9 @@
 use conductor_plugin_api::{FailureKind, Report, Status, testing::TestHost};
 
 use crate::{
-    Disk,
+    DiskProbe,
     examination::ExamineError,
-    fill::{Fill, Limits, Room},
+    fill::{FileSystemUsage, UnitCounts, UsageLimits},
     report::{self, FileSystem},
 };
 
@@ -18,27 +18,27 @@ fn value(report: &Report, name: &str) -> Option<f64> {
     all.find(|(n, _)| n == name).map(|(_, value)| *value)
 }
 
-fn room(size: u64, free: u64, available: u64) -> Room {
-    Room {
+fn room(size: u64, free: u64, available: u64) -> UnitCounts {
+    UnitCounts {
         size,
         free,
         available,
     }
 }
 
-fn limits(degraded_above: f64, unhealthy_above: f64) -> Limits {
-    Limits {
+fn limits(degraded_above: f64, unhealthy_above: f64) -> UsageLimits {
+    UsageLimits {
         degraded_above,
         unhealthy_above,
         writable: false,
     }
 }
 
-fn judged(fill: Fill, degraded_above: f64, unhealthy_above: f64) -> Report {
+fn judged(fill: FileSystemUsage, degraded_above: f64, unhealthy_above: f64) -> Report {
     at("/", fill).report(&limits(degraded_above, unhealthy_above))
 }
 
-fn at(point: &str, fill: Fill) -> FileSystem {
+fn at(point: &str, fill: FileSystemUsage) -> FileSystem {
     FileSystem {
         point: point.into(),
         fill,
@@ -54,7 +54,7 @@ fn the_fill_of_a_real_filesystem_is_reported() {
         r#"{{"path": {:?}, "degraded_above": 100, "unhealthy_above": 100}}"#,
         folder.path()
     );
-    let mut probe = host.create::<Disk>(&config).unwrap();
+    let mut probe = host.create::<DiskProbe>(&config).unwrap();
     let report = host.check(&mut probe).unwrap();
 
     assert_eq!(report.status(), Status::Healthy, "nothing is above 100 %");
@@ -76,7 +76,7 @@ fn a_limit_of_zero_is_passed_by_any_filesystem_in_use() {
         r#"{{"path": {:?}, "degraded_above": 0, "unhealthy_above": 0}}"#,
         folder.path()
     );
-    let mut probe = host.create::<Disk>(&config).unwrap();
+    let mut probe = host.create::<DiskProbe>(&config).unwrap();
     let report = host.check(&mut probe).unwrap();
     assert_eq!(report.status(), Status::Unhealthy, "{report:?}");
     assert!(
@@ -92,7 +92,7 @@ fn a_missing_path_is_a_failure_that_names_it() {
     let path = folder.path().join("gone");
     let host = TestHost::new("here");
     let mut probe = host
-        .create::<Disk>(&format!(r#"{{"path": {path:?}}}"#))
+        .create::<DiskProbe>(&format!(r#"{{"path": {path:?}}}"#))
         .unwrap();
     let failure = host.check(&mut probe).unwrap_err();
     assert_eq!(failure.kind(), FailureKind::Error);
@@ -106,7 +106,9 @@ fn a_missing_path_is_a_failure_that_names_it() {
 #[test]
 fn a_filesystem_without_space_of_its_own_is_a_failure() {
     let host = TestHost::new("here");
-    let mut probe = host.create::<Disk>(r#"{"path": "/proc/self"}"#).unwrap();
+    let mut probe = host
+        .create::<DiskProbe>(r#"{"path": "/proc/self"}"#)
+        .unwrap();
     let failure = host.check(&mut probe).unwrap_err();
     assert!(
         failure.message().contains("without space of its own"),
@@ -153,7 +155,7 @@ fn a_config_that_cannot_work_names_its_keys() {
         ),
     ] {
         let failure = TestHost::new("here")
-            .create_unchecked::<Disk>(config)
+            .create_unchecked::<DiskProbe>(config)
             .err()
             .unwrap();
         assert_eq!(failure.kind(), FailureKind::Config, "{config}");
@@ -165,9 +167,9 @@ fn a_config_that_cannot_work_names_its_keys() {
 
 #[test]
 fn equal_limits_leave_out_degraded() {
-    let full = Fill {
+    let full = FileSystemUsage {
         space: room(100, 15, 15),
-        ..Fill::default()
+        ..FileSystemUsage::default()
     };
     assert_eq!(judged(full, 85.0, 85.0).status(), Status::Healthy);
     assert_eq!(judged(full, 84.0, 84.0).status(), Status::Unhealthy);
@@ -230,7 +232,7 @@ fn the_worse_of_space_and_inodes_decides() {
         ),
     ];
     for (space, inodes, space_percent, inodes_percent, status) in table {
-        let fill = Fill {
+        let fill = FileSystemUsage {
             space,
             inodes,
             read_only: None,
@@ -249,7 +251,7 @@ fn the_worse_of_space_and_inodes_decides() {
 
 #[test]
 fn the_message_is_for_people() {
-    let fill = Fill {
+    let fill = FileSystemUsage {
         space: room(500 * GIB, 30 * GIB, 25 * GIB),
         inodes: room(1000, 900, 900),
         read_only: None,
@@ -258,9 +260,9 @@ fn the_message_is_for_people() {
         judged(fill, 80.0, 90.0).message(),
         "94.9 % used, 25.0 GiB of 500.0 GiB free; 10.0 % of the inodes used (limit 90 %)"
     );
-    let small = Fill {
+    let small = FileSystemUsage {
         space: room(GIB - 1, 512, 512),
-        ..Fill::default()
+        ..FileSystemUsage::default()
     };
     assert_eq!(
         judged(small, 100.0, 100.0).message(),
@@ -270,9 +272,9 @@ fn the_message_is_for_people() {
 
 #[test]
 fn a_kept_back_block_is_not_free() {
-    let fill = Fill {
+    let fill = FileSystemUsage {
         space: room(100 * GIB, 10 * GIB, 4 * GIB),
-        ..Fill::default()
+        ..FileSystemUsage::default()
     };
     let report = judged(fill, 80.0, 90.0);
     #[expect(clippy::cast_precision_loss, reason = "a power of two")]
@@ -290,7 +292,7 @@ fn a_number_of_inodes_that_makes_no_sense_is_unknown() {
         (0, 0),
         (100, 101),
     ] {
-        let fill = Fill {
+        let fill = FileSystemUsage {
             space: room(100, 90, 90),
             inodes: room(size, free, free),
             read_only: None,
@@ -304,7 +306,7 @@ fn a_number_of_inodes_that_makes_no_sense_is_unknown() {
 
 #[test]
 fn more_free_space_than_there_is_is_unknown_and_not_empty() {
-    let fill = Fill {
+    let fill = FileSystemUsage {
         space: room(100, 101, 101),
         inodes: room(100, 5, 5),
         read_only: None,
@@ -320,13 +322,13 @@ fn more_free_space_than_there_is_is_unknown_and_not_empty() {
 
 #[test]
 fn a_read_only_file_system_is_reported_and_judged_where_it_must_be_writable() {
-    let fill = |read_only| Fill {
+    let fill = |read_only| FileSystemUsage {
         space: room(100, 90, 90),
         read_only,
-        ..Fill::default()
+        ..FileSystemUsage::default()
     };
     let of = |read_only, writable| {
-        let limits = Limits {
+        let limits = UsageLimits {
             writable,
             ..limits(80.0, 90.0)
         };
@@ -350,10 +352,10 @@ fn a_read_only_file_system_is_reported_and_judged_where_it_must_be_writable() {
 
 #[test]
 fn the_worst_of_several_file_systems_decides_and_the_bad_ones_are_named() {
-    let with = |used: u64| Fill {
+    let with = |used: u64| FileSystemUsage {
         space: room(100, 100 - used, 100 - used),
         read_only: Some(used == 85),
-        ..Fill::default()
+        ..FileSystemUsage::default()
     };
     let all = [
         at("/", with(10)),
@@ -382,9 +384,9 @@ fn the_worst_of_several_file_systems_decides_and_the_bad_ones_are_named() {
 
 #[test]
 fn a_file_system_that_cannot_be_asked_is_a_failure_unless_another_is_bad() {
-    let with = |used: u64| Fill {
+    let with = |used: u64| FileSystemUsage {
         space: room(100, 100 - used, 100 - used),
-        ..Fill::default()
+        ..FileSystemUsage::default()
     };
     let unknown = [ExamineError::NoSpace("/mnt/b".into())];
     let judge = |used| {
@@ -403,9 +405,9 @@ fn a_file_system_that_cannot_be_asked_is_a_failure_unless_another_is_bad() {
 
 #[test]
 fn a_dead_mount_is_named_beside_the_figures_of_the_others() {
-    let fill = Fill {
+    let fill = FileSystemUsage {
         space: room(100, 90, 90),
-        ..Fill::default()
+        ..FileSystemUsage::default()
     };
     let dead = || vec!["/mnt/nas".into()];
     let limits = limits(80.0, 90.0);
@@ -428,7 +430,7 @@ fn a_dead_mount_is_named_beside_the_figures_of_the_others() {
 fn every_file_system_of_this_machine_is_one_platform() {
     let host = TestHost::new("here");
     let config = r#"{"path": "/**", "degraded_above": 100, "unhealthy_above": 100}"#;
-    let mut probe = host.create::<Disk>(config).unwrap();
+    let mut probe = host.create::<DiskProbe>(config).unwrap();
     let report = host.check(&mut probe).unwrap();
     assert_eq!(report.status(), Status::Healthy, "{report:?}");
     assert!(value(&report, "file_systems").unwrap() >= 1.0);
@@ -444,7 +446,7 @@ fn a_folder_that_is_no_mount_point_is_unhealthy_where_it_must_be_one() {
         let config = format!(
             r#"{{"path": {path:?}, "mounted": true, "degraded_above": 100, "unhealthy_above": 100}}"#
         );
-        let mut probe = host.create::<Disk>(&config).unwrap();
+        let mut probe = host.create::<DiskProbe>(&config).unwrap();
         host.check(&mut probe).unwrap()
     };
     assert_eq!(check("/").status(), Status::Healthy);
@@ -522,7 +524,7 @@ mod mounted {
         let host = TestHost::new("here");
         let probe = |path: &Path, rest: &str| {
             let config = format!(r#"{{"path": {path:?}{rest}}}"#);
-            host.create::<Disk>(&config).unwrap()
+            host.create::<DiskProbe>(&config).unwrap()
         };
         let mut plain = probe(&a, "");
         let mut below = probe(&a.join("data"), "");
@@ -590,7 +592,7 @@ mod mounted {
         let host = TestHost::new("here");
         let probe = |path: &Path, rest: &str| {
             let config = format!(r#"{{"path": {path:?}{rest}}}"#);
-            host.create::<Disk>(&config).unwrap()
+            host.create::<DiskProbe>(&config).unwrap()
         };
         let mut plain = probe(&point, "");
         let mut strict = probe(&point, r#", "mounted": true"#);

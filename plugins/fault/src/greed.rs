@@ -7,9 +7,9 @@ use std::{ffi::CString, hint, io, mem, thread, time::Duration};
 
 use conductor_plugin_api::Failure;
 
-use crate::injection::Injection;
+use crate::injection::InjectionConfig;
 
-pub(crate) fn memory(injection: &Injection) -> Result<(), Failure> {
+pub(crate) fn memory(injection: &InjectionConfig) -> Result<(), Failure> {
     let limit = injection.limit.unwrap_or(4 << 30);
     for _ in 0..limit.div_ceil(BLOCK as u64) {
         // Written to, as untouched memory costs nothing.
@@ -18,7 +18,7 @@ pub(crate) fn memory(injection: &Injection) -> Result<(), Failure> {
     Err(reached(limit, "bytes of memory"))
 }
 
-pub(crate) fn files(injection: &Injection) -> Result<(), Failure> {
+pub(crate) fn files(injection: &InjectionConfig) -> Result<(), Failure> {
     let limit = injection.limit.unwrap_or(100_000);
     for taken in 0..limit.div_ceil(2) {
         mem::forget(io::pipe().map_err(|error| refused(taken * 2, "open files", &error))?);
@@ -26,7 +26,7 @@ pub(crate) fn files(injection: &Injection) -> Result<(), Failure> {
     Err(reached(limit, "open files"))
 }
 
-pub(crate) fn threads(injection: &Injection) -> Result<(), Failure> {
+pub(crate) fn threads(injection: &InjectionConfig) -> Result<(), Failure> {
     let limit = injection.limit.unwrap_or(5_000);
     for taken in 0..limit {
         let idle = || {
@@ -42,7 +42,7 @@ pub(crate) fn threads(injection: &Injection) -> Result<(), Failure> {
 
 /// The kind of process left behind.
 #[derive(Clone, Copy, Eq, PartialEq)]
-pub(crate) enum Kind {
+pub(crate) enum LeftoverKind {
     /// A child of this process, which runs `sleep`.
     Child,
     /// The same, orphaned and in its own session.
@@ -52,17 +52,17 @@ pub(crate) enum Kind {
 }
 
 /// Leaves processes behind, which inherit every open descriptor.
-pub(crate) fn children(injection: &Injection, kind: Kind) -> Result<(), Failure> {
+pub(crate) fn children(injection: &InjectionConfig, kind: LeftoverKind) -> Result<(), Failure> {
     let limit = injection.limit.unwrap_or(1_000);
     let lifetime = Duration::from_millis(injection.millis.unwrap_or(600_000));
-    let sleep = Sleep::new(lifetime);
+    let sleep = SleepDuration::new(lifetime);
     keep_descriptors_on_exec();
     for taken in 0..limit {
         // SAFETY: until exec or exit, the child only makes system calls, with data allocated before.
         match unsafe { libc::fork() } {
             -1 => return Err(refused(taken, "children", &io::Error::last_os_error())),
             0 => become_a_leftover(kind, &sleep),
-            child if kind != Kind::Child => {
+            child if kind != LeftoverKind::Child => {
                 // SAFETY: a null status is allowed.
                 unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
             }
@@ -73,16 +73,16 @@ pub(crate) fn children(injection: &Injection, kind: Kind) -> Result<(), Failure>
 }
 
 /// Runs the child; allocates nothing, as another thread may have held the allocator's lock at the fork.
-fn become_a_leftover(kind: Kind, sleep: &Sleep) -> ! {
+fn become_a_leftover(kind: LeftoverKind, sleep: &SleepDuration) -> ! {
     // SAFETY: only system calls, on zero-terminated text and a null-terminated list.
     unsafe {
-        if kind != Kind::Child {
+        if kind != LeftoverKind::Child {
             libc::setsid();
             if libc::fork() != 0 {
                 libc::_exit(0);
             }
         }
-        if kind != Kind::Fork {
+        if kind != LeftoverKind::Fork {
             let arguments = [c"sleep".as_ptr(), sleep.seconds.as_ptr(), std::ptr::null()];
             libc::execv(c"/bin/sleep".as_ptr(), arguments.as_ptr());
             libc::execv(c"/usr/bin/sleep".as_ptr(), arguments.as_ptr());
@@ -93,12 +93,12 @@ fn become_a_leftover(kind: Kind, sleep: &Sleep) -> ! {
 }
 
 /// A lifetime, as needed by `sleep` and the system call.
-struct Sleep {
+struct SleepDuration {
     seconds: CString,
     time: libc::timespec,
 }
 
-impl Sleep {
+impl SleepDuration {
     fn new(lifetime: Duration) -> Self {
         let seconds = format!("{}.{:03}", lifetime.as_secs(), lifetime.subsec_millis());
         // SAFETY: only numbers, for which zero is a valid value.

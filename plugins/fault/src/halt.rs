@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
-use crate::injection::Injection;
+use crate::injection::InjectionConfig;
 
-pub(crate) fn sleep(injection: &Injection) {
+pub(crate) fn sleep(injection: &InjectionConfig) {
     thread::sleep(Duration::from_millis(injection.millis.unwrap_or(100)));
 }
 
-pub(crate) fn hang(injection: &Injection) {
+pub(crate) fn hang(injection: &InjectionConfig) {
     while !injection
         .until_file
         .as_ref()

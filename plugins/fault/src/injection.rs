@@ -16,9 +16,9 @@ use crate::{greed, vandalism, wire};
 
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Injection {
+pub(crate) struct InjectionConfig {
     /// Fault to inject.
-    fault: Fault,
+    fault: InjectedFault,
     /// Number of calls that succeed before the fault.
     #[serde(default)]
     after: u64,
@@ -46,7 +46,7 @@ pub(crate) struct Injection {
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-enum Fault {
+enum InjectedFault {
     Error,
     Panic,
     PanicPayload,
@@ -104,7 +104,7 @@ enum Fault {
     WireBytes,
 }
 
-impl Injection {
+impl InjectionConfig {
     /// Injects the fault if it applies to the `nth` check, counted from 0; returns the report, if the fault is in the
     /// report.
     pub(crate) fn inject(&self, nth: u64) -> Result<Option<Report>, Failure> {
@@ -115,32 +115,32 @@ impl Injection {
             return Ok(None);
         }
         match self.fault {
-            Fault::Error => return Err(Failure::new("injected error")),
-            Fault::Panic => panic!("injected panic"),
-            Fault::PanicPayload => panic::panic_any(Bomb),
-            Fault::Log => tracing::warn!(nth, "injected log line"),
+            InjectedFault::Error => return Err(Failure::new("injected error")),
+            InjectedFault::Panic => panic!("injected panic"),
+            InjectedFault::PanicPayload => panic::panic_any(PanickingPayload),
+            InjectedFault::Log => tracing::warn!(nth, "injected log line"),
 
-            Fault::PanicAbort => death::panic_that_aborts(),
-            Fault::Abort => death::abort(),
-            Fault::Exit0 => death::exit(0),
-            Fault::Exit7 => death::exit(7),
-            Fault::StackOverflow => death::overflow_the_stack(),
+            InjectedFault::PanicAbort => death::panic_that_aborts(),
+            InjectedFault::Abort => death::abort(),
+            InjectedFault::Exit0 => death::exit(0),
+            InjectedFault::Exit7 => death::exit(7),
+            InjectedFault::StackOverflow => death::overflow_the_stack(),
 
-            Fault::Sleep => halt::sleep(self),
-            Fault::Hang => halt::hang(self),
-            Fault::Spin => halt::spin(),
-            Fault::Deadlock => halt::deadlock(),
+            InjectedFault::Sleep => halt::sleep(self),
+            InjectedFault::Hang => halt::hang(self),
+            InjectedFault::Spin => halt::spin(),
+            InjectedFault::Deadlock => halt::deadlock(),
 
-            Fault::Stdout => noise::stdout(self),
-            Fault::Stderr => noise::stderr(self),
-            Fault::Stdin => noise::stdin(),
+            InjectedFault::Stdout => noise::stdout(self),
+            InjectedFault::Stderr => noise::stderr(self),
+            InjectedFault::Stdin => noise::stdin(),
 
-            Fault::LongMessage => return Ok(Some(lies::long_message())),
-            Fault::ManyMeasurements => return Ok(Some(lies::many_measurements())),
-            Fault::Nan => return Ok(Some(lies::nan())),
-            Fault::Infinity => return Ok(Some(lies::infinity())),
-            Fault::InvalidUtf8 => return Ok(Some(lies::invalid_utf8())),
-            Fault::ControlCharacters => return Ok(Some(lies::control_characters())),
+            InjectedFault::LongMessage => return Ok(Some(lies::long_message())),
+            InjectedFault::ManyMeasurements => return Ok(Some(lies::many_measurements())),
+            InjectedFault::Nan => return Ok(Some(lies::nan())),
+            InjectedFault::Infinity => return Ok(Some(lies::infinity())),
+            InjectedFault::InvalidUtf8 => return Ok(Some(lies::invalid_utf8())),
+            InjectedFault::ControlCharacters => return Ok(Some(lies::control_characters())),
 
             #[cfg(unix)]
             of_unix => self.inject_on_unix(of_unix)?,
@@ -181,34 +181,34 @@ impl Injection {
     }
 
     #[cfg(unix)]
-    fn inject_on_unix(&self, fault: Fault) -> Result<(), Failure> {
+    fn inject_on_unix(&self, fault: InjectedFault) -> Result<(), Failure> {
         match fault {
-            Fault::Segfault => death::write_to_null(),
-            Fault::IllegalInstruction => death::illegal_instruction(),
-            Fault::DoubleFree => death::free_twice(),
-            Fault::Kill => death::kill_with(self.signal.unwrap_or(libc::SIGKILL)),
+            InjectedFault::Segfault => death::write_to_null(),
+            InjectedFault::IllegalInstruction => death::illegal_instruction(),
+            InjectedFault::DoubleFree => death::free_twice(),
+            InjectedFault::Kill => death::kill_with(self.signal.unwrap_or(libc::SIGKILL)),
 
-            Fault::Memory => greed::memory(self)?,
-            Fault::Files => greed::files(self)?,
-            Fault::Threads => greed::threads(self)?,
-            Fault::Children => greed::children(self, greed::Kind::Child)?,
-            Fault::Daemons => greed::children(self, greed::Kind::Daemon)?,
-            Fault::Forks => greed::children(self, greed::Kind::Fork)?,
+            InjectedFault::Memory => greed::memory(self)?,
+            InjectedFault::Files => greed::files(self)?,
+            InjectedFault::Threads => greed::threads(self)?,
+            InjectedFault::Children => greed::children(self, greed::LeftoverKind::Child)?,
+            InjectedFault::Daemons => greed::children(self, greed::LeftoverKind::Daemon)?,
+            InjectedFault::Forks => greed::children(self, greed::LeftoverKind::Fork)?,
 
-            Fault::CloseFds => vandalism::close_descriptors(),
-            Fault::Chdir => vandalism::change_directory()?,
-            Fault::Environment => vandalism::change_environment(),
-            Fault::Locale => vandalism::change_locale(),
-            Fault::SignalHandlers => vandalism::ignore_all_signals(),
-            Fault::Umask => vandalism::change_umask(),
-            Fault::BlockSignals => vandalism::block_all_signals(),
+            InjectedFault::CloseFds => vandalism::close_descriptors(),
+            InjectedFault::Chdir => vandalism::change_directory()?,
+            InjectedFault::Environment => vandalism::change_environment(),
+            InjectedFault::Locale => vandalism::change_locale(),
+            InjectedFault::SignalHandlers => vandalism::ignore_all_signals(),
+            InjectedFault::Umask => vandalism::change_umask(),
+            InjectedFault::BlockSignals => vandalism::block_all_signals(),
 
-            Fault::WireGarbage => wire::garbage()?,
-            Fault::WireHalfFrame => wire::half_a_frame()?,
-            Fault::WireTornFrame => wire::torn_frame()?,
-            Fault::WireHugeFrame => wire::huge_frame()?,
-            Fault::WireClosed => wire::closed()?,
-            Fault::WireBytes => wire::bytes(&self.bytes)?,
+            InjectedFault::WireGarbage => wire::garbage()?,
+            InjectedFault::WireHalfFrame => wire::half_a_frame()?,
+            InjectedFault::WireTornFrame => wire::torn_frame()?,
+            InjectedFault::WireHugeFrame => wire::huge_frame()?,
+            InjectedFault::WireClosed => wire::closed()?,
+            InjectedFault::WireBytes => wire::bytes(&self.bytes)?,
 
             // The faults for every OS were handled before.
             _ => {}
@@ -226,9 +226,9 @@ fn draw(seed: u64, nth: u64) -> u64 {
 }
 
 /// A payload whose own drop panics.
-struct Bomb;
+struct PanickingPayload;
 
-impl Drop for Bomb {
+impl Drop for PanickingPayload {
     fn drop(&mut self) {
         panic!("injected panic of a payload");
     }

@@ -55,34 +55,34 @@ use std::{
 };
 
 use conductor_plugin_api::{Context, Failure, Probe, Report, export_plugin, schemars};
-use injection::Injection;
+use injection::InjectionConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// Injects faults on request, to test how a host handles them.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[schemars(example = Obedient {})]
-struct Config {
+#[schemars(example = ExampleConfig {})]
+struct FaultConfig {
     /// Fault in the creation of the probe.
-    create: Option<Injection>,
+    create: Option<InjectionConfig>,
     /// Fault in a check.
-    check: Option<Injection>,
+    check: Option<InjectionConfig>,
     /// Fault in the drop of the probe.
-    drop: Option<Injection>,
+    drop: Option<InjectionConfig>,
     /// Status that checks without a fault report; `flap` alternates between healthy and unhealthy.
-    status: Status,
+    status: ReportedStatus,
     /// File to which each call appends a line with its name.
     count_file: Option<PathBuf>,
 }
 
 /// A config without faults, as an example.
 #[derive(serde::Serialize)]
-struct Obedient {}
+struct ExampleConfig {}
 
 #[derive(Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-enum Status {
+enum ReportedStatus {
     #[default]
     Healthy,
     Degraded,
@@ -90,15 +90,15 @@ enum Status {
     Flap,
 }
 
-struct Faulty {
-    config: Config,
+struct FaultProbe {
+    config: FaultConfig,
     checks: u64,
 }
 
-impl Probe for Faulty {
-    type Config = Config;
+impl Probe for FaultProbe {
+    type Config = FaultConfig;
 
-    fn create(config: Config, _: &Context<'_>) -> Result<Self, Failure> {
+    fn create(config: FaultConfig, _: &Context<'_>) -> Result<Self, Failure> {
         count(config.count_file.as_deref(), "create")?;
         #[cfg(target_os = "linux")]
         load::leak();
@@ -124,15 +124,17 @@ impl Probe for Faulty {
             return Ok(untrue);
         }
         Ok(match self.config.status {
-            Status::Degraded => Report::degraded("status as configured"),
-            Status::Unhealthy => Report::unhealthy("status as configured"),
-            Status::Flap if nth % 2 == 1 => Report::unhealthy("status as configured"),
-            Status::Healthy | Status::Flap => Report::healthy("status as configured"),
+            ReportedStatus::Degraded => Report::degraded("status as configured"),
+            ReportedStatus::Unhealthy => Report::unhealthy("status as configured"),
+            ReportedStatus::Flap if nth % 2 == 1 => Report::unhealthy("status as configured"),
+            ReportedStatus::Healthy | ReportedStatus::Flap => {
+                Report::healthy("status as configured")
+            }
         })
     }
 }
 
-impl Drop for Faulty {
+impl Drop for FaultProbe {
     fn drop(&mut self) {
         let counted = count(self.config.count_file.as_deref(), "drop");
         if let Some(injection) = &self.config.drop {
@@ -151,4 +153,4 @@ fn count(file: Option<&Path>, call: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-export_plugin! { id: "fault", probe: Faulty, name: "Fault injection" }
+export_plugin! { id: "fault", probe: FaultProbe, name: "Fault injection" }

@@ -87,12 +87,12 @@ fn descend(top: usize) -> usize {
     descend(top) + usize::from(hint::black_box(frame)[0])
 }
 
-fn order() -> Order {
+fn order() -> LoadFault {
     // SAFETY: it is our own static; volatile, as the file may differ from the source.
     unsafe { ptr::read_volatile(&raw const ORDER) }
 }
 
-fn name(order: &Order) -> &[u8] {
+fn name(order: &LoadFault) -> &[u8] {
     let name = &order.0[16..];
     let end = name.iter().position(|&byte| byte == 0);
     &name[..end.unwrap_or(name.len())]
@@ -100,10 +100,10 @@ fn name(order: &Order) -> &[u8] {
 
 #[repr(transparent)]
 #[derive(Clone, Copy)]
-struct Order([u8; 32]);
+struct LoadFault([u8; 32]);
 
 #[used]
-static ORDER: Order = Order(*b"conductor-fault:none\0\0\0\0\0\0\0\0\0\0\0\0");
+static ORDER: LoadFault = LoadFault(*b"conductor-fault:none\0\0\0\0\0\0\0\0\0\0\0\0");
 
 /// Stack use in bytes; Rust's default size is 2 MiB.
 const DEEP: usize = 5 << 20;

@@ -2,13 +2,13 @@
 
 use std::io::{self, Read as _, Write};
 
-use crate::injection::Injection;
+use crate::injection::InjectionConfig;
 
-pub(crate) fn stdout(injection: &Injection) {
+pub(crate) fn stdout(injection: &InjectionConfig) {
     write(injection, io::stdout().lock());
 }
 
-pub(crate) fn stderr(injection: &Injection) {
+pub(crate) fn stderr(injection: &InjectionConfig) {
     write(injection, io::stderr().lock());
 }
 
@@ -19,7 +19,7 @@ pub(crate) fn stdin() {
 }
 
 /// Writes lines of 100 bytes, and at the end an incomplete one.
-fn write(injection: &Injection, mut to: impl Write) {
+fn write(injection: &InjectionConfig, mut to: impl Write) {
     let line = format!("{:-<99}\n", "injected output ");
     for _ in 0..injection.limit.unwrap_or(8 << 20) / 100 {
         // A missing reader does not matter.

@@ -10,23 +10,23 @@ use std::{
 use conductor_plugin_api::{Failure, tracing};
 use tokio::time::Instant;
 
-use crate::tls::{self, Trust};
+use crate::tls::{self, TrustAnchors};
 
 /// The source of certificates, and the last ones read from it.
 pub(crate) struct CaSource {
-    source: Source,
-    current: Mutex<Option<Loaded>>,
+    source: CaLocation,
+    current: Mutex<Option<LoadedAnchors>>,
 }
 
-enum Source {
+enum CaLocation {
     /// The system's CAs.
     System,
     /// One PEM file.
     File(PathBuf),
 }
 
-struct Loaded {
-    trust: Trust,
+struct LoadedAnchors {
+    trust: TrustAnchors,
     /// The files at the last read, even if it failed.
     stamp: Vec<Stamp>,
     looked: Instant,
@@ -35,16 +35,16 @@ struct Loaded {
 impl CaSource {
     /// Returns trust in the CAs of this system, shared by all probes.
     pub(crate) fn system() -> Arc<Self> {
-        static SYSTEM: LazyLock<Arc<CaSource>> = LazyLock::new(|| CaSource::of(Source::System));
+        static SYSTEM: LazyLock<Arc<CaSource>> = LazyLock::new(|| CaSource::of(CaLocation::System));
         SYSTEM.clone()
     }
 
     /// Returns trust in the CAs of one file alone.
     pub(crate) fn file(path: &Path) -> Arc<Self> {
-        Self::of(Source::File(path.to_owned()))
+        Self::of(CaLocation::File(path.to_owned()))
     }
 
-    fn of(source: Source) -> Arc<Self> {
+    fn of(source: CaLocation) -> Arc<Self> {
         Arc::new(Self {
             source,
             current: Mutex::default(),
@@ -52,7 +52,7 @@ impl CaSource {
     }
 
     /// Returns the certificates currently in the files, without waiting for a disk on the runtime's thread.
-    pub(crate) async fn now(self: &Arc<Self>) -> Result<Trust, Failure> {
+    pub(crate) async fn now(self: &Arc<Self>) -> Result<TrustAnchors, Failure> {
         let this = self.clone();
         tokio::task::spawn_blocking(move || this.read())
             .await
@@ -66,7 +66,7 @@ impl CaSource {
     /// Returns the certificates currently in the files.
     ///
     /// If changed files cannot be used, for example while they are being written, the previous certificates stay.
-    pub(crate) fn read(&self) -> Result<Trust, Failure> {
+    pub(crate) fn read(&self) -> Result<TrustAnchors, Failure> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(loaded) = &*current
             && loaded.looked.elapsed() < self.source.patience()
@@ -97,7 +97,7 @@ impl CaSource {
                 before.trust.clone()
             }
         };
-        *current = Some(Loaded {
+        *current = Some(LoadedAnchors {
             trust: trust.clone(),
             stamp,
             looked,
@@ -106,8 +106,8 @@ impl CaSource {
     }
 }
 
-impl Source {
-    fn load(&self) -> Result<Trust, Failure> {
+impl CaLocation {
+    fn load(&self) -> Result<TrustAnchors, Failure> {
         match self {
             Self::System => tls::system(),
             Self::File(path) => tls::of_file(path),

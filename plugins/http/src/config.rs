@@ -10,7 +10,7 @@ use crate::status::{ExpectedStatus, StatusRange};
 /// Checks that a URL responds as expected.
 #[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Config {
+pub(crate) struct HttpConfig {
     /// URL to request, beginning with `http://` or `https://`; without user name and password.
     #[schemars(
         regex(pattern = r"^[Hh][Tt][Tt][Pp][Ss]?://."),
@@ -21,7 +21,7 @@ pub(crate) struct Config {
 
     /// Request method; requests have no body.
     #[serde(default)]
-    pub(crate) method: Method,
+    pub(crate) method: RequestMethod,
 
     /// Status codes that are healthy: numbers from 100 to 599, and ranges such as `"200-299"`.
     #[serde(default = "default_expect_status")]
@@ -54,7 +54,7 @@ pub(crate) struct Config {
 /// Request method.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
-pub(crate) enum Method {
+pub(crate) enum RequestMethod {
     #[default]
     Get,
     Head,
@@ -65,16 +65,16 @@ pub(crate) enum Method {
     Delete,
 }
 
-impl From<Method> for hyper::Method {
-    fn from(method: Method) -> Self {
+impl From<RequestMethod> for hyper::Method {
+    fn from(method: RequestMethod) -> Self {
         match method {
-            Method::Get => Self::GET,
-            Method::Head => Self::HEAD,
-            Method::Options => Self::OPTIONS,
-            Method::Post => Self::POST,
-            Method::Put => Self::PUT,
-            Method::Patch => Self::PATCH,
-            Method::Delete => Self::DELETE,
+            RequestMethod::Get => Self::GET,
+            RequestMethod::Head => Self::HEAD,
+            RequestMethod::Options => Self::OPTIONS,
+            RequestMethod::Post => Self::POST,
+            RequestMethod::Put => Self::PUT,
+            RequestMethod::Patch => Self::PATCH,
+            RequestMethod::Delete => Self::DELETE,
         }
     }
 }

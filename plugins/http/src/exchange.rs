@@ -19,11 +19,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     lenient::LenientStream,
-    progress::{Progress, Step},
+    progress::{CheckPhase, CheckProgress},
 };
 
 /// The response of a server.
-pub(crate) struct Answer {
+pub(crate) struct HttpResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     /// At most [`MAX_BODY`] bytes; empty if not requested.
@@ -38,9 +38,9 @@ pub(crate) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     request: Request<String>,
     wants_body: impl Fn(StatusCode) -> bool,
-    progress: &mut Progress<'_>,
-) -> Result<Answer, CheckError> {
-    progress.enter(Step::FirstByte);
+    progress: &mut CheckProgress<'_>,
+) -> Result<HttpResponse, CheckError> {
+    progress.enter(CheckPhase::FirstByte);
     let (mut sender, connection) = Builder::new()
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
@@ -55,10 +55,10 @@ pub(crate) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
             .send_request(request)
             .await
             .map_err(|error| judge(&error))?;
-        progress.enter(Step::Body);
+        progress.enter(CheckPhase::Body);
         let answer = read(response, wants_body).await;
         if answer.is_ok() {
-            progress.enter(Step::Done);
+            progress.enter(CheckPhase::Done);
         }
         answer
     });
@@ -73,7 +73,7 @@ pub(crate) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
 async fn read(
     response: Response<Incoming>,
     wants_body: impl Fn(StatusCode) -> bool,
-) -> Result<Answer, CheckError> {
+) -> Result<HttpResponse, CheckError> {
     let (head, mut incoming) = response.into_parts();
     let mut body = Vec::new();
     while wants_body(head.status) && body.len() < MAX_BODY {
@@ -85,7 +85,7 @@ async fn read(
             body.extend_from_slice(&data[..data.len().min(MAX_BODY - body.len())]);
         }
     }
-    Ok(Answer {
+    Ok(HttpResponse {
         status: head.status,
         headers: head.headers,
         body,

@@ -71,29 +71,29 @@ mod tests;
 mod tls;
 mod visit;
 
-use conductor_net::{CheckError, Limit, show_duration};
+use conductor_net::{CheckError, TimeLimit, show_duration};
 use conductor_plugin_api::{AsyncProbe, Context, Failure, Report, export_plugin};
 
-use crate::{config::Config, progress::Progress, visit::Visitor};
+use crate::{config::HttpConfig, progress::CheckProgress, visit::UrlChecker};
 
-export_plugin! { id: "http", async_probe: Http, name: "HTTP", needs: ["network"] }
+export_plugin! { id: "http", async_probe: HttpProbe, name: "HTTP", needs: ["network"] }
 
-struct Http {
-    visitor: Visitor,
+struct HttpProbe {
+    visitor: UrlChecker,
 }
 
-impl AsyncProbe for Http {
-    type Config = Config;
+impl AsyncProbe for HttpProbe {
+    type Config = HttpConfig;
 
-    fn create(config: Config, _: &Context<'_>) -> Result<Self, Failure> {
+    fn create(config: HttpConfig, _: &Context<'_>) -> Result<Self, Failure> {
         Ok(Self {
-            visitor: Visitor::new(config.try_into()?)?,
+            visitor: UrlChecker::new(config.try_into()?)?,
         })
     }
 
     async fn check(&mut self, context: &Context<'_>) -> Result<Report, Failure> {
         let remaining = || context.remaining();
-        let mut progress = Progress::new(Limit::of(&remaining));
+        let mut progress = CheckProgress::new(TimeLimit::of(&remaining));
         let left = progress.limit.left();
         let outcome = match tokio::time::timeout(left, self.visitor.visit(&mut progress)).await {
             Ok(outcome) => outcome,

@@ -8,16 +8,16 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::{
-    config::{Config, Method},
+    config::{HttpConfig, RequestMethod},
     exchange::MAX_BODY,
     status::{ExpectedStatus, StatusRange},
-    target::{BadUrl, Target},
+    target::{BadUrl, TargetUrl},
     tls,
 };
 
-/// A valid config.
-pub(crate) struct Plan {
-    pub(crate) target: Target,
+/// A request and its expected response: a valid config.
+pub(crate) struct RequestPlan {
+    pub(crate) target: TargetUrl,
     pub(crate) method: hyper::Method,
     pub(crate) expect_status: Vec<StatusRange>,
     pub(crate) contains: Option<String>,
@@ -26,11 +26,11 @@ pub(crate) struct Plan {
     pub(crate) ca_file: Option<PathBuf>,
 }
 
-impl TryFrom<Config> for Plan {
+impl TryFrom<HttpConfig> for RequestPlan {
     type Error = Failure;
 
     /// Refuses a config and reports every wrong key, not only the first.
-    fn try_from(config: Config) -> Result<Self, Failure> {
+    fn try_from(config: HttpConfig) -> Result<Self, Failure> {
         let mut faults = Vec::new();
         let target = target(&config.url).map_err(|fault| faults.push(fault)).ok();
         let expect_status = statuses(&config.expect_status, &mut faults);
@@ -64,12 +64,12 @@ impl TryFrom<Config> for Plan {
     }
 }
 
-fn target(url: &str) -> Result<Target, String> {
+fn target(url: &str) -> Result<TargetUrl, String> {
     let shown = shown(url);
     if url.is_empty() {
         return Err("key `url`: the URL is empty; write http://HOST/PATH".to_owned());
     }
-    let target = Target::parse(url).map_err(|rule| {
+    let target = TargetUrl::parse(url).map_err(|rule| {
         // The parser calls a path without a scheme malformed; the operator's mistake is the missing scheme.
         let rule = match rule {
             BadUrl::Malformed if !url.contains("://") => BadUrl::Scheme,
@@ -136,7 +136,7 @@ fn statuses(entries: &[ExpectedStatus], faults: &mut Vec<String>) -> Vec<StatusR
     ranges
 }
 
-fn contains_fault(text: Option<&str>, method: Method) -> Option<String> {
+fn contains_fault(text: Option<&str>, method: RequestMethod) -> Option<String> {
     let text = text?;
     let rule = if text.is_empty() {
         "the text is empty; leave the key out".to_owned()
@@ -145,7 +145,7 @@ fn contains_fault(text: Option<&str>, method: Method) -> Option<String> {
             "the text has {} bytes, but only the first {MAX_BODY} bytes of a body are searched; shorten it",
             text.len()
         )
-    } else if matches!(method, Method::Head) {
+    } else if matches!(method, RequestMethod::Head) {
         "a response to HEAD has no body; use another `method`, or leave `contains` out".to_owned()
     } else {
         return None;

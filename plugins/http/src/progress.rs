@@ -2,19 +2,19 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use conductor_net::{CheckError, Limit};
+use conductor_net::{CheckError, TimeLimit};
 use conductor_plugin_api::{Failure, Report, tracing};
 
-pub(crate) struct Progress<'a> {
-    pub(crate) limit: Limit<'a>,
-    step: Step,
+pub(crate) struct CheckProgress<'a> {
+    pub(crate) limit: TimeLimit<'a>,
+    step: CheckPhase,
     since: Duration,
     measured: BTreeMap<&'static str, f64>,
 }
 
 /// The step that a check is waiting for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Step {
+pub(crate) enum CheckPhase {
     Start,
     Resolve,
     Connect,
@@ -24,18 +24,18 @@ pub(crate) enum Step {
     Done,
 }
 
-impl<'a> Progress<'a> {
-    pub(crate) fn new(limit: Limit<'a>) -> Self {
+impl<'a> CheckProgress<'a> {
+    pub(crate) fn new(limit: TimeLimit<'a>) -> Self {
         Self {
             limit,
-            step: Step::Start,
+            step: CheckPhase::Start,
             since: Duration::ZERO,
             measured: BTreeMap::new(),
         }
     }
 
     /// Ends the current step successfully and begins the next. Steps of the same name add up.
-    pub(crate) fn enter(&mut self, next: Step) {
+    pub(crate) fn enter(&mut self, next: CheckPhase) {
         let now = self.limit.elapsed();
         let took = now.saturating_sub(self.since);
         if let Some(name) = self.step.measurement() {
@@ -52,18 +52,18 @@ impl<'a> Progress<'a> {
     /// Returns the error for a timeout in the current step.
     pub(crate) fn out_of_time(&self) -> CheckError {
         let awaited = match self.step {
-            Step::Start | Step::Resolve => "the resolver",
-            Step::Connect => "the connection",
-            Step::Tls => "the TLS handshake",
-            Step::FirstByte => "the response headers",
-            Step::Body | Step::Done => "the end of the body",
+            CheckPhase::Start | CheckPhase::Resolve => "the resolver",
+            CheckPhase::Connect => "the connection",
+            CheckPhase::Tls => "the TLS handshake",
+            CheckPhase::FirstByte => "the response headers",
+            CheckPhase::Body | CheckPhase::Done => "the end of the body",
         };
         let message = format!(
             "no answer within {} (waiting for {awaited})",
             self.limit.show()
         );
         match self.step {
-            Step::Start | Step::Resolve => CheckError::Host(Failure::timeout(message)),
+            CheckPhase::Start | CheckPhase::Resolve => CheckError::Host(Failure::timeout(message)),
             _ => CheckError::Platform(message),
         }
     }
@@ -75,7 +75,7 @@ impl<'a> Progress<'a> {
     }
 }
 
-impl Step {
+impl CheckPhase {
     fn measurement(self) -> Option<&'static str> {
         match self {
             Self::Resolve => Some("resolve_seconds"),

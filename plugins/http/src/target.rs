@@ -6,7 +6,7 @@ use hyper::Uri;
 
 /// A URL without its fragment.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Target {
+pub(crate) struct TargetUrl {
     pub(crate) https: bool,
     /// In lower case, an IPv6 address without brackets.
     pub(crate) host: String,
@@ -32,7 +32,7 @@ pub(crate) enum BadUrl {
     Port,
 }
 
-impl Target {
+impl TargetUrl {
     pub(crate) fn parse(url: &str) -> Result<Self, BadUrl> {
         let (url, zone) = without_zone(url)?;
         let has_no_host = |rest: &str| rest.is_empty() || rest.starts_with(['/', '?', '#']);
@@ -151,7 +151,7 @@ impl Target {
 }
 
 /// For messages: without the query, which may contain secrets.
-impl fmt::Display for Target {
+impl fmt::Display for TargetUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (path, query) = match self.path.split_once('?') {
             Some((path, _)) => (path, "?…"),

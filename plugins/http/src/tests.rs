@@ -18,7 +18,7 @@ use std::{
 use conductor_plugin_api::{Failure, Report, Status, testing::TestHost};
 use serde_json::{Value, json};
 
-use crate::Http;
+use crate::HttpProbe;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -67,7 +67,7 @@ fn keep_silent(stream: &mut impl Read) {
 
 fn check(timeout: Duration, config: &Value) -> Result<Report, Failure> {
     let host = TestHost::new("shop").timeout(timeout);
-    let mut probe = host.create_async::<Http>(&config.to_string()).unwrap();
+    let mut probe = host.create_async::<HttpProbe>(&config.to_string()).unwrap();
     host.check_async(&mut probe)
 }
 

@@ -27,15 +27,15 @@ use x509_cert::{Certificate, der::Decode};
 
 use crate::{
     exact_match::ExactOrIssued,
-    progress::{Progress, Step},
+    progress::{CheckPhase, CheckProgress},
 };
 
 /// The CAs to trust.
 #[derive(Clone, Debug)]
-pub(crate) struct Trust(Arc<ExactOrIssued>);
+pub(crate) struct TrustAnchors(Arc<ExactOrIssued>);
 
 /// Reads the CAs of this system.
-pub(crate) fn system() -> Result<Trust, Failure> {
+pub(crate) fn system() -> Result<TrustAnchors, Failure> {
     let found = rustls_native_certs::load_native_certs();
     let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
     trusting(found.certs).ok_or_else(|| no_system_roots(&errors))
@@ -53,7 +53,7 @@ pub(crate) fn no_system_roots(errors: &[String]) -> Failure {
 }
 
 /// Returns trust in the CAs of one file alone.
-pub(crate) fn of_file(path: &Path) -> Result<Trust, Failure> {
+pub(crate) fn of_file(path: &Path) -> Result<TrustAnchors, Failure> {
     let refuse = |why: String| Failure::config(format!("key `ca_file`: {path:?}: {why}"));
     // We read it, so that the reason of a failure is the system's own.
     let pem = read_small(path).map_err(refuse)?;
@@ -101,16 +101,16 @@ pub(crate) fn unreadable(path: &Path, error: &io::Error) -> String {
 }
 
 /// Returns `None` if there is no usable certificate.
-fn trusting(certificates: Vec<CertificateDer<'static>>) -> Option<Trust> {
+fn trusting(certificates: Vec<CertificateDer<'static>>) -> Option<TrustAnchors> {
     let mut roots = RootCertStore::empty();
     // The verifier refuses an empty store.
     let _ = roots.add_parsable_certificates(certificates.iter().cloned());
     let verifier = ExactOrIssued::new(roots, certificates)?;
-    Some(Trust(Arc::new(verifier)))
+    Some(TrustAnchors(Arc::new(verifier)))
 }
 
 /// Returns the settings of one handshake, whose certificate `witness` records.
-fn config(witness: Arc<Witness>) -> Arc<ClientConfig> {
+fn config(witness: Arc<ExpiryRecorder>) -> Arc<ClientConfig> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("ring offers the cipher suites of the default versions")
@@ -123,22 +123,22 @@ fn config(witness: Arc<Witness>) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
-/// Verifies as [`Trust`] does, and records data of the server's certificate even if it is refused: for an expired one,
+/// Verifies as [`TrustAnchors`] does, and records data of the server's certificate even if it is refused: for an expired one,
 /// the operator wants to know the expiry date.
 #[derive(Debug)]
-struct Witness {
-    trust: Trust,
+struct ExpiryRecorder {
+    trust: TrustAnchors,
     expiry: Mutex<Option<f64>>,
 }
 
-impl Witness {
+impl ExpiryRecorder {
     /// Returns the Unix time until which the server's certificate is valid.
     fn expiry(&self) -> Option<f64> {
         *self.expiry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl ServerCertVerifier for Witness {
+impl ServerCertVerifier for ExpiryRecorder {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -179,16 +179,16 @@ impl ServerCertVerifier for Witness {
 pub(crate) async fn shake_hands(
     stream: TcpStream,
     host: &str,
-    trust: Trust,
-    progress: &mut Progress<'_>,
+    trust: TrustAnchors,
+    progress: &mut CheckProgress<'_>,
 ) -> Result<TlsStream<TcpStream>, CheckError> {
-    progress.enter(Step::Tls);
+    progress.enter(CheckPhase::Tls);
     let name = ServerName::try_from(host.to_owned()).map_err(|_| {
         CheckError::Platform(format!(
             "{host} is not a name that a certificate can be issued for"
         ))
     })?;
-    let witness = Arc::new(Witness {
+    let witness = Arc::new(ExpiryRecorder {
         trust,
         expiry: Mutex::default(),
     });

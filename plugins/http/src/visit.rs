@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use conductor_net::{CheckError, Resolver, connect, ip_address};
+use conductor_net::{CheckError, NameResolver, connect, ip_address};
 use conductor_plugin_api::{Failure, tracing};
 use hyper::{
     Method, Request, StatusCode,
@@ -11,22 +11,22 @@ use hyper::{
 
 use crate::{
     ca_source::CaSource,
-    exchange::{Answer, exchange},
-    plan::Plan,
-    progress::{Progress, Step},
-    target::{BadUrl, Target},
+    exchange::{HttpResponse, exchange},
+    plan::RequestPlan,
+    progress::{CheckPhase, CheckProgress},
+    target::{BadUrl, TargetUrl},
     tls,
 };
 
-pub(crate) struct Visitor {
-    plan: Plan,
+pub(crate) struct UrlChecker {
+    plan: RequestPlan,
     /// The CAs of `ca_file`, or the system's.
     cas: Arc<CaSource>,
-    resolver: Resolver,
+    resolver: NameResolver,
 }
 
-impl Visitor {
-    pub(crate) fn new(plan: Plan) -> Result<Self, Failure> {
+impl UrlChecker {
+    pub(crate) fn new(plan: RequestPlan) -> Result<Self, Failure> {
         let cas = match plan.ca_file.as_deref() {
             Some(file) => CaSource::file(file),
             None => CaSource::system(),
@@ -38,14 +38,14 @@ impl Visitor {
         Ok(Self {
             plan,
             cas,
-            resolver: Resolver::default(),
+            resolver: NameResolver::default(),
         })
     }
 
     /// Runs the whole visit; returns the message for a healthy report.
     pub(crate) async fn visit(
         &mut self,
-        progress: &mut Progress<'_>,
+        progress: &mut CheckProgress<'_>,
     ) -> Result<String, CheckError> {
         let mut target = self.plan.target.clone();
         let mut method = self.plan.method.clone();
@@ -80,20 +80,20 @@ impl Visitor {
 
     async fn ask(
         &mut self,
-        target: &Target,
+        target: &TargetUrl,
         method: &Method,
-        progress: &mut Progress<'_>,
-    ) -> Result<Answer, CheckError> {
+        progress: &mut CheckProgress<'_>,
+    ) -> Result<HttpResponse, CheckError> {
         let request = self.request(target, method)?;
         let (host, port) = (target.address(), target.port);
         let addresses = match ip_address(&host, port) {
             Some(address) => vec![address],
             None => {
-                progress.enter(Step::Resolve);
+                progress.enter(CheckPhase::Resolve);
                 self.resolver.resolve(&host, port).await?
             }
         };
-        progress.enter(Step::Connect);
+        progress.enter(CheckPhase::Connect);
         let stream = connect(&addresses, &progress.limit).await?;
         let is_last = |status| !self.leads_on(status);
         if target.https {
@@ -105,7 +105,7 @@ impl Visitor {
         }
     }
 
-    fn request(&self, target: &Target, method: &Method) -> Result<Request<String>, CheckError> {
+    fn request(&self, target: &TargetUrl, method: &Method) -> Result<Request<String>, CheckError> {
         let mut request = Request::new(String::new());
         *request.method_mut() = method.clone();
         *request.uri_mut() = target.path.parse().map_err(|_| {
@@ -120,7 +120,7 @@ impl Visitor {
         Ok(request)
     }
 
-    fn headers(&self, target: &Target) -> Result<HeaderMap, CheckError> {
+    fn headers(&self, target: &TargetUrl) -> Result<HeaderMap, CheckError> {
         let host = HeaderValue::try_from(target.authority()).map_err(|_| {
             CheckError::Platform(format!("{target} has a host that cannot be requested"))
         })?;
@@ -143,7 +143,7 @@ impl Visitor {
         Ok(headers)
     }
 
-    fn redirect<'a>(&self, answer: &'a Answer) -> Option<&'a HeaderValue> {
+    fn redirect<'a>(&self, answer: &'a HttpResponse) -> Option<&'a HeaderValue> {
         let location = answer.headers.get(header::LOCATION)?;
         self.leads_on(answer.status).then_some(location)
     }
@@ -162,7 +162,11 @@ impl Visitor {
             .any(|range| range.contains(status))
     }
 
-    fn judge(&self, answer: &Answer, progress: &mut Progress<'_>) -> Result<String, CheckError> {
+    fn judge(
+        &self,
+        answer: &HttpResponse,
+        progress: &mut CheckProgress<'_>,
+    ) -> Result<String, CheckError> {
         progress.set("response_status", answer.status.as_u16().into());
         #[expect(clippy::cast_precision_loss, reason = "at most MAX_BODY")]
         progress.set("response_bytes", answer.body.len() as f64);

@@ -7,7 +7,7 @@ use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 
 use crate::{
     check_error::CheckError,
-    limit::{Limit, show_duration},
+    limit::{TimeLimit, show_duration},
 };
 
 /// Connects to the first address that accepts, within the limit.
@@ -18,7 +18,10 @@ use crate::{
 ///
 /// # Errors
 /// If no address accepts: the platform's fault if one refused or did not respond, otherwise this machine's.
-pub async fn connect(addresses: &[SocketAddr], limit: &Limit<'_>) -> Result<TcpStream, CheckError> {
+pub async fn connect(
+    addresses: &[SocketAddr],
+    limit: &TimeLimit<'_>,
+) -> Result<TcpStream, CheckError> {
     let mut waiting = interleaved(addresses);
     let mut attempts = JoinSet::new();
     let mut under_way = Vec::new();
@@ -123,7 +126,7 @@ mod tests {
     }
 
     fn open(addresses: &[SocketAddr]) -> Result<TcpStream, CheckError> {
-        runtime().block_on(connect(addresses, &Limit::of(&|| MINUTE)))
+        runtime().block_on(connect(addresses, &TimeLimit::of(&|| MINUTE)))
     }
 
     fn listening() -> (TcpListener, SocketAddr) {
@@ -167,12 +170,12 @@ mod tests {
             for silent in 1..4 {
                 let mut addresses = vec![swallowing; silent];
                 addresses.push(listening);
-                let limit = Limit::of(&remaining);
+                let limit = TimeLimit::of(&remaining);
                 let stream = connect(&addresses, &limit).await.unwrap();
                 assert_eq!(stream.peer_addr().unwrap(), listening);
             }
         });
-        assert!(!Limit::of(&remaining).left().is_zero());
+        assert!(!TimeLimit::of(&remaining).left().is_zero());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Name resolution, connections, time limits and errors of the network probes.
 //!
-//! A library of the bundled plugins `http` and `tcp`, not a plugin: a check resolves its host with [`Resolver`],
-//! connects with [`connect`], and gives up in time by its [`Limit`]. A [`CheckError`] distinguishes faults of the
+//! A library of the bundled plugins `http` and `tcp`, not a plugin: a check resolves its host with [`NameResolver`],
+//! connects with [`connect`], and gives up in time by its [`TimeLimit`]. A [`CheckError`] distinguishes faults of the
 //! platform from those of this machine.
 
 mod check_error;
@@ -14,6 +14,6 @@ pub use self::{
     check_error::CheckError,
     dial::connect,
     host_name::HostNameError,
-    limit::{Limit, show_duration},
-    resolver::{Lookup, Resolver, ip_address},
+    limit::{TimeLimit, show_duration},
+    resolver::{Lookup, NameResolver, ip_address},
 };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The time of one check, which ends a little before the host's deadline.
-pub struct Limit<'a> {
+pub struct TimeLimit<'a> {
     remaining: &'a (dyn Fn() -> Duration + Sync),
     /// Time to the deadline when the check began.
     given: Duration,
@@ -11,7 +11,7 @@ pub struct Limit<'a> {
     margin: Duration,
 }
 
-impl<'a> Limit<'a> {
+impl<'a> TimeLimit<'a> {
     /// Starts the limit now; `remaining` returns the time to the deadline whenever it is called.
     pub fn of(remaining: &'a (dyn Fn() -> Duration + Sync)) -> Self {
         let given = remaining();
@@ -58,7 +58,10 @@ mod tests {
     fn a_check_gives_up_in_time_to_say_why() {
         for (given, left) in [(0, 0), (300, 270), (1000, 900), (4000, 3900)] {
             let remaining = || Duration::from_millis(given);
-            assert_eq!(Limit::of(&remaining).left(), Duration::from_millis(left));
+            assert_eq!(
+                TimeLimit::of(&remaining).left(),
+                Duration::from_millis(left)
+            );
         }
     }
 

@@ -10,7 +10,7 @@ use crate::check_error::CheckError;
 
 /// Looks up names on one of the runtime's blocking threads, since the system's resolver cannot be cancelled. A probe
 /// waits for its unfinished lookup before it starts another of that name.
-pub struct Resolver {
+pub struct NameResolver {
     lookup: fn(&str) -> Lookup,
     under_way: Option<(String, JoinHandle<Lookup>)>,
 }
@@ -24,13 +24,13 @@ pub fn ip_address(host: &str, port: u16) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-impl Default for Resolver {
+impl Default for NameResolver {
     fn default() -> Self {
         Self::with(look_up)
     }
 }
 
-impl Resolver {
+impl NameResolver {
     /// Returns a resolver that calls `lookup`, which may block.
     pub fn with(lookup: fn(&str) -> Lookup) -> Self {
         Self {
@@ -164,7 +164,7 @@ mod tests {
             }
             Ok(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))])
         }
-        let mut resolver = Resolver::with(slow);
+        let mut resolver = NameResolver::with(slow);
         let runtime = runtime();
         for _ in 0..3 {
             let given_up = runtime.block_on(async {
@@ -181,7 +181,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_link_local_address_keeps_its_interface() {
-        let find = |host: &str| runtime().block_on(Resolver::default().resolve(host, 5));
+        let find = |host: &str| runtime().block_on(NameResolver::default().resolve(host, 5));
         let index = std::fs::read_to_string("/sys/class/net/lo/ifindex").unwrap();
         let scope = index.trim().parse().unwrap();
         let expected = SocketAddrV6::new("fe80::1".parse().unwrap(), 5, 0, scope);

@@ -11,7 +11,7 @@ use crate::conversation::MAX_ANSWER;
 /// Checks that a TCP port accepts connections and, if asked, responds as expected.
 #[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Config {
+pub(crate) struct TcpConfig {
     /// Host and port from 1 to 65535, `HOST:PORT`; an IPv6 address in brackets, a link-local one with its zone
     /// (`[fe80::1%eth0]:22`).
     #[schemars(
@@ -32,18 +32,18 @@ pub(crate) struct Config {
 
 /// A host, without brackets, and a port.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Address {
+pub(crate) struct TcpAddress {
     pub(crate) host: String,
     pub(crate) port: u16,
 }
 
-impl Config {
+impl TcpConfig {
     /// Returns the address, or every wrong key.
-    pub(crate) fn validate(&self) -> Result<Address, Failure> {
+    pub(crate) fn validate(&self) -> Result<TcpAddress, Failure> {
         let mut faults = Vec::new();
         let address = self
             .address
-            .parse::<Address>()
+            .parse::<TcpAddress>()
             .map_err(|rule| faults.push(format!("key `address`: {:?} {rule}", self.address)));
         for (key, text) in [("send", &self.send), ("expect", &self.expect)] {
             if text.as_deref() == Some("") {
@@ -88,7 +88,7 @@ pub(crate) enum AddressError {
     Host(HostNameError),
 }
 
-impl FromStr for Address {
+impl FromStr for TcpAddress {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {

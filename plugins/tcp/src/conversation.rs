@@ -1,19 +1,19 @@
 //! The data exchanged over a connection.
 
-use conductor_net::{CheckError, Limit};
+use conductor_net::{CheckError, TimeLimit};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::timeout,
 };
 
-use crate::{Measured, config::Config};
+use crate::{Measured, config::TcpConfig};
 
 /// Sends and expects the texts of the config; returns the message for a healthy report.
 pub(crate) async fn hold(
     mut stream: TcpStream,
-    config: &Config,
-    limit: &Limit<'_>,
+    config: &TcpConfig,
+    limit: &TimeLimit<'_>,
     measured: &mut Measured,
 ) -> Result<&'static str, CheckError> {
     let begun = limit.elapsed();
@@ -23,7 +23,7 @@ pub(crate) async fn hold(
     let Some(expected) = &config.expect else {
         return Ok("connected");
     };
-    let mut answer = Answer {
+    let mut answer = PartialResponse {
         expected,
         bytes: Vec::new(),
         is_right: false,
@@ -50,7 +50,11 @@ pub(crate) async fn hold(
 /// Limit of a response before it is given up, in bytes.
 pub(crate) const MAX_ANSWER: usize = 64 * 1024;
 
-async fn send(stream: &mut TcpStream, bytes: &[u8], limit: &Limit<'_>) -> Result<(), CheckError> {
+async fn send(
+    stream: &mut TcpStream,
+    bytes: &[u8],
+    limit: &TimeLimit<'_>,
+) -> Result<(), CheckError> {
     match timeout(limit.left(), stream.write_all(bytes)).await {
         Ok(sent) => sent.map_err(|error| CheckError::of("cannot send", &error)),
         Err(_) => Err(CheckError::Platform(format!(
@@ -61,18 +65,18 @@ async fn send(stream: &mut TcpStream, bytes: &[u8], limit: &Limit<'_>) -> Result
 }
 
 /// The response so far.
-struct Answer<'a> {
+struct PartialResponse<'a> {
     expected: &'a str,
     bytes: Vec<u8>,
     is_right: bool,
 }
 
-impl Answer<'_> {
+impl PartialResponse<'_> {
     /// Reads once; returns true at the end of the stream.
     async fn read(
         &mut self,
         stream: &mut TcpStream,
-        limit: &Limit<'_>,
+        limit: &TimeLimit<'_>,
     ) -> Result<bool, CheckError> {
         let left = limit.left();
         if left.is_zero() {
@@ -101,7 +105,7 @@ impl Answer<'_> {
             .any(|part| part == expected);
     }
 
-    fn late(&self, limit: &Limit<'_>) -> CheckError {
+    fn late(&self, limit: &TimeLimit<'_>) -> CheckError {
         let limit = limit.show();
         if self.bytes.is_empty() {
             CheckError::Platform(format!(

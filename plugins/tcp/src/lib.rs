@@ -40,37 +40,37 @@ mod tests;
 
 use std::net::SocketAddr;
 
-use conductor_net::{CheckError, Limit, Resolver, connect, ip_address, show_duration};
+use conductor_net::{CheckError, NameResolver, TimeLimit, connect, ip_address, show_duration};
 use conductor_plugin_api::{AsyncProbe, Context, Failure, Report, export_plugin};
 use tokio::time::timeout;
 
-use crate::config::{Address, Config};
+use crate::config::{TcpAddress, TcpConfig};
 
-export_plugin! { id: "tcp", async_probe: Tcp, name: "TCP", needs: ["network"] }
+export_plugin! { id: "tcp", async_probe: TcpProbe, name: "TCP", needs: ["network"] }
 
-struct Tcp {
-    config: Config,
-    address: Address,
-    resolver: Resolver,
+struct TcpProbe {
+    config: TcpConfig,
+    address: TcpAddress,
+    resolver: NameResolver,
 }
 
 /// Measurements so far, also of a check that ended badly.
 type Measured = Vec<(&'static str, f64)>;
 
-impl AsyncProbe for Tcp {
-    type Config = Config;
+impl AsyncProbe for TcpProbe {
+    type Config = TcpConfig;
 
-    fn create(config: Config, _: &Context<'_>) -> Result<Self, Failure> {
+    fn create(config: TcpConfig, _: &Context<'_>) -> Result<Self, Failure> {
         Ok(Self {
             address: config.validate()?,
             config,
-            resolver: Resolver::default(),
+            resolver: NameResolver::default(),
         })
     }
 
     async fn check(&mut self, context: &Context<'_>) -> Result<Report, Failure> {
         let remaining = || context.remaining();
-        let limit = Limit::of(&remaining);
+        let limit = TimeLimit::of(&remaining);
         let mut measured = Measured::new();
         let report = match self.talk(&limit, &mut measured).await {
             Ok(what) => Report::healthy(format!("{what} in {}", show_duration(limit.elapsed()))),
@@ -84,10 +84,10 @@ impl AsyncProbe for Tcp {
     }
 }
 
-impl Tcp {
+impl TcpProbe {
     async fn talk(
         &mut self,
-        limit: &Limit<'_>,
+        limit: &TimeLimit<'_>,
         measured: &mut Measured,
     ) -> Result<&'static str, CheckError> {
         let addresses = self.addresses(limit, measured).await?;
@@ -99,10 +99,10 @@ impl Tcp {
 
     async fn addresses(
         &mut self,
-        limit: &Limit<'_>,
+        limit: &TimeLimit<'_>,
         measured: &mut Measured,
     ) -> Result<Vec<SocketAddr>, CheckError> {
-        let Address { host, port } = &self.address;
+        let TcpAddress { host, port } = &self.address;
         if let Some(address) = ip_address(host, *port) {
             return Ok(vec![address]);
         }

@@ -11,14 +11,14 @@ use std::{
     time::Duration,
 };
 
-use conductor_net::{CheckError, Limit, Lookup, Resolver};
+use conductor_net::{CheckError, Lookup, NameResolver, TimeLimit};
 use conductor_plugin_api::{Failure, FailureKind, Report, Status, testing::TestHost};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::{
-    Tcp,
-    config::{Address, Config},
+    TcpProbe,
+    config::{TcpAddress, TcpConfig},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -54,7 +54,7 @@ fn read_until(stream: &mut TcpStream, end: &[u8]) {
 }
 
 fn check(host: &TestHost, config: &serde_json::Value) -> Result<Report, Failure> {
-    let mut probe = host.create_async::<Tcp>(&config.to_string()).unwrap();
+    let mut probe = host.create_async::<TcpProbe>(&config.to_string()).unwrap();
     host.check_async(&mut probe)
 }
 
@@ -230,19 +230,19 @@ fn a_slow_resolver_costs_one_thread_and_a_timeout_per_check() {
         }
         Ok(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))])
     }
-    let config = Config {
+    let config = TcpConfig {
         address: "db:5".to_owned(),
         send: None,
         expect: None,
     };
-    let mut probe = Tcp {
+    let mut probe = TcpProbe {
         address: config.validate().unwrap(),
         config,
-        resolver: Resolver::with(slow),
+        resolver: NameResolver::with(slow),
     };
 
     for _ in 0..3 {
-        let short = Limit::of(&|| Duration::from_millis(20));
+        let short = TimeLimit::of(&|| Duration::from_millis(20));
         let error = block_on(probe.addresses(&short, &mut Vec::new())).unwrap_err();
         let CheckError::Host(failure) = error else {
             panic!("{error:?}")
@@ -257,7 +257,7 @@ fn a_slow_resolver_costs_one_thread_and_a_timeout_per_check() {
     assert_eq!(LOOKUPS.load(Ordering::SeqCst), 1);
 
     let mut measured = Vec::new();
-    let found = block_on(probe.addresses(&Limit::of(&|| MINUTE), &mut measured)).unwrap();
+    let found = block_on(probe.addresses(&TimeLimit::of(&|| MINUTE), &mut measured)).unwrap();
     assert_eq!(found, [SocketAddr::from((Ipv4Addr::LOCALHOST, 5))]);
     assert_eq!(measured[0].0, "resolve_seconds");
 }
@@ -265,7 +265,7 @@ fn a_slow_resolver_costs_one_thread_and_a_timeout_per_check() {
 #[test]
 fn addresses_are_read_as_people_write_them() {
     let parse = |address: &str| {
-        Config {
+        TcpConfig {
             address: address.to_owned(),
             send: None,
             expect: None,
@@ -280,7 +280,7 @@ fn addresses_are_read_as_people_write_them() {
     ] {
         assert_eq!(
             parse(text).unwrap(),
-            Address {
+            TcpAddress {
                 host: host.to_owned(),
                 port
             }
@@ -317,7 +317,7 @@ fn addresses_are_read_as_people_write_them() {
 #[test]
 fn every_wrong_key_is_named_at_once() {
     let failure = TestHost::new("db")
-        .create_async_unchecked::<Tcp>(r#"{"address": "db", "send": "", "expect": ""}"#)
+        .create_async_unchecked::<TcpProbe>(r#"{"address": "db", "send": "", "expect": ""}"#)
         .err()
         .unwrap();
     for key in ["key `address`: \"db\"", "key `send`", "key `expect`"] {
@@ -334,7 +334,7 @@ fn texts_that_cannot_work_are_refused_with_their_key() {
     ] {
         let config = json!({"address": "db:1", key: text}).to_string();
         let failure = TestHost::new("db")
-            .create_async_unchecked::<Tcp>(&config)
+            .create_async_unchecked::<TcpProbe>(&config)
             .err()
             .unwrap();
         assert_eq!(failure.kind(), FailureKind::Config);
@@ -348,7 +348,7 @@ fn texts_that_cannot_work_are_refused_with_their_key() {
 #[test]
 fn a_link_local_address_keeps_its_interface() {
     for text in ["[fe80::1%lo]:5", "[fe80::1%25lo]:5"] {
-        let address: Address = text.parse().unwrap();
+        let address: TcpAddress = text.parse().unwrap();
         assert_eq!(address.host, "fe80::1%lo", "{text}");
     }
 }

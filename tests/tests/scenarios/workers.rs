@@ -10,11 +10,11 @@ use std::{
 };
 
 use conductor_core::clock::Clock;
-use conductor_library::{Catalog, Policy, Vetted};
+use conductor_library::{Catalog, TrustPolicy, Vetted};
 use conductor_runtime::{
-    Call, Caller, Ended, Failure, LoadError, LoadedPlugin as _, ProbeId, ProbeSpec, Report,
-    Waiting,
-    worker::{Settings, Worker, use_program},
+    AdmittedCall, CallFailure, CallOwner, CheckReport, DeliveryOutcome, LoadError,
+    LoadedPlugin as _, ProbeId, ProbeSpec, UnexpectedExit,
+    worker::{Worker, WorkerSettings, use_program},
 };
 use conductor_types::ErrorType;
 use tempfile::TempDir;
@@ -24,7 +24,7 @@ use crate::harness::{PATIENCE, artifacts, conductor, library, ordered};
 /// A worker that has loaded the plugin `fault`.
 struct Setup {
     worker: Worker,
-    ended: mpsc::Receiver<Ended>,
+    ended: mpsc::Receiver<UnexpectedExit>,
     folder: TempDir,
     _catalog: Catalog,
 }
@@ -53,11 +53,14 @@ impl Setup {
     }
 
     fn start(&self, probes: &[ProbeId], watcher: &Arc<Watcher>) {
-        let calls = probes.iter().zip(0..).map(|(&probe, sequence)| Call {
-            probe,
-            caller: Arc::<Watcher>::clone(watcher),
-            sequence,
-        });
+        let calls = probes
+            .iter()
+            .zip(0..)
+            .map(|(&probe, sequence)| AdmittedCall {
+                probe,
+                caller: Arc::<Watcher>::clone(watcher),
+                sequence,
+            });
         self.worker.start(&mut calls.collect());
     }
 
@@ -67,7 +70,7 @@ impl Setup {
         assert!(sent.unwrap().success());
     }
 
-    fn end(&self) -> Ended {
+    fn end(&self) -> UnexpectedExit {
         self.ended.recv_timeout(PATIENCE).unwrap()
     }
 }
@@ -76,7 +79,7 @@ impl Setup {
 #[derive(Default)]
 struct Watcher {
     started: Mutex<usize>,
-    finished: Mutex<Vec<(u64, Result<Report, Failure>)>>,
+    finished: Mutex<Vec<(u64, Result<CheckReport, CallFailure>)>>,
     given_up: Mutex<Vec<u64>>,
 }
 
@@ -88,7 +91,7 @@ impl Watcher {
 
     /// Returns the ends of this many calls, by their number.
     #[track_caller]
-    fn ends(&self, calls: usize) -> Vec<Result<Report, Failure>> {
+    fn ends(&self, calls: usize) -> Vec<Result<CheckReport, CallFailure>> {
         wait("ends", || self.finished.lock().unwrap().len() >= calls);
         let mut ends = self.finished.lock().unwrap().clone();
         ends.sort_by_key(|(sequence, _)| *sequence);
@@ -99,18 +102,23 @@ impl Watcher {
     }
 }
 
-impl Caller for Watcher {
+impl CallOwner for Watcher {
     fn started(&self, _: u64, now: Duration) -> Option<Duration> {
         *self.started.lock().unwrap() += 1;
         Some(now + PATIENCE)
     }
 
-    fn finished(&self, sequence: u64, _: Duration, result: Result<&Report, Failure>) -> Waiting {
+    fn finished(
+        &self,
+        sequence: u64,
+        _: Duration,
+        result: Result<&CheckReport, CallFailure>,
+    ) -> DeliveryOutcome {
         let result = result.cloned();
         self.finished.lock().unwrap().push((sequence, result));
         match self.given_up.lock().unwrap().contains(&sequence) {
-            true => Waiting::No,
-            false => Waiting::Yes,
+            true => DeliveryOutcome::No,
+            false => DeliveryOutcome::Yes,
         }
     }
 
@@ -128,7 +136,7 @@ fn vetted(folder: &Path) -> (Catalog, Arc<Vetted>) {
     let catalog = Catalog::open(
         &[plugins],
         false,
-        Policy::none(),
+        TrustPolicy::none(),
         Some(&folder.join("state")),
     )
     .unwrap();
@@ -139,11 +147,11 @@ fn vetted(folder: &Path) -> (Catalog, Arc<Vetted>) {
 fn load(
     vetted: &Vetted,
     call_threads: usize,
-    ended: impl FnOnce(Ended) + Send + 'static,
+    ended: impl FnOnce(UnexpectedExit) + Send + 'static,
 ) -> Result<Worker, LoadError> {
-    let settings = Settings {
+    let settings = WorkerSettings {
         call_threads,
-        policy: conductor_sandbox::Policy::default(),
+        policy: conductor_sandbox::SandboxPolicy::default(),
         trials: false,
         load_timeout: PATIENCE,
     };

@@ -8,7 +8,7 @@ use super::error::{AddressError, OptionError};
 
 /// The address of a host.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Address {
+pub(super) struct HostAddress {
     pub(super) https: bool,
     /// A name or an address, without brackets.
     pub(super) host: String,
@@ -17,7 +17,7 @@ pub(super) struct Address {
     pub(super) base: String,
 }
 
-impl Address {
+impl HostAddress {
     pub(super) fn parse(text: &str) -> Result<Self, OptionError> {
         let wrong = |why: AddressError| OptionError::Address {
             address: text.to_owned(),
@@ -87,7 +87,7 @@ impl Address {
     }
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for HostAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.https { "https" } else { "http" };
         write!(f, "{scheme}://{}{}", self.authority(), self.base)
@@ -120,7 +120,11 @@ mod tests {
                 "https://proxy.example:8443/conductor",
             ),
         ] {
-            assert_eq!(Address::parse(text).unwrap().to_string(), shown, "{text}");
+            assert_eq!(
+                HostAddress::parse(text).unwrap().to_string(),
+                shown,
+                "{text}"
+            );
         }
     }
 
@@ -137,7 +141,7 @@ mod tests {
             (":", "its port is not a number from 0 to 65535"),
             ("http://x/?a=b", "query"),
         ] {
-            let error = Address::parse(text).unwrap_err().to_string();
+            let error = HostAddress::parse(text).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
             assert!(!error.contains("secret"), "{error}");
         }

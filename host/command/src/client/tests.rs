@@ -16,7 +16,7 @@ use tokio_rustls::rustls::{
 };
 
 use super::*;
-use crate::Exit;
+use crate::CommandExit;
 
 #[test]
 fn a_name_cannot_leave_its_place_in_the_path() {
@@ -33,7 +33,7 @@ fn a_host_that_speaks_https_is_asked_where_its_ca_is_trusted() {
     let (port, asked, ca) = serve_https(folder.path(), "200 OK", "[1]");
     let password = folder.path().join("password");
     std::fs::write(&password, "pass:word\n").unwrap();
-    let client = Client::open(&Remote {
+    let client = HostClient::open(&RemoteArgs {
         address: Some(format!("https://localhost:{port}/base/")),
         ca_file: Some(ca),
         user: Some("me".to_owned()),
@@ -58,7 +58,7 @@ fn a_host_whose_ca_is_not_trusted_is_told_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (port, asked, _) = serve_https(folder.path(), "200 OK", "[1]");
     let (_, _, other) = serve_https(&folder.path().join("other"), "200 OK", "");
-    let client = Client::open(&Remote {
+    let client = HostClient::open(&RemoteArgs {
         ca_file: Some(other),
         ..remote(&format!("https://localhost:{port}"))
     });
@@ -69,14 +69,14 @@ fn a_host_whose_ca_is_not_trusted_is_told_nothing() {
 
 #[test]
 fn what_is_missing_to_ask_is_told_before_anybody_is_asked() {
-    let open = |remote| error(Client::open(&remote));
-    let lone_user = Remote {
+    let open = |remote| error(HostClient::open(&remote));
+    let lone_user = RemoteArgs {
         password_file: Some("/nowhere/password".into()),
         user: Some("me".to_owned()),
         ..remote("localhost")
     };
     assert!(open(lone_user).contains("cannot read the password file /nowhere/password"));
-    let no_ca = Remote {
+    let no_ca = RemoteArgs {
         ca_file: Some("/nowhere/ca.pem".into()),
         ..remote("https://localhost")
     };
@@ -85,14 +85,14 @@ fn what_is_missing_to_ask_is_told_before_anybody_is_asked() {
 
 #[test]
 fn a_command_line_that_cannot_work_is_a_usage_error() {
-    let of = |remote: Remote| Client::open(&remote).err().map(|error| error.exit());
-    let lone_user = Remote {
+    let of = |remote: RemoteArgs| HostClient::open(&remote).err().map(|error| error.exit());
+    let lone_user = RemoteArgs {
         user: Some("me".to_owned()),
         ..remote("localhost")
     };
-    assert_eq!(of(lone_user), Some(Exit::Usage));
+    assert_eq!(of(lone_user), Some(CommandExit::Usage));
     for address in ["ftp://localhost", "http://me:secret@localhost", ":port"] {
-        assert_eq!(of(remote(address)), Some(Exit::Usage), "{address}");
+        assert_eq!(of(remote(address)), Some(CommandExit::Usage), "{address}");
     }
     assert_eq!(of(remote("localhost")), None);
 }
@@ -100,7 +100,7 @@ fn a_command_line_that_cannot_work_is_a_usage_error() {
 #[test]
 fn data_that_a_command_can_do_without_is_no_error_where_it_is_missing() {
     let look = |address: &str| {
-        let client = Client::open(&remote(address)).unwrap();
+        let client = HostClient::open(&remote(address)).unwrap();
         client.look_if_running::<Vec<u8>>("/api/v1/x", "x")
     };
     let (port, _asked) = serve("200 OK", "[1]");
@@ -136,7 +136,7 @@ fn answers_that_are_none_of_a_hosts_are_told_with_who_answered_and_the_cure() {
         ("500 Oops", "\u{1b}[31mred", "[31mred"),
     ] {
         let (port, asked) = serve(status, body);
-        let client = Client::open(&remote(&format!("127.0.0.1:{port}"))).unwrap();
+        let client = HostClient::open(&remote(&format!("127.0.0.1:{port}"))).unwrap();
         let error = error(client.look::<Vec<u8>>("/api/v1/x"));
         assert!(error.contains(wanted), "{status}: {error}");
         assert!(!error.contains('\u{1b}'), "{error:?}");
@@ -149,7 +149,7 @@ fn who_does_not_speak_https_is_named_as_such() {
     let (port, _asked) = serve("200 OK", "[]");
     let folder = tempfile::tempdir().unwrap();
     let (_, _, ca) = serve_https(folder.path(), "200 OK", "");
-    let client = Client::open(&Remote {
+    let client = HostClient::open(&RemoteArgs {
         ca_file: Some(ca),
         ..remote(&format!("https://127.0.0.1:{port}"))
     });
@@ -157,8 +157,8 @@ fn who_does_not_speak_https_is_named_as_such() {
     assert!(error.contains("does not speak https"), "{error}");
 }
 
-fn remote(address: &str) -> Remote {
-    Remote {
+fn remote(address: &str) -> RemoteArgs {
+    RemoteArgs {
         address: Some(address.to_owned()),
         ca_file: None,
         user: None,

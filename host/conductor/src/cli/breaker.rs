@@ -2,8 +2,8 @@
 
 use clap::ValueEnum;
 use conductor_command::{
-    CliError, Exit, Output,
-    client::{Client, Remote, platform_path},
+    CliError, CommandExit, OutputFormat,
+    client::{HostClient, RemoteArgs, platform_path},
     json, print,
 };
 use serde::Serialize;
@@ -14,20 +14,20 @@ use super::selection::RequiredSelection;
 #[command(
     override_usage = "conductor breaker <ORDER> [PLATFORM]... [--label <NAME=VALUE>]... [OPTIONS]"
 )]
-pub(super) struct Args {
+pub(super) struct BreakerArgs {
     /// Order to the breaker
-    order: Order,
+    order: BreakerAction,
     #[command(flatten)]
     selection: RequiredSelection,
     /// Output format
     #[arg(long, default_value = "table")]
-    output: Output,
+    output: OutputFormat,
     #[command(flatten)]
-    remote: Remote,
+    remote: RemoteArgs,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Order {
+enum BreakerAction {
     /// Hold it open: no checks until it is released or reset
     Open,
     /// Hold it closed: checks continue whatever their results, until it is released or reset
@@ -40,18 +40,18 @@ enum Order {
 
 /// Outcome of an order to one platform's breaker.
 #[derive(Serialize)]
-struct Ordered {
+struct BreakerOrderOutcome {
     platform: String,
     order: &'static str,
     /// The host's message.
     message: String,
 }
 
-pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
-    let client = Client::open(&args.remote)?;
+pub(super) fn run(args: &BreakerArgs) -> Result<CommandExit, CliError> {
+    let client = HostClient::open(&args.remote)?;
     let order = args.order.name();
     let selected = args.selection.get().resolve(&client)?;
-    let mut exit = Exit::Ok;
+    let mut exit = CommandExit::Ok;
     for error in &selected.errors {
         exit = error.exit();
         error.print();
@@ -62,10 +62,10 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
         let path = format!("{}/breaker/{}", platform_path(&platform), order);
         match client.order(&path, "") {
             Ok(message) => {
-                if matches!(args.output, Output::Table) {
+                if matches!(args.output, OutputFormat::Table) {
                     print(&message)?;
                 }
-                done.push(Ordered {
+                done.push(BreakerOrderOutcome {
                     platform,
                     order,
                     message: message.trim_end().to_owned(),
@@ -77,13 +77,13 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
             }
         }
     }
-    if matches!(args.output, Output::Json) {
+    if matches!(args.output, OutputFormat::Json) {
         print(&json(&done)?)?;
     }
     Ok(exit)
 }
 
-impl Order {
+impl BreakerAction {
     /// Returns its name in the API's paths.
     fn name(self) -> &'static str {
         match self {

@@ -3,8 +3,8 @@
 use std::{thread, time::Duration};
 
 use conductor_command::{
-    CliError, Exit, Output,
-    client::{Client, Remote, platform_path},
+    CliError, CommandExit, OutputFormat,
+    client::{HostClient, RemoteArgs, platform_path},
     json, print, table,
 };
 use conductor_core::clock::Clock;
@@ -13,24 +13,24 @@ use hyper::{Method, StatusCode};
 
 use super::{
     selection::RequiredSelection,
-    status::{Coloring, is_bad, rows},
+    status::{ColorMode, is_bad, rows},
 };
 
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(super) struct PlatformCheckArgs {
     #[command(flatten)]
     selection: RequiredSelection,
     /// Output format
     #[arg(long, default_value = "table")]
-    output: Output,
+    output: OutputFormat,
     #[command(flatten)]
-    remote: Remote,
+    remote: RemoteArgs,
 }
 
-pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
-    let client = Client::open(&args.remote)?;
+pub(super) fn run(args: &PlatformCheckArgs) -> Result<CommandExit, CliError> {
+    let client = HostClient::open(&args.remote)?;
     let clock = Clock::start();
-    let mut exit = Exit::Ok;
+    let mut exit = CommandExit::Ok;
     let selected = args.selection.get().resolve(&client)?;
     for error in &selected.errors {
         exit = error.exit();
@@ -59,21 +59,21 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
         }
     }
     if found.iter().any(is_bad) {
-        exit = Exit::Unhealthy;
+        exit = CommandExit::Unhealthy;
     }
     match args.output {
-        Output::Json => print(&json(&found)?)?,
-        Output::Table if found.is_empty() => {}
-        Output::Table => print(&table(
+        OutputFormat::Json => print(&json(&found)?)?,
+        OutputFormat::Table if found.is_empty() => {}
+        OutputFormat::Table => print(&table(
             super::status::HEADER,
-            rows(&found, Coloring::detect()),
+            rows(&found, ColorMode::detect()),
         ))?,
     }
     Ok(exit)
 }
 
 /// Starts a check, unless one is running, which serves as well.
-fn begin(client: &Client, platform: &str) -> Result<(), CliError> {
+fn begin(client: &HostClient, platform: &str) -> Result<(), CliError> {
     let path = format!("{}/check", platform_path(platform));
     let answer = client.ask(Method::POST, &path, String::new())?;
     let under_way = answer.status == StatusCode::CONFLICT
@@ -86,7 +86,7 @@ fn begin(client: &Client, platform: &str) -> Result<(), CliError> {
 
 /// Returns the result of the first check that ends after `asked`.
 fn result(
-    client: &Client,
+    client: &HostClient,
     platform: &str,
     asked: Duration,
     clock: Clock,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use conductor_command::{
-    CliError, DEFAULT_ADDRESS, Exit, Global, Output, json as to_json, print, warn,
+    CliError, CommandExit, DEFAULT_ADDRESS, GlobalArgs, OutputFormat, json as to_json, print, warn,
 };
 use conductor_config as config;
 use conductor_config::{OwnAddress, for_editors, web::WebConfig};
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::host;
 
 #[derive(Subcommand)]
-pub(super) enum Command {
+pub(super) enum ConfigCommand {
     /// Print the default config, with a comment for every key
     Default,
     /// Validate the config, including each platform's `config` table by its plugin's schema, and the web config if one is
@@ -34,8 +34,8 @@ pub(super) struct CheckArgs {
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
     /// Output format; JSON is an array of errors with file, line, column, message and help
-    #[arg(long, value_enum, default_value_t = Output::Table)]
-    output: Output,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Table)]
+    output: OutputFormat,
     /// Address that `run` will serve on; resolved, but not opened
     #[arg(long = "web.listen-address", value_name = "ADDRESS", env = "CONDUCTOR_WEB_LISTEN_ADDRESS", default_value = DEFAULT_ADDRESS)]
     address: ListenAddress,
@@ -43,17 +43,17 @@ pub(super) struct CheckArgs {
     web: super::WebConfigFile,
 }
 
-pub(super) fn run(command: &Command, global: &Global) -> Result<Exit, CliError> {
+pub(super) fn run(command: &ConfigCommand, global: &GlobalArgs) -> Result<CommandExit, CliError> {
     match command {
-        Command::Default => print(config::DEFAULT_TEXT)?,
-        Command::Schema => schema(global)?,
-        Command::Check(args) => return check(global, args),
+        ConfigCommand::Default => print(config::DEFAULT_TEXT)?,
+        ConfigCommand::Schema => schema(global)?,
+        ConfigCommand::Check(args) => return check(global, args),
     }
-    Ok(Exit::Ok)
+    Ok(CommandExit::Ok)
 }
 
-fn check(global: &Global, args: &CheckArgs) -> Result<Exit, CliError> {
-    let global = &Global {
+fn check(global: &GlobalArgs, args: &CheckArgs) -> Result<CommandExit, CliError> {
+    let global = &GlobalArgs {
         config_file: args.file.clone().or_else(|| global.config_file.clone()),
         ..global.clone()
     };
@@ -85,16 +85,16 @@ fn check(global: &Global, args: &CheckArgs) -> Result<Exit, CliError> {
     }
     let judged = host::judge(reading);
     let exit = match (&judged, &of_web) {
-        (Ok(_), None) => Exit::Ok,
-        (Err(rejection), None) if rejection.only_loading => Exit::Refused,
-        _ => Exit::Config,
+        (Ok(_), None) => CommandExit::Ok,
+        (Err(rejection), None) if rejection.only_loading => CommandExit::Refused,
+        _ => CommandExit::Config,
     };
     let (config, error) = match judged {
         Ok(config) => (Some(config), None),
         Err(rejection) => (None, Some(rejection.error)),
     };
     let errors = of_web.into_iter().chain(error);
-    if let Output::Json = args.output {
+    if let OutputFormat::Json = args.output {
         let mistakes: Vec<_> = errors.flat_map(|error| error.mistakes()).collect();
         print(&to_json(&mistakes)?)?;
         return Ok(exit);
@@ -103,7 +103,7 @@ fn check(global: &Global, args: &CheckArgs) -> Result<Exit, CliError> {
         CliError::Config(error).print();
     }
     let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-    if let (Some(config), Exit::Ok) = (config, exit) {
+    if let (Some(config), CommandExit::Ok) = (config, exit) {
         print(&format!(
             "{}: ok, {}, {}\n",
             config.source.name(),
@@ -114,7 +114,7 @@ fn check(global: &Global, args: &CheckArgs) -> Result<Exit, CliError> {
     Ok(exit)
 }
 
-fn schema(global: &Global) -> Result<(), CliError> {
+fn schema(global: &GlobalArgs) -> Result<(), CliError> {
     let mut schema = config::json_schema();
     match plugin_schemas(global) {
         Ok(plugins) => for_editors::add_plugins(&mut schema, plugins),
@@ -127,7 +127,7 @@ fn schema(global: &Global) -> Result<(), CliError> {
 }
 
 /// Returns the config schema of each available plugin, by id.
-fn plugin_schemas(global: &Global) -> Result<Vec<(String, Value)>, CliError> {
+fn plugin_schemas(global: &GlobalArgs) -> Result<Vec<(String, Value)>, CliError> {
     let config = global.config()?;
     let loader = config
         .loader(Clock::start())

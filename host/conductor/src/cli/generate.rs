@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum as _;
 use clap_complete::{CompleteEnv, Shell, env::Shells};
-use conductor_command::{CliError, Exit, print};
+use conductor_command::{CliError, CommandExit, print};
 
 use super::command;
 
 #[derive(clap::Args)]
-pub(super) struct Completions {
+pub(super) struct CompletionArgs {
     /// Shell to complete in
     shell: Shell,
 }
@@ -28,7 +28,7 @@ pub(super) fn complete(command: fn() -> clap::Command) {
         .complete();
 }
 
-pub(super) fn completions(args: &Completions) -> Result<Exit, CliError> {
+pub(super) fn completions(args: &CompletionArgs) -> Result<CommandExit, CliError> {
     let shell = args.shell.to_possible_value();
     let shells = Shells::builtins();
     let completer = shell
@@ -41,10 +41,10 @@ pub(super) fn completions(args: &Completions) -> Result<Exit, CliError> {
         .write_registration(COMPLETE_VARIABLE, NAME, NAME, NAME, &mut script)
         .map_err(|e| CliError::Other(format!("cannot write the completions: {e}")))?;
     print(&String::from_utf8_lossy(&script))?;
-    Ok(Exit::Ok)
+    Ok(CommandExit::Ok)
 }
 
-pub(super) fn man_pages(args: &ManPages) -> Result<Exit, CliError> {
+pub(super) fn man_pages(args: &ManPages) -> Result<CommandExit, CliError> {
     let failed = |folder: &Path, error: std::io::Error| {
         CliError::Other(format!(
             "cannot write man pages to {}: {error}",
@@ -54,7 +54,7 @@ pub(super) fn man_pages(args: &ManPages) -> Result<Exit, CliError> {
     std::fs::create_dir_all(&args.folder).map_err(|e| failed(&args.folder, e))?;
     clap_mangen::generate_to(command().name(NAME), &args.folder)
         .map_err(|e| failed(&args.folder, e))?;
-    Ok(Exit::Ok)
+    Ok(CommandExit::Ok)
 }
 
 const NAME: &str = "conductor";

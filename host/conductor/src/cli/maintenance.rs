@@ -1,8 +1,8 @@
 //! `conductor maintenance start|end|list`: windows of a running host.
 
 use conductor_command::{
-    CliError, Exit, Output,
-    client::{Client, Remote},
+    CliError, CommandExit, OutputFormat,
+    client::{HostClient, RemoteArgs},
     json, print, print_json, table,
 };
 use conductor_core::maintenance::local_time;
@@ -16,7 +16,7 @@ use conductor_types::{
 use super::selection::RequiredSelection;
 
 #[derive(clap::Subcommand)]
-pub(super) enum Command {
+pub(super) enum MaintenanceCommand {
     /// Start a maintenance window for the selected platforms now
     ///
     /// It survives a reload, and ends when the host stops. Platforms that a later reload adds and that match are covered too.
@@ -34,9 +34,9 @@ pub(super) enum Command {
         pause: bool,
         /// Output format; JSON lists the windows as `maintenance list` does
         #[arg(long, default_value = "table")]
-        output: Output,
+        output: OutputFormat,
         #[command(flatten)]
-        remote: Remote,
+        remote: RemoteArgs,
     },
     /// End maintenance windows that were started by command
     ///
@@ -46,23 +46,23 @@ pub(super) enum Command {
         selection: RequiredSelection,
         /// Output format; JSON lists the windows as `maintenance list` does
         #[arg(long, default_value = "table")]
-        output: Output,
+        output: OutputFormat,
         #[command(flatten)]
-        remote: Remote,
+        remote: RemoteArgs,
     },
     /// List the windows of the config and those started by command
     List {
         /// Output format
         #[arg(long, default_value = "table")]
-        output: Output,
+        output: OutputFormat,
         #[command(flatten)]
-        remote: Remote,
+        remote: RemoteArgs,
     },
 }
 
-pub(super) fn run(command: &Command) -> Result<Exit, CliError> {
+pub(super) fn run(command: &MaintenanceCommand) -> Result<CommandExit, CliError> {
     match command {
-        Command::Start {
+        MaintenanceCommand::Start {
             selection,
             length,
             reason,
@@ -77,11 +77,11 @@ pub(super) fn run(command: &Command) -> Result<Exit, CliError> {
                 reason: reason.clone(),
                 checks: if *pause { Checks::Pause } else { Checks::GoOn },
             };
-            let client = Client::open(remote)?;
+            let client = HostClient::open(remote)?;
             let answer = client.order("/api/v1/maintenance", &json(&order)?)?;
             changed(&client, &answer, *output)
         }
-        Command::End {
+        MaintenanceCommand::End {
             selection,
             output,
             remote,
@@ -90,33 +90,37 @@ pub(super) fn run(command: &Command) -> Result<Exit, CliError> {
                 platforms: selection.get().patterns().to_vec(),
                 labels: selection.get().labels(),
             };
-            let client = Client::open(remote)?;
+            let client = HostClient::open(remote)?;
             let answer = client.order("/api/v1/maintenance/end", &json(&end)?)?;
             changed(&client, &answer, *output)
         }
-        Command::List { output, remote } => list(&Client::open(remote)?, *output),
+        MaintenanceCommand::List { output, remote } => list(&HostClient::open(remote)?, *output),
     }
 }
 
 /// Prints the host's response to an order; as JSON, the current windows.
-fn changed(client: &Client, answer: &str, output: Output) -> Result<Exit, CliError> {
+fn changed(
+    client: &HostClient,
+    answer: &str,
+    output: OutputFormat,
+) -> Result<CommandExit, CliError> {
     match output {
-        Output::Json => list(client, output),
-        Output::Table => {
+        OutputFormat::Json => list(client, output),
+        OutputFormat::Table => {
             print(answer)?;
-            Ok(Exit::Ok)
+            Ok(CommandExit::Ok)
         }
     }
 }
 
-fn list(client: &Client, output: Output) -> Result<Exit, CliError> {
+fn list(client: &HostClient, output: OutputFormat) -> Result<CommandExit, CliError> {
     let (body, windows) = client.look::<Vec<WindowView>>("/api/v1/maintenance")?;
     match output {
-        Output::Json => print_json(&String::from_utf8_lossy(&body))?,
-        Output::Table if windows.is_empty() => print("No maintenance windows.\n")?,
-        Output::Table => print(&text(&windows))?,
+        OutputFormat::Json => print_json(&String::from_utf8_lossy(&body))?,
+        OutputFormat::Table if windows.is_empty() => print("No maintenance windows.\n")?,
+        OutputFormat::Table => print(&text(&windows))?,
     }
-    Ok(Exit::Ok)
+    Ok(CommandExit::Ok)
 }
 
 /// Formats windows for people, those in force first.

@@ -3,25 +3,26 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use conductor_command::{
-    CliError, ConfigSource, DEFAULT_ADDRESS, Exit, Global, Output, json, print, print_styled,
+    CliError, CommandExit, ConfigSource, DEFAULT_ADDRESS, GlobalArgs, OutputFormat, json, print,
+    print_styled,
 };
-use conductor_config::{Config, OwnAddress, PlatformConfig, Reading};
+use conductor_config::{ConductorConfig, ConfigReadResult, OwnAddress, PlatformConfig};
 use conductor_engine::log_tail::LogTail;
 use conductor_sandbox as sandbox;
-use conductor_server::{ExternalUrl, ListenAddress, Security};
+use conductor_server::{ExternalUrl, ListenAddress, ServerSecurity};
 use tokio::sync::mpsc;
 
 use super::status;
 use crate::host::{self, HostError, RunOptions};
 
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(super) struct RunArgs {
     /// Check every platform once, print the results and exit
     #[arg(long)]
     once: bool,
     /// Output format of --once; JSON as printed by `status`
-    #[arg(long, value_enum, default_value_t = Output::Table, requires = "once")]
-    output: Output,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Table, requires = "once")]
+    output: OutputFormat,
     /// Address to serve metrics and status on: IP:PORT, NAME:PORT, or :PORT for all addresses; port 0 selects a free port
     #[arg(long = "web.listen-address", value_name = "ADDRESS", env = "CONDUCTOR_WEB_LISTEN_ADDRESS", default_value = DEFAULT_ADDRESS)]
     address: ListenAddress,
@@ -39,7 +40,7 @@ pub(super) struct Args {
     enable_lifecycle: bool,
 }
 
-pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
+pub(super) fn run(args: RunArgs, global: &GlobalArgs) -> Result<CommandExit, CliError> {
     let tail = LogTail::default();
     let log = global.start_log(tail.clone());
     if let Err(error) = sandbox::protect_host() {
@@ -71,7 +72,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
     signal_hook::low_level::exit(exit as i32)
 }
 
-fn once(output: Output, global: &Global) -> Result<Exit, CliError> {
+fn once(output: OutputFormat, global: &GlobalArgs) -> Result<CommandExit, CliError> {
     let config = accepted(global.config_source()?.read(&OwnAddress::default()))?;
     let config = without_platforms(config, |platform| {
         let is_own = platform.secrets.name_own_address;
@@ -79,16 +80,16 @@ fn once(output: Output, global: &Global) -> Result<Exit, CliError> {
     });
     let status = host::check_once(&Arc::new(config))?;
     match output {
-        Output::Json => print(&json(&status)?)?,
-        Output::Table => print_styled(&status::text(&status, status::Coloring::detect()))?,
+        OutputFormat::Json => print(&json(&status)?)?,
+        OutputFormat::Table => print_styled(&status::text(&status, status::ColorMode::detect()))?,
     }
     Ok(status::exit(&status))
 }
 
-fn watch(args: &Args, global: &Global, tail: LogTail) -> Result<Exit, CliError> {
+fn watch(args: &RunArgs, global: &GlobalArgs, tail: LogTail) -> Result<CommandExit, CliError> {
     let security = match &args.web.file {
-        Some(file) => Security::read(file)?,
-        None => Security::default(),
+        Some(file) => ServerSecurity::read(file)?,
+        None => ServerSecurity::default(),
     };
     // First, because the config may refer to the port that was assigned.
     let handed_over = handed_over().map_err(|error| CliError::Other(error.to_string()))?;
@@ -104,7 +105,7 @@ fn watch(args: &Args, global: &Global, tail: LogTail) -> Result<Exit, CliError> 
         .map_err(|e| CliError::Other(format!("cannot get the address of the open port: {e}")))?;
     let read_config = {
         let (source, security) = (global.config_source()?, security.clone());
-        move |text: Option<&Config>| read_config(&source, address, &security, text)
+        move |text: Option<&ConductorConfig>| read_config(&source, address, &security, text)
     };
     let config = &Arc::new(accepted(read_config(None))?);
     // One thread serves HTTP, so that a flood of requests cannot take CPU on other cores from the checks.
@@ -127,7 +128,7 @@ fn watch(args: &Args, global: &Global, tail: LogTail) -> Result<Exit, CliError> 
     });
     runtime.shutdown_background();
     result?;
-    Ok(Exit::Ok)
+    Ok(CommandExit::Ok)
 }
 
 impl From<HostError> for CliError {
@@ -169,7 +170,7 @@ fn handed_over() -> Result<Option<std::net::TcpListener>, SocketError> {
 
 /// Returns the config if the file has no errors in syntax and shape; otherwise the error includes those that the
 /// plugins find. Errors that only plugins find do not stop the monitoring of other platforms.
-fn accepted(reading: Reading) -> Result<Config, CliError> {
+fn accepted(reading: ConfigReadResult) -> Result<ConductorConfig, CliError> {
     if reading.error.is_none() {
         return Ok(reading.into_result()?);
     }
@@ -184,12 +185,12 @@ fn accepted(reading: Reading) -> Result<Config, CliError> {
 fn read_config(
     source: &ConfigSource,
     address: SocketAddr,
-    security: &Security,
-    text: Option<&Config>,
-) -> Reading {
+    security: &ServerSecurity,
+    text: Option<&ConductorConfig>,
+) -> ConfigReadResult {
     let own = OwnAddress::of(address, security.scheme());
     let reading = match text {
-        Some(config) if !config.is_builtin => Reading::again(config, &own),
+        Some(config) if !config.is_builtin => ConfigReadResult::again(config, &own),
         _ => source.read(&own),
     };
     if security.lets_everybody_in() {
@@ -202,7 +203,7 @@ fn read_config(
             )
         })
     });
-    Reading { config, ..reading }
+    ConfigReadResult { config, ..reading }
 }
 
 /// Returns whether a platform monitors the host's own page without a CA, a password or another expected status, as in
@@ -217,9 +218,9 @@ fn asks_own_page(platform: &PlatformConfig) -> bool {
 
 /// Returns the config without the platforms that cannot be checked, and logs the reason for each.
 fn without_platforms(
-    mut config: Config,
+    mut config: ConductorConfig,
     reason: impl Fn(&PlatformConfig) -> Option<&'static str>,
-) -> Config {
+) -> ConductorConfig {
     if config
         .platforms
         .iter()
@@ -303,7 +304,7 @@ mod tests {
 
     use super::*;
 
-    fn names(config: &Config) -> Vec<&str> {
+    fn names(config: &ConductorConfig) -> Vec<&str> {
         config.platforms.iter().map(|p| p.name.as_str()).collect()
     }
 
@@ -316,12 +317,12 @@ mod tests {
         );
         let hash = bcrypt::hash("wonder", 4).unwrap();
         std::fs::write(&web, format!("basic_auth_users:\n  alice: {hash}\n")).unwrap();
-        let closed = Security::read(&web).unwrap();
+        let closed = ServerSecurity::read(&web).unwrap();
         let own = "[platform.meant]\nplugin = \"http\"\nconfig = { url = \"${self.url}\", expect_status = [401] }\n";
         std::fs::write(&file, format!("{}{own}", conductor_config::DEFAULT_TEXT)).unwrap();
         let address = "127.0.0.1:29751".parse().unwrap();
-        let read = |file: Option<&Path>, security: &Security| {
-            let global = Global {
+        let read = |file: Option<&Path>, security: &ServerSecurity| {
+            let global = GlobalArgs {
                 config_file: file.map(Path::to_owned),
                 log_level: conductor_command::LogLevel::Info,
                 log_format: conductor_command::LogFormat::Text,
@@ -330,7 +331,7 @@ mod tests {
             let reading = read_config(&source, address, security, None);
             reading.into_result().unwrap()
         };
-        let open = read(None, &Security::default());
+        let open = read(None, &ServerSecurity::default());
         assert_eq!(names(&open), ["disk", "self-http", "self-port"]);
         assert_eq!(
             open.platforms[1].config["url"],

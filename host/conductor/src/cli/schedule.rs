@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use conductor_command::{CliError, Exit, Global, Output, json, print, table};
-use conductor_config::Config;
+use conductor_command::{CliError, CommandExit, GlobalArgs, OutputFormat, json, print, table};
+use conductor_config::ConductorConfig;
 use conductor_core::{
     clock::Clock,
-    schedule::{Key, Planned, Schedule, ScheduleError},
+    schedule::{PlannedEntry, Schedule, ScheduleError, ScheduleKey},
 };
 use conductor_types::views::WindowView;
 use serde::Serialize;
@@ -15,13 +15,13 @@ use super::maintenance;
 use crate::host;
 
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(super) struct ScheduleArgs {
     /// Output format
     #[arg(long, default_value = "table")]
-    output: Output,
+    output: OutputFormat,
 }
 
-pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
+pub(super) fn run(args: &ScheduleArgs, global: &GlobalArgs) -> Result<CommandExit, CliError> {
     let config = global.config()?;
     let clock = Clock::start();
     let now = clock.wall(clock.now());
@@ -30,17 +30,17 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
         .map_err(|e| CliError::Other(format!("cannot read this machine's clock: {e}")))?;
     let summary = summarise(&config, now).map_err(|e| CliError::Other(e.to_string()))?;
     match args.output {
-        Output::Table => print(&text(&summary))?,
-        Output::Json => print(&json(&summary)?)?,
+        OutputFormat::Table => print(&text(&summary))?,
+        OutputFormat::Json => print(&json(&summary)?)?,
     }
-    Ok(Exit::Ok)
+    Ok(CommandExit::Ok)
 }
 
 /// Summary of the schedule.
 #[derive(Serialize)]
-struct Summary {
+struct ScheduleSummary {
     /// The starts, by interval and then by offset.
-    starts: Vec<Line>,
+    starts: Vec<ScheduledStart>,
     checks_per_second: f64,
     /// The most starts within any 100 ms, and the number for an even spread.
     peak_per_100ms: u64,
@@ -53,7 +53,7 @@ struct Summary {
 
 /// One entry of the schedule.
 #[derive(Serialize)]
-struct Line {
+struct ScheduledStart {
     /// None for the resource monitor.
     platform: Option<String>,
     plugin: Option<String>,
@@ -62,15 +62,18 @@ struct Line {
     offset_seconds: f64,
 }
 
-fn summarise(config: &Config, now: jiff::Timestamp) -> Result<Summary, ScheduleError> {
+fn summarise(
+    config: &ConductorConfig,
+    now: jiff::Timestamp,
+) -> Result<ScheduleSummary, ScheduleError> {
     let host = &config.host;
     let mut schedule = Schedule::new(Duration::ZERO, host.tick, host.stagger)?;
     let intervals = config.platforms.iter().map(|platform| platform.interval);
     for (key, interval) in (0..).zip(std::iter::once(config.resources.interval).chain(intervals)) {
-        schedule.set(Key(key), interval)?;
+        schedule.set(ScheduleKey(key), interval)?;
     }
     let plan = schedule.plan();
-    let platform = |planned: &Planned| {
+    let platform = |planned: &PlannedEntry| {
         let at = (planned.key.0 as usize).checked_sub(1)?;
         config.platforms.get(at)
     };
@@ -91,11 +94,11 @@ fn summarise(config: &Config, now: jiff::Timestamp) -> Result<Summary, ScheduleE
         }
     }
     let windows = config.maintenance.iter();
-    Ok(Summary {
+    Ok(ScheduleSummary {
         starts: plan
             .entries()
             .iter()
-            .map(|planned| Line {
+            .map(|planned| ScheduledStart {
                 platform: platform(planned).map(|platform| platform.name.clone()),
                 plugin: platform(planned).map(|platform| platform.plugin.clone()),
                 interval_seconds: planned.interval.as_secs_f64(),
@@ -112,7 +115,7 @@ fn summarise(config: &Config, now: jiff::Timestamp) -> Result<Summary, ScheduleE
     })
 }
 
-fn text(summary: &Summary) -> String {
+fn text(summary: &ScheduleSummary) -> String {
     let rows = summary.starts.iter().map(|line| {
         [
             format!("{:.3} s", line.offset_seconds),

@@ -8,14 +8,14 @@ use std::{
 use clap_complete::{ArgValueCandidates, CompletionCandidate};
 use conductor_command::{
     CliError,
-    client::{Client, Remote},
+    client::{HostClient, RemoteArgs},
 };
-use conductor_core::pattern::Pattern;
+use conductor_core::pattern::NamePattern;
 use conductor_types::views::PlatformView;
 
 /// Platforms by name and label.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub(super) struct Selection {
+pub(super) struct PlatformSelection {
     /// Platforms by name; `*` matches any characters and `?` exactly one: 'db-*'
     #[arg(value_name = "PLATFORM", add = ArgValueCandidates::new(platform_names))]
     platforms: Vec<String>,
@@ -34,16 +34,16 @@ pub(super) struct Selection {
 #[command(group = clap::ArgGroup::new("selection").required(true).multiple(true).args(["platforms", "labels"]))]
 pub(super) struct RequiredSelection {
     #[command(flatten)]
-    selection: Selection,
+    selection: PlatformSelection,
 }
 
 impl RequiredSelection {
-    pub(super) fn get(&self) -> &Selection {
+    pub(super) fn get(&self) -> &PlatformSelection {
         &self.selection
     }
 }
 
-impl Selection {
+impl PlatformSelection {
     /// Returns true if all platforms are selected.
     pub(super) fn is_everything(&self) -> bool {
         self.platforms.is_empty() && self.labels.is_empty()
@@ -60,7 +60,7 @@ impl Selection {
     }
 
     pub(super) fn matches(&self, platform: &PlatformView) -> bool {
-        let mut patterns = self.platforms.iter().map(|text| Pattern::new(text));
+        let mut patterns = self.platforms.iter().map(|text| NamePattern::new(text));
         let named = self.platforms.is_empty() || patterns.any(|p| p.matches(&platform.name));
         named && self.has_labels(platform)
     }
@@ -78,7 +78,7 @@ impl Selection {
             return Vec::from_iter((!matched).then(|| self.no_match(None)));
         }
         let missed = self.platforms.iter().filter(|text| {
-            let pattern = Pattern::new(text);
+            let pattern = NamePattern::new(text);
             !platforms
                 .iter()
                 .any(|p| pattern.matches(&p.name) && self.has_labels(p))
@@ -111,17 +111,17 @@ impl Selection {
     ///
     /// # Errors
     /// If the host does not list its platforms.
-    pub(super) fn resolve(&self, client: &Client) -> Result<Resolved, CliError> {
+    pub(super) fn resolve(&self, client: &HostClient) -> Result<ResolvedSelection, CliError> {
         let plain = self.labels.is_empty()
             && self
                 .platforms
                 .iter()
-                .all(|text| Pattern::new(text).is_name());
+                .all(|text| NamePattern::new(text).is_name());
         if plain {
             let mut names = self.platforms.clone();
             let mut seen = BTreeSet::new();
             names.retain(|name| seen.insert(name.clone()));
-            return Ok(Resolved {
+            return Ok(ResolvedSelection {
                 names,
                 errors: Vec::new(),
             });
@@ -129,7 +129,7 @@ impl Selection {
         let (_, platforms) = client.look::<Vec<PlatformView>>("/api/v1/platforms")?;
         let errors = self.unmatched(&platforms);
         let matched = platforms.into_iter().filter(|p| self.matches(p));
-        Ok(Resolved {
+        Ok(ResolvedSelection {
             names: matched.map(|p| p.name).collect(),
             errors,
         })
@@ -137,7 +137,7 @@ impl Selection {
 }
 
 /// The platforms that a selection resolves to.
-pub(super) struct Resolved {
+pub(super) struct ResolvedSelection {
     pub(super) names: Vec<String>,
     /// An error for each pattern that matched nothing.
     pub(super) errors: Vec<CliError>,
@@ -170,8 +170,8 @@ fn platform_labels() -> Vec<CompletionCandidate> {
 }
 
 fn running_platforms() -> Vec<PlatformView> {
-    let remote = Remote::from_environment(std::env::var_os("CONDUCTOR_ADDRESS").as_deref());
-    let client = Client::open(&remote).map(|client| client.with_timeout(COMPLETION_TIMEOUT));
+    let remote = RemoteArgs::from_environment(std::env::var_os("CONDUCTOR_ADDRESS").as_deref());
+    let client = HostClient::open(&remote).map(|client| client.with_timeout(COMPLETION_TIMEOUT));
     let found = client.and_then(|client| client.look("/api/v1/platforms"));
     found.map(|(_, platforms)| platforms).unwrap_or_default()
 }

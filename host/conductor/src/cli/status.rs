@@ -4,8 +4,8 @@ use std::{io::IsTerminal as _, thread, time::Duration};
 
 use clap::builder::styling::{AnsiColor, Style};
 use conductor_command::{
-    CliError, Exit, Output,
-    client::{Client, Remote},
+    CliError, CommandExit, OutputFormat,
+    client::{HostClient, RemoteArgs},
     print_styled, table,
 };
 use conductor_config::{DurationError, parse_duration};
@@ -17,12 +17,12 @@ use conductor_types::{
 };
 use serde_json::Value;
 
-use super::selection::Selection;
+use super::selection::PlatformSelection;
 
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(super) struct StatusArgs {
     #[command(flatten)]
-    selection: Selection,
+    selection: PlatformSelection,
     /// Show only platforms that are unhealthy or whose last check failed; the exit code covers all selected platforms
     #[arg(long, alias = "failing")]
     problems: bool,
@@ -38,26 +38,26 @@ pub(super) struct Args {
     watch: Option<Duration>,
     /// Output format
     #[arg(long, default_value = "table")]
-    output: Output,
+    output: OutputFormat,
     #[command(flatten)]
-    remote: Remote,
+    remote: RemoteArgs,
 }
 
-pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
-    let client = Client::open(&args.remote)?;
+pub(super) fn run(args: &StatusArgs) -> Result<CommandExit, CliError> {
+    let client = HostClient::open(&args.remote)?;
     let Some(interval) = args.watch else {
-        let (text, exit) = once(args, &client, Coloring::detect())?;
+        let (text, exit) = once(args, &client, ColorMode::detect())?;
         print_styled(&text)?;
         return Ok(exit);
     };
     loop {
-        let text = match once(args, &client, Coloring::detect()) {
+        let text = match once(args, &client, ColorMode::detect()) {
             Ok((text, _)) => text,
             // The host may come back.
             Err(CliError::Unreachable(why)) => printable::lines(&format!("{why}\n")).into_owned(),
             Err(error) => return Err(error),
         };
-        let clear = std::io::stdout().is_terminal() && matches!(args.output, Output::Table);
+        let clear = std::io::stdout().is_terminal() && matches!(args.output, OutputFormat::Table);
         let before = if clear { CLEAR_SCREEN } else { "" };
         print_styled(&format!("{before}{text}"))?;
         thread::sleep(interval);
@@ -65,7 +65,11 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
 }
 
 /// Requests the status once; returns the output, and the exit code of the selected platforms.
-fn once(args: &Args, client: &Client, coloring: Coloring) -> Result<(String, Exit), CliError> {
+fn once(
+    args: &StatusArgs,
+    client: &HostClient,
+    coloring: ColorMode,
+) -> Result<(String, CommandExit), CliError> {
     let (body, mut status) = client.look::<StatusView>("/api/v1/status")?;
     let unmatched = args.selection.unmatched(&status.platforms);
     status
@@ -84,18 +88,18 @@ fn once(args: &Args, client: &Client, coloring: Coloring) -> Result<(String, Exi
     }
     let text = match args.output {
         // Print the host's own text, to keep fields that this program does not know.
-        Output::Json if args.selection.is_everything() && !args.problems => {
+        OutputFormat::Json if args.selection.is_everything() && !args.problems => {
             let body = String::from_utf8_lossy(&body);
             format!("{}\n", printable::json(body.trim_end()))
         }
-        Output::Json => format!("{}\n", printable::json(&narrowed(&body, &status)?)),
-        Output::Table if status.platforms.is_empty() && args.problems => {
+        OutputFormat::Json => format!("{}\n", printable::json(&narrowed(&body, &status)?)),
+        OutputFormat::Table if status.platforms.is_empty() && args.problems => {
             format!(
                 "No platform is unhealthy, and no check failed.\n{}",
                 notes(&status)
             )
         }
-        Output::Table => text(&status, coloring),
+        OutputFormat::Table => text(&status, coloring),
     };
     Ok((text, exit))
 }
@@ -119,12 +123,12 @@ fn watch_interval(text: &str) -> Result<Duration, IntervalError> {
 
 /// Colour of a command's output: on if it is a terminal, unless `NO_COLOR` is set.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Coloring {
+pub(super) enum ColorMode {
     On,
     Off,
 }
 
-impl Coloring {
+impl ColorMode {
     pub(super) fn detect() -> Self {
         let disabled = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         if std::io::stdout().is_terminal() && !disabled {
@@ -155,11 +159,11 @@ fn state_color(urgency: StateUrgency) -> Option<AnsiColor> {
 }
 
 /// Returns the exit code for these platforms.
-pub(super) fn exit(status: &StatusView) -> Exit {
+pub(super) fn exit(status: &StatusView) -> CommandExit {
     if status.platforms.iter().any(is_bad) {
-        Exit::Unhealthy
+        CommandExit::Unhealthy
     } else {
-        Exit::Ok
+        CommandExit::Ok
     }
 }
 
@@ -179,7 +183,7 @@ fn narrowed(body: &[u8], left: &StatusView) -> Result<String, CliError> {
 }
 
 /// Formats the status for people, worst first.
-pub(super) fn text(status: &StatusView, coloring: Coloring) -> String {
+pub(super) fn text(status: &StatusView, coloring: ColorMode) -> String {
     let mut platforms = status.platforms.clone();
     // Platforms under maintenance go last.
     platforms.sort_by_key(|p| {
@@ -218,7 +222,7 @@ fn notes(status: &StatusView) -> String {
 /// Returns a row for each platform.
 pub(super) fn rows(
     platforms: &[PlatformView],
-    coloring: Coloring,
+    coloring: ColorMode,
 ) -> impl Iterator<Item = [String; 6]> {
     platforms.iter().map(move |platform| {
         let took = platform

@@ -15,8 +15,8 @@ use std::{
 };
 
 use conductor_command::{
-    CliError, Exit,
-    client::{Client, Remote},
+    CliError, CommandExit,
+    client::{HostClient, RemoteArgs},
 };
 use conductor_core::clock::Clock;
 use jiff::tz::TimeZone;
@@ -26,8 +26,8 @@ use ratatui::{
 };
 
 use self::{
-    link::Link,
-    state::{Command, Event, State},
+    link::PollerHandle,
+    state::{TopAction, TopEvent, TopState},
 };
 
 mod keys;
@@ -39,29 +39,29 @@ mod tests;
 mod view;
 
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(super) struct TopArgs {
     #[command(flatten)]
-    remote: Remote,
+    remote: RemoteArgs,
 }
 
-pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
-    let client = Client::open(&args.remote)?;
+pub(super) fn run(args: &TopArgs) -> Result<CommandExit, CliError> {
+    let client = HostClient::open(&args.remote)?;
     if !io::stdout().is_terminal() {
         return Err(CliError::Other(
             "standard output is not a terminal: use `conductor status` in scripts".to_owned(),
         ));
     }
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let mut state = State::new(client.address(), TimeZone::system(), !no_color);
+    let mut state = TopState::new(client.address(), TimeZone::system(), !no_color);
     let failed = |what: &str, e: io::Error| CliError::Other(format!("{what}: {e}"));
     let asked_to_stop = asked_to_stop().map_err(|e| failed("cannot listen to signals", e))?;
     let clock = Clock::start();
     let (tell, events) = mpsc::channel();
-    let link =
-        Link::start(client, clock, tell.clone()).map_err(|e| failed("cannot start a thread", e))?;
+    let link = PollerHandle::start(client, clock, tell.clone())
+        .map_err(|e| failed("cannot start a thread", e))?;
     // From here on a panic in any thread restores the terminal first.
     let mut terminal = ratatui::try_init().map_err(|e| failed("cannot use this terminal", e))?;
-    let _restored = Restored;
+    let _restored = TerminalRestorer;
     read_keys(tell).map_err(|e| failed("cannot start a thread", e))?;
     show(
         &mut terminal,
@@ -72,15 +72,15 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
         &asked_to_stop,
     )
     .map_err(|e| failed("cannot draw", e))?;
-    Ok(Exit::Ok)
+    Ok(CommandExit::Ok)
 }
 
 /// Handles events and draws until the user or a signal ends it.
 fn show(
     terminal: &mut DefaultTerminal,
-    state: &mut State,
-    events: &Receiver<Event>,
-    link: &Link,
+    state: &mut TopState,
+    events: &Receiver<TopEvent>,
+    link: &PollerHandle,
     clock: Clock,
     asked_to_stop: &AtomicBool,
 ) -> io::Result<()> {
@@ -95,8 +95,8 @@ fn show(
         // Handle all waiting events before the next frame, so that keys never lag.
         for event in first.into_iter().chain(events.try_iter()) {
             match state.update(event) {
-                Some(Command::Quit) => return Ok(()),
-                Some(Command::Ask(ask)) => link.ask(ask),
+                Some(TopAction::Quit) => return Ok(()),
+                Some(TopAction::Ask(ask)) => link.ask(ask),
                 None => {}
             }
         }
@@ -105,18 +105,18 @@ fn show(
 }
 
 /// Sends each key and each change of the terminal's size.
-fn read_keys(tell: Sender<Event>) -> io::Result<()> {
+fn read_keys(tell: Sender<TopEvent>) -> io::Result<()> {
     let read = move || {
         loop {
             let told = match event::read() {
                 Ok(Input::Key(key)) if key.kind != KeyEventKind::Release => {
-                    tell.send(Event::Key(key))
+                    tell.send(TopEvent::Key(key))
                 }
-                Ok(Input::Resize(..)) => tell.send(Event::Resized),
+                Ok(Input::Resize(..)) => tell.send(TopEvent::Resized),
                 Ok(_) => Ok(()),
                 // The terminal is gone.
                 Err(_) => {
-                    let _ = tell.send(Event::NoMoreKeys);
+                    let _ = tell.send(TopEvent::NoMoreKeys);
                     return;
                 }
             };
@@ -129,10 +129,10 @@ fn read_keys(tell: Sender<Event>) -> io::Result<()> {
     thread.spawn(read).map(drop)
 }
 
-/// Restores the terminal on drop.
-struct Restored;
+/// Restores the terminal's previous mode on drop.
+struct TerminalRestorer;
 
-impl Drop for Restored {
+impl Drop for TerminalRestorer {
     fn drop(&mut self) {
         ratatui::restore();
     }

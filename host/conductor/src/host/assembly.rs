@@ -10,33 +10,34 @@ use std::{
 };
 
 use conductor_config::{
-    BreakerConfig, Config, ConfigError, PlatformConfig, PluginConfig, Reading, ResourcesConfig,
+    BreakerConfig, ConductorConfig, ConfigError, ConfigReadResult, PlatformConfig, PluginConfig,
+    ResourcesConfig,
 };
 use conductor_core::breaker;
 use conductor_engine::{
-    board::Board,
-    guard::{PlatformGuard, PlatformSettings, PluginGuard, Shared},
-    resources::Limits,
-    scheduler::{Plan, PlatformSetup, PluginSetup, Timing},
+    board::StatusBoard,
+    guard::{GuardContext, PlatformGuard, PlatformSettings, PluginGuard},
+    resources::ResourceLimits,
+    scheduler::{CheckTiming, PlatformSetup, PluginSetup, ReloadPlan},
 };
 use conductor_library::Catalog;
-use conductor_runtime::loader::Loader;
-use conductor_server::Security;
+use conductor_runtime::loader::CatalogLoader;
+use conductor_server::ServerSecurity;
 
 use super::{
-    judging::{Judge, reason},
+    judging::{ConfigJudge, reason},
     plugin_loader::{ConfiguredLoader, ProbeTrials},
 };
 
 /// Builds plans for the scheduler.
-pub(super) struct Assembly {
-    shared: Arc<Shared>,
-    board: Arc<Board>,
-    loader: Loader,
-    judge: Judge,
+pub(super) struct PlanBuilder {
+    shared: Arc<GuardContext>,
+    board: Arc<StatusBoard>,
+    loader: CatalogLoader,
+    judge: ConfigJudge,
     /// The web config, whose key and passwords no plugin may read.
-    security: Security,
-    made: Mutex<Made>,
+    security: ServerSecurity,
+    made: Mutex<ExistingGuards>,
     /// The host's own files that the config names.
     hidden: Arc<Mutex<Vec<PathBuf>>>,
     trials: ProbeTrials,
@@ -47,32 +48,32 @@ pub(super) type Reasons = BTreeMap<String, Arc<str>>;
 
 /// The existing guards.
 #[derive(Default)]
-struct Made {
-    plugins: BTreeMap<String, Plugin>,
-    platforms: BTreeMap<String, Platform>,
+struct ExistingGuards {
+    plugins: BTreeMap<String, GuardedPlugin>,
+    platforms: BTreeMap<String, GuardedPlatform>,
 }
 
 #[derive(Clone)]
-struct Plugin {
+struct GuardedPlugin {
     config: PluginConfig,
     guard: Arc<PluginGuard>,
 }
 
 #[derive(Clone)]
-struct Platform {
+struct GuardedPlatform {
     config: PlatformConfig,
     guard: Arc<PlatformGuard>,
 }
 
-impl Assembly {
+impl PlanBuilder {
     pub(super) fn new(
-        shared: Arc<Shared>,
-        board: Arc<Board>,
-        loader: Loader,
-        security: Security,
+        shared: Arc<GuardContext>,
+        board: Arc<StatusBoard>,
+        loader: CatalogLoader,
+        security: ServerSecurity,
     ) -> Self {
         Self {
-            judge: Judge::new(shared.clock),
+            judge: ConfigJudge::new(shared.clock),
             shared,
             board,
             loader,
@@ -107,7 +108,7 @@ impl Assembly {
     }
 
     /// Searches for libraries in the config's folders, under its rules.
-    pub(super) fn look_for_libraries(&self, config: &Config) {
+    pub(super) fn look_for_libraries(&self, config: &ConductorConfig) {
         let host = &config.host;
         let (dirs, are_default) = (&host.plugin_dirs, host.plugin_dirs_are_default);
         let looked = self
@@ -121,7 +122,7 @@ impl Assembly {
     }
 
     /// Logs each platform and `[plugin.ID]` table without a library, with its position in the file.
-    pub(super) fn log_missing_libraries(&self, config: &Config) {
+    pub(super) fn log_missing_libraries(&self, config: &ConductorConfig) {
         let found = self.catalog().found();
         let known: Vec<_> = found.by_id.keys().map(String::as_str).collect();
         if let Err(error) = config.check_plugins(&known, |id| found.refused(id)) {
@@ -135,9 +136,12 @@ impl Assembly {
     ///
     /// # Errors
     /// All errors in it.
-    pub(super) fn judge(&self, reading: Reading) -> Result<Arc<Config>, ConfigError> {
+    pub(super) fn judge(
+        &self,
+        reading: ConfigReadResult,
+    ) -> Result<Arc<ConductorConfig>, ConfigError> {
         let catalog = Arc::clone(self.catalog());
-        let libraries = move |config: &Config| {
+        let libraries = move |config: &ConductorConfig| {
             let host = &config.host;
             let (dirs, are_default) = (&host.plugin_dirs, host.plugin_dirs_are_default);
             (catalog.preview(dirs, are_default, config.policy()), ())
@@ -153,7 +157,7 @@ impl Assembly {
     }
 
     /// Returns the scheduler's plan for this config; `refused` are platforms whose config is not accepted.
-    pub(super) fn plan(&self, config: &Arc<Config>, refused: &Reasons) -> Plan {
+    pub(super) fn plan(&self, config: &Arc<ConductorConfig>, refused: &Reasons) -> ReloadPlan {
         *self.hidden.lock().unwrap_or_else(PoisonError::into_inner) = config.hidden();
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::take(&mut *made);
@@ -183,11 +187,11 @@ impl Assembly {
             platforms.iter().map(|p| Arc::clone(&p.guard)).collect(),
             plugins.iter().map(|p| Arc::clone(&p.guard)).collect(),
         );
-        Plan {
+        ReloadPlan {
             plugins,
             forgotten,
             platforms,
-            timing: Timing {
+            timing: CheckTiming {
                 interval: config.resources.interval,
                 stagger: config.host.stagger,
                 tick: config.host.tick,
@@ -198,7 +202,7 @@ impl Assembly {
     }
 
     /// Returns the platforms whose config is not accepted by the running plugin, with the reasons.
-    pub(super) fn refused(&self, config: &Config) -> Reasons {
+    pub(super) fn refused(&self, config: &ConductorConfig) -> Reasons {
         let running = |id: &str| {
             let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
             made.plugins.get(id)?.guard.running()
@@ -218,7 +222,13 @@ impl Assembly {
         refused
     }
 
-    fn plugin(&self, config: &Arc<Config>, id: &str, old: &Made, made: &mut Made) -> PluginSetup {
+    fn plugin(
+        &self,
+        config: &Arc<ConductorConfig>,
+        id: &str,
+        old: &ExistingGuards,
+        made: &mut ExistingGuards,
+    ) -> PluginSetup {
         let settings = config.plugin(id);
         let breaker = breaker_settings(&config.breaker);
         let known = old.plugins.get(id);
@@ -237,7 +247,7 @@ impl Assembly {
         };
         let renew = known.is_some_and(|known| !known.config.runs_like(&settings));
         let must_end = known.is_some_and(|known| !known.config.permits_like(&settings));
-        let plugin = Plugin {
+        let plugin = GuardedPlugin {
             config: settings,
             guard: Arc::clone(&guard),
         };
@@ -253,8 +263,8 @@ impl Assembly {
     fn platform(
         &self,
         platform: &PlatformConfig,
-        old: &Made,
-        made: &mut Made,
+        old: &ExistingGuards,
+        made: &mut ExistingGuards,
         refused: &Reasons,
     ) -> PlatformSetup {
         let plugin = &made.plugins[&platform.plugin].guard;
@@ -266,7 +276,7 @@ impl Assembly {
             Some(known) => Arc::clone(&known.guard),
             None => self.new_guard(platform, plugin, old),
         };
-        let remembered = Platform {
+        let remembered = GuardedPlatform {
             config: platform.clone(),
             guard: Arc::clone(&guard),
         };
@@ -282,7 +292,7 @@ impl Assembly {
         &self,
         platform: &PlatformConfig,
         plugin: &Arc<PluginGuard>,
-        old: &Made,
+        old: &ExistingGuards,
     ) -> Arc<PlatformGuard> {
         let settings = PlatformSettings {
             name: platform.name.as_str().into(),
@@ -300,7 +310,7 @@ impl Assembly {
     }
 
     /// Returns the loader of a plugin under this config.
-    fn loader_of(&self, config: &Arc<Config>, id: &str) -> ConfiguredLoader {
+    fn loader_of(&self, config: &Arc<ConductorConfig>, id: &str) -> ConfiguredLoader {
         ConfiguredLoader::new(
             config,
             id,
@@ -313,7 +323,7 @@ impl Assembly {
 
     /// Removes from the metrics all items that the new config no longer names; returns the plugins that are removed for
     /// good.
-    fn forget(&self, old: &Made, made: &Made) -> Vec<Arc<PluginGuard>> {
+    fn forget(&self, old: &ExistingGuards, made: &ExistingGuards) -> Vec<Arc<PluginGuard>> {
         for (name, platform) in &old.platforms {
             let plugin = &platform.config.plugin;
             let stays = made
@@ -343,8 +353,8 @@ fn is_same(a: &PlatformConfig, b: &PlatformConfig) -> bool {
     moved == *b
 }
 
-fn breaker_settings(config: &BreakerConfig) -> breaker::Settings {
-    breaker::Settings::try_new(
+fn breaker_settings(config: &BreakerConfig) -> breaker::BreakerSettings {
+    breaker::BreakerSettings::try_new(
         config.failure_threshold,
         config.reset_timeout,
         config.max_reset_timeout,
@@ -352,8 +362,8 @@ fn breaker_settings(config: &BreakerConfig) -> breaker::Settings {
     .expect("the config was held to the same rules")
 }
 
-fn limits(config: &ResourcesConfig) -> Limits {
-    Limits::new(
+fn limits(config: &ResourcesConfig) -> ResourceLimits {
+    ResourceLimits::new(
         config.degraded_above,
         config.recover_below,
         config.critical_above,

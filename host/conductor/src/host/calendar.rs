@@ -19,13 +19,13 @@ use std::{
 };
 
 use conductor_core::{
-    maintenance::{self, Origin, Scope, Times, Window},
-    pattern::Pattern,
+    maintenance::{self, MaintenanceWindow, WindowOrigin, WindowSchedule, WindowScope},
+    pattern::NamePattern,
 };
 use conductor_engine::{
-    actor::Actor,
-    board::Board,
-    guard::Shared,
+    actor::ActionOrigin,
+    board::StatusBoard,
+    guard::GuardContext,
     state::{OrderError, maintenance_length},
 };
 use conductor_types::{
@@ -36,46 +36,46 @@ use conductor_types::{
 use jiff::{SignedDuration, Timestamp};
 
 /// The windows of a running host.
-pub(super) struct Calendar {
-    shared: Arc<Shared>,
-    board: Arc<Board>,
-    inner: Mutex<Inner>,
+pub(super) struct MaintenanceCalendar {
+    shared: Arc<GuardContext>,
+    board: Arc<StatusBoard>,
+    inner: Mutex<CalendarState>,
     /// Wakes the thread that waits for the next change.
     changed: SyncSender<()>,
 }
 
 #[derive(Default)]
-struct Inner {
+struct CalendarState {
     /// The windows of the config.
-    windows: Vec<Window>,
+    windows: Vec<MaintenanceWindow>,
     /// The windows started by operators.
-    started: Vec<Started>,
+    started: Vec<StartedWindow>,
     /// The windows in force at the last evaluation.
     in_force: BTreeSet<(&'static str, Arc<str>)>,
     /// The time of the last evaluation.
-    judged: Option<Now>,
+    judged: Option<ClockReading>,
     /// The time of the next evaluation, by the host's clock.
     due: Option<Duration>,
 }
 
 /// A window with a fixed duration; its dates follow the wall clock as last seen.
-struct Started {
-    window: Window,
+struct StartedWindow {
+    window: MaintenanceWindow,
     /// Its start and end, by the host's clock.
     since: Duration,
     ends: Duration,
 }
 
-/// A moment by both clocks.
+/// A simultaneous reading of the host's clock and the wall clock.
 #[derive(Clone, Copy, Debug)]
-struct Now {
+struct ClockReading {
     /// The time by the host's clock.
     host: Duration,
     /// Seconds from 1970 to the origin of the host's clock; a change means that the wall clock was set.
     origin: f64,
 }
 
-impl Now {
+impl ClockReading {
     /// Returns the date of a time of the host's clock.
     fn date(self, at: Duration) -> Timestamp {
         let offset = SignedDuration::try_from_secs_f64(self.origin).unwrap_or_default();
@@ -89,9 +89,9 @@ impl Now {
     }
 }
 
-impl Calendar {
+impl MaintenanceCalendar {
     /// Returns a calendar without windows, and the receiver of wake-ups for [`watch`](Self::watch).
-    pub(super) fn new(shared: Arc<Shared>, board: Arc<Board>) -> (Self, Receiver<()>) {
+    pub(super) fn new(shared: Arc<GuardContext>, board: Arc<StatusBoard>) -> (Self, Receiver<()>) {
         let (changed, wake) = mpsc::sync_channel(1);
         let calendar = Self {
             shared,
@@ -105,22 +105,26 @@ impl Calendar {
     /// Replaces the config's windows; those of operators stay.
     ///
     /// Call it once the platforms of that config are on the board, and before their checks start.
-    pub(super) fn follow(&self, config: &[Window]) {
+    pub(super) fn follow(&self, config: &[MaintenanceWindow]) {
         let mut inner = self.inner();
         inner.windows = config.to_vec();
         self.apply(&mut inner, self.now());
     }
 
     /// Starts a window for each platform or pattern of the order, replacing any window of the same name.
-    pub(super) fn start(&self, order: &MaintenanceOrder, by: &Actor) -> Result<String, OrderError> {
+    pub(super) fn start(
+        &self,
+        order: &MaintenanceOrder,
+        by: &ActionOrigin,
+    ) -> Result<String, OrderError> {
         self.start_at(order, by, self.now())
     }
 
     fn start_at(
         &self,
         order: &MaintenanceOrder,
-        by: &Actor,
-        now: Now,
+        by: &ActionOrigin,
+        now: ClockReading,
     ) -> Result<String, OrderError> {
         let length = maintenance_length(&order.length)
             .map_err(|why| OrderError::Invalid(format!("\"for\" is {:?}: {why}", order.length)))?;
@@ -131,8 +135,8 @@ impl Calendar {
         }
         let scopes = scopes(&order.platforms, &order.labels)?;
         // Check the limit before any work per window.
-        let windows = |inner: &Inner| inner.windows.len() + inner.started.len();
-        let has_room = |inner: &Inner| match windows(inner) + scopes.len() {
+        let windows = |inner: &CalendarState| inner.windows.len() + inner.started.len();
+        let has_room = |inner: &CalendarState| match windows(inner) + scopes.len() {
             ..=MOST_WINDOWS => Ok(()),
             _ => Err(OrderError::Invalid(format!(
                 "there would be more than {MOST_WINDOWS} windows: end some first"
@@ -157,16 +161,16 @@ impl Calendar {
         for (name, scope) in scopes {
             inner.started.retain(|started| started.window.name != name);
             names.push(name.to_string());
-            let window = Window {
+            let window = MaintenanceWindow {
                 name,
                 reason: order.reason.as_str().into(),
                 checks: order.checks,
                 scope,
                 times: times.clone(),
-                origin: Origin::Operator,
+                origin: WindowOrigin::Operator,
                 by: by.authenticated().cloned(),
             };
-            inner.started.push(Started {
+            inner.started.push(StartedWindow {
                 window,
                 since,
                 ends,
@@ -186,7 +190,11 @@ impl Calendar {
     }
 
     /// Ends windows that operators have started; ends none if one of the patterns matches no window.
-    pub(super) fn end(&self, end: &MaintenanceEnd, by: &Actor) -> Result<String, OrderError> {
+    pub(super) fn end(
+        &self,
+        end: &MaintenanceEnd,
+        by: &ActionOrigin,
+    ) -> Result<String, OrderError> {
         let mut inner = self.inner();
         let mut ended = BTreeSet::new();
         for (name, wanted) in scopes(&end.platforms, &end.labels)? {
@@ -204,7 +212,7 @@ impl Calendar {
             .started
             .retain(|started| !ended.contains(&started.window.name));
         for name in &ended {
-            let key = (Origin::Operator.name(), Arc::clone(name));
+            let key = (WindowOrigin::Operator.name(), Arc::clone(name));
             inner.in_force.remove(&key);
         }
         self.apply(&mut inner, self.now());
@@ -232,9 +240,9 @@ impl Calendar {
         self.turn_at(self.now())
     }
 
-    fn turn_at(&self, now: Now) -> Option<Duration> {
+    fn turn_at(&self, now: ClockReading) -> Option<Duration> {
         let mut inner = self.inner();
-        let was_set = |judged: Now| judged.origin.to_bits() != now.origin.to_bits();
+        let was_set = |judged: ClockReading| judged.origin.to_bits() != now.origin.to_bits();
         if inner.due.is_some_and(|due| due <= now.host) || inner.judged.is_some_and(was_set) {
             self.apply(&mut inner, now);
         }
@@ -248,7 +256,7 @@ impl Calendar {
     }
 
     /// Applies the current windows to each platform.
-    fn apply(&self, inner: &mut Inner, now: Now) {
+    fn apply(&self, inner: &mut CalendarState, now: ClockReading) {
         inner.started.retain(|started| started.ends > now.host);
         for started in &mut inner.started {
             if let Some(times) = dates(now, started.since, started.ends) {
@@ -274,21 +282,21 @@ impl Calendar {
         let _ = self.changed.try_send(());
     }
 
-    fn now(&self) -> Now {
+    fn now(&self) -> ClockReading {
         let wall = self.shared.metrics.wall();
         wall.follow();
-        Now {
+        ClockReading {
             host: self.shared.clock.now(),
             origin: wall.origin(),
         }
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    fn inner(&self) -> MutexGuard<'_, CalendarState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn watch(calendar: &Weak<Calendar>, wake: &Receiver<()>) {
+fn watch(calendar: &Weak<MaintenanceCalendar>, wake: &Receiver<()>) {
     loop {
         let Some(wait) = calendar.upgrade().map(|calendar| calendar.turn()) else {
             return;
@@ -307,7 +315,7 @@ fn watch(calendar: &Weak<Calendar>, wake: &Receiver<()>) {
 fn scopes(
     patterns: &[String],
     labels: &BTreeMap<String, String>,
-) -> Result<Vec<(Arc<str>, Scope)>, OrderError> {
+) -> Result<Vec<(Arc<str>, WindowScope)>, OrderError> {
     let of_labels = labels.iter().map(|(k, v)| format!("{k}={v}"));
     let of_labels: Vec<_> = of_labels.collect();
     if patterns.is_empty() && labels.is_empty() {
@@ -316,8 +324,11 @@ fn scopes(
     }
     let named = |pattern: Option<&String>| {
         let words: Vec<_> = pattern.into_iter().chain(&of_labels).cloned().collect();
-        let scope = Scope {
-            platforms: pattern.map(|text| Pattern::new(text)).into_iter().collect(),
+        let scope = WindowScope {
+            platforms: pattern
+                .map(|text| NamePattern::new(text))
+                .into_iter()
+                .collect(),
             labels: labels.clone(),
         };
         (words.join(" ").into(), scope)
@@ -329,7 +340,7 @@ fn scopes(
 }
 
 /// Returns `true` if a window was started with names that `wanted` matches, and with its labels.
-fn is_in(wanted: &Scope, window: &Window) -> bool {
+fn is_in(wanted: &WindowScope, window: &MaintenanceWindow) -> bool {
     let has_labels = wanted
         .labels
         .iter()
@@ -342,22 +353,22 @@ fn is_in(wanted: &Scope, window: &Window) -> bool {
 }
 
 /// Returns the dates of a period, in whole seconds.
-fn dates(now: Now, since: Duration, ends: Duration) -> Option<Times> {
+fn dates(now: ClockReading, since: Duration, ends: Duration) -> Option<WindowSchedule> {
     let from = Timestamp::from_second(now.date(since).as_second()).ok()?;
     // The host's clock ends the window, not a rounded date.
     let until = Timestamp::from_second(now.date(ends).as_second().checked_add(1)?).ok()?;
-    Times::once(from, until)
+    WindowSchedule::once(from, until)
 }
 
-impl Inner {
+impl CalendarState {
     /// Returns all windows, those of the config first.
-    fn all(&self) -> impl Iterator<Item = &Window> {
+    fn all(&self) -> impl Iterator<Item = &MaintenanceWindow> {
         let started = self.started.iter().map(|started| &started.window);
         self.windows.iter().chain(started)
     }
 }
 
-fn log_changes(inner: &mut Inner, now: Timestamp) {
+fn log_changes(inner: &mut CalendarState, now: Timestamp) {
     let mut in_force = BTreeSet::new();
     for window in inner.all() {
         let Some(until) = window.times.at(now).in_force_until else {
@@ -365,7 +376,7 @@ fn log_changes(inner: &mut Inner, now: Timestamp) {
         };
         let key = (window.origin.name(), Arc::clone(&window.name));
         // An operator's window was logged when it was started.
-        if window.origin == Origin::Config && !inner.in_force.contains(&key) {
+        if window.origin == WindowOrigin::Config && !inner.in_force.contains(&key) {
             let paused = match window.checks {
                 Checks::GoOn => "",
                 Checks::Pause => ", paused",
@@ -381,7 +392,7 @@ fn log_changes(inner: &mut Inner, now: Timestamp) {
 }
 
 /// Returns a window as the API shows it.
-pub(crate) fn view(window: &Window, now: Timestamp) -> WindowView {
+pub(crate) fn view(window: &MaintenanceWindow, now: Timestamp) -> WindowView {
     let found = window.times.at(now);
     let platforms = window.scope.platforms.iter();
     WindowView {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use conductor_library::{Refusal, StateLockError};
+use conductor_library::{FileRefusal, StateLockError};
 use tokio::task::JoinError;
 
 /// The reason why a host could not start, or stopped without a request.
@@ -13,7 +13,7 @@ pub enum HostError {
     State(#[from] StateLockError),
     /// It has no place for private copies of libraries.
     #[error(transparent)]
-    Store(#[from] Refusal),
+    Store(#[from] FileRefusal),
     /// Its scheduler has no thread.
     #[error("cannot start the scheduler's thread: {0}")]
     Thread(#[source] io::Error),

@@ -12,15 +12,15 @@ use std::{
 };
 
 use conductor_config as config;
-use conductor_config::{Config, ConfigError, PlatformConfig, Reading};
+use conductor_config::{ConductorConfig, ConfigError, ConfigReadResult, PlatformConfig};
 use conductor_core::clock::Clock;
-use conductor_engine::judge::{self, Candidate, Finding, Terms};
-use conductor_library::{Libraries, Vetted};
+use conductor_engine::judge::{self, ConfigCandidate, ConfigFinding, TrialSettings};
+use conductor_library::{FoundLibraries, Vetted};
 use conductor_runtime::{
     LoadError,
-    loader::{self, How},
+    loader::{self, GenerationSettings},
     redaction,
-    schema::Violation,
+    schema::SchemaViolation,
     wording::nearest,
 };
 use conductor_types::ErrorType;
@@ -28,16 +28,16 @@ use sha2::{Digest as _, Sha256};
 
 /// Judges configs, and remembers those that were accepted.
 #[derive(Clone)]
-pub(crate) struct Judge {
+pub(crate) struct ConfigJudge {
     clock: Clock,
-    accepted: Arc<Mutex<Accepted>>,
+    accepted: Arc<Mutex<AcceptedConfigs>>,
 }
 
 /// Accepted configs: those of the running config, and those tried since.
 ///
 /// A reload forgets those that are neither in it nor in the running config, so there are at most three configs' worth.
 #[derive(Default)]
-struct Accepted {
+struct AcceptedConfigs {
     running: HashSet<Key>,
     /// Tried in the reload before this one, which may have been rejected.
     before: HashSet<Key>,
@@ -45,7 +45,7 @@ struct Accepted {
     now: HashSet<Key>,
 }
 
-impl Accepted {
+impl AcceptedConfigs {
     fn has(&mut self, key: &Key) -> bool {
         let found =
             self.now.contains(key) || self.running.contains(key) || self.before.contains(key);
@@ -70,7 +70,7 @@ impl Accepted {
 /// Identifies a library, how it runs, and a platform's config: the first half of a hash.
 type Key = [u8; 16];
 
-impl Judge {
+impl ConfigJudge {
     pub(crate) fn new(clock: Clock) -> Self {
         Self {
             clock,
@@ -85,11 +85,11 @@ impl Judge {
     /// If the library does not load at all.
     pub(crate) fn platforms<'a>(
         &self,
-        config: &'a Config,
+        config: &'a ConductorConfig,
         vetted: &Vetted,
-        how: &How,
+        how: &GenerationSettings,
         creates: bool,
-    ) -> Result<Vec<(&'a PlatformConfig, Finding)>, LoadError> {
+    ) -> Result<Vec<(&'a PlatformConfig, ConfigFinding)>, LoadError> {
         let id = &vetted.manifest.id;
         let platforms = config.platforms.iter().filter(|p| p.plugin == *id);
         let (whole, unresolved): (Vec<_>, Vec<_>) =
@@ -112,7 +112,7 @@ impl Judge {
         let start = |ended| loader::for_trials(vetted, how, self.clock, ended);
         let mut wrong = Vec::new();
         if !candidates.is_empty() {
-            let terms = Terms::new(creates);
+            let terms = TrialSettings::new(creates);
             let verdict = judge::judge(start, &candidates, terms, self.clock)?;
             let mut accepted = self.accepted();
             for ((platform, keys), findings) in platforms.into_iter().zip(verdict.findings) {
@@ -125,10 +125,10 @@ impl Judge {
         if !unresolved.is_empty() {
             // Without the secrets no probe can be created, nor can any of them be found wrong.
             let candidates: Vec<_> = unresolved.iter().map(|p| candidate(config, p)).collect();
-            let verdict = judge::judge(start, &candidates, Terms::new(false), self.clock)?;
+            let verdict = judge::judge(start, &candidates, TrialSettings::new(false), self.clock)?;
             for (platform, findings) in unresolved.into_iter().zip(verdict.findings) {
                 for finding in findings {
-                    if let Finding::Violations(violations) = finding {
+                    if let ConfigFinding::Violations(violations) = finding {
                         let left = without_unresolved(violations, platform);
                         wrong.extend(left.map(|left| (platform, left)));
                     }
@@ -143,18 +143,18 @@ impl Judge {
         self.accepted().follow();
     }
 
-    fn accepted(&self) -> MutexGuard<'_, Accepted> {
+    fn accepted(&self) -> MutexGuard<'_, AcceptedConfigs> {
         self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn candidate(config: &Config, platform: &PlatformConfig) -> Candidate {
+fn candidate(config: &ConductorConfig, platform: &PlatformConfig) -> ConfigCandidate {
     // A name that the host refuses is not passed to a plugin.
     let name = match config::is_platform_name(&platform.name) {
         true => &platform.name,
         false => "platform",
     };
-    Candidate {
+    ConfigCandidate {
         platform: name.into(),
         config: platform.config.to_string().into(),
         subject: config.subject(platform),
@@ -163,21 +163,26 @@ fn candidate(config: &Config, platform: &PlatformConfig) -> Candidate {
 
 /// Returns the violations that do not involve unresolved secrets.
 fn without_unresolved(
-    mut violations: Vec<Violation>,
+    mut violations: Vec<SchemaViolation>,
     platform: &PlatformConfig,
-) -> Option<Finding> {
+) -> Option<ConfigFinding> {
     let depth = ["platform", &platform.name, "config"].len();
     violations.retain(|violation| {
         let path = violation.path.get(depth..).unwrap_or_default();
         !platform.secrets.is_unresolved(path)
     });
-    (!violations.is_empty()).then_some(Finding::Violations(violations))
+    (!violations.is_empty()).then_some(ConfigFinding::Violations(violations))
 }
 
-fn key(vetted: &Vetted, how: &How, candidate: &Candidate, creates: bool) -> Key {
+fn key(
+    vetted: &Vetted,
+    how: &GenerationSettings,
+    candidate: &ConfigCandidate,
+    creates: bool,
+) -> Key {
     let mut hash = Sha256::new();
     hash.update(vetted.sha256.0);
-    let How {
+    let GenerationSettings {
         isolation,
         call_threads,
         limits,
@@ -201,14 +206,14 @@ fn key(vetted: &Vetted, how: &How, candidate: &Candidate, creates: bool) -> Key 
 
 /// The rejection of a config.
 #[derive(Debug)]
-pub(crate) struct Rejection {
+pub(crate) struct ConfigRejection {
     /// All errors in it.
     pub(crate) error: ConfigError,
     /// `true` if the file is right and only libraries do not load.
     pub(crate) only_loading: bool,
 }
 
-impl From<ConfigError> for Rejection {
+impl From<ConfigError> for ConfigRejection {
     fn from(error: ConfigError) -> Self {
         Self {
             error,
@@ -217,7 +222,7 @@ impl From<ConfigError> for Rejection {
     }
 }
 
-impl Judge {
+impl ConfigJudge {
     /// Judges a config with these libraries, and all valid parts of a file with errors; its secrets are redacted from
     /// the output of plugins from now on. `hidden` are further files that no plugin may read; the second value of
     /// `libraries` is kept until the plugins were asked.
@@ -226,10 +231,10 @@ impl Judge {
     /// All errors: in the text, in its shape, and found by the plugins.
     pub(crate) fn reading<K>(
         &self,
-        reading: Reading,
+        reading: ConfigReadResult,
         hidden: Vec<PathBuf>,
-        libraries: impl FnOnce(&Config) -> (Libraries, K) + Send + 'static,
-    ) -> Result<Arc<Config>, Rejection> {
+        libraries: impl FnOnce(&ConductorConfig) -> (FoundLibraries, K) + Send + 'static,
+    ) -> Result<Arc<ConductorConfig>, ConfigRejection> {
         let (config, of_shape) = match (reading.config, reading.error) {
             (Some(config), of_shape) => (Arc::new(config), of_shape),
             (None, Some(error)) => return Err(error.into()),
@@ -255,7 +260,7 @@ impl Judge {
                 "the plugins did not check the config within {}",
                 humantime::format_duration(PATIENCE)
             );
-            Verdict {
+            PluginConfigErrors {
                 mistakes: vec![config.mistake_of_plugin_dirs(
                     &what,
                     "check that the disks of the plugin folders respond",
@@ -265,7 +270,7 @@ impl Judge {
         });
         let only_loading = of_shape.is_none() && verdict.only_loading;
         match ConfigError::joined(of_shape.into_iter().chain(verdict.mistakes)) {
-            Some(error) => Err(Rejection {
+            Some(error) => Err(ConfigRejection {
                 error,
                 only_loading,
             }),
@@ -274,7 +279,12 @@ impl Judge {
     }
 
     /// Asks all plugins in parallel to judge their platforms' configs.
-    fn plugins(&self, config: &Config, hidden: &[PathBuf], libraries: &Libraries) -> Verdict {
+    fn plugins(
+        &self,
+        config: &ConductorConfig,
+        hidden: &[PathBuf],
+        libraries: &FoundLibraries,
+    ) -> PluginConfigErrors {
         let known: Vec<_> = libraries.by_id.keys().map(String::as_str).collect();
         let refused = |id: &str| libraries.refused(id);
         let unknown = config.check_plugins(&known, refused).err();
@@ -331,7 +341,7 @@ impl Judge {
                 }
             }
         });
-        Verdict {
+        PluginConfigErrors {
             only_loading: only_loading && !mistakes.is_empty(),
             mistakes,
         }
@@ -339,13 +349,13 @@ impl Judge {
 }
 
 /// Errors found by the plugins.
-struct Verdict {
+struct PluginConfigErrors {
     mistakes: Vec<ConfigError>,
     only_loading: bool,
 }
 
 /// Reports a library that does not load as an error of the first platform that needs it.
-fn does_not_load(config: &Config, id: &str, error: &LoadError) -> Option<ConfigError> {
+fn does_not_load(config: &ConductorConfig, id: &str, error: &LoadError) -> Option<ConfigError> {
     let mut platforms = config.platforms.iter().filter(|p| p.plugin == id);
     let first = platforms.next()?;
     let more = match platforms.count() {
@@ -359,14 +369,14 @@ fn does_not_load(config: &Config, id: &str, error: &LoadError) -> Option<ConfigE
 
 /// Converts a finding to errors in the file.
 pub(crate) fn mistakes(
-    config: &Config,
+    config: &ConductorConfig,
     platform: &PlatformConfig,
-    finding: Finding,
+    finding: ConfigFinding,
 ) -> ConfigError {
     let plugin = &platform.plugin;
     let (message, help) = match finding {
-        Finding::Violations(violations) => return config.mistakes(violations),
-        Finding::Create(failure) => match failure.kind {
+        ConfigFinding::Violations(violations) => return config.mistakes(violations),
+        ConfigFinding::Create(failure) => match failure.kind {
             ErrorType::Panic => (
                 format!("plugin {plugin} panics when its probe is created or dropped: {failure}"),
                 "report the bug to the author of the plugin",
@@ -376,22 +386,22 @@ pub(crate) fn mistakes(
                 "correct its `config`",
             ),
         },
-        Finding::Stuck(within) => (
+        ConfigFinding::Stuck(within) => (
             format!(
                 "plugin {plugin} does not finish checking this config within {}",
                 humantime::format_duration(within)
             ),
             "the plugin's schema or its `create` hangs: report the bug to its author",
         ),
-        Finding::Killed(end) => (
+        ConfigFinding::Killed(end) => (
             format!("plugin {plugin} fails on this config: its worker {end}"),
             "the plugin's schema or its `create` crashes or exceeds `limits`: raise the limits, or report the bug to its author",
         ),
-        Finding::NotTried => (
+        ConfigFinding::NotTried => (
             format!("not tried: plugin {plugin} failed on too many other configs"),
             "correct the other configs first",
         ),
-        Finding::NoTime(within) => (
+        ConfigFinding::NoTime(within) => (
             format!(
                 "not tried: plugin {plugin} took {} to check other configs",
                 humantime::format_duration(within)
@@ -404,11 +414,14 @@ pub(crate) fn mistakes(
 
 /// Logs the platforms that a plugin creates no probe for, each with its position in the file, as `config check` reports
 /// it.
-pub(super) fn log_failed_creates(config: &Config, wrong: Vec<(&PlatformConfig, Finding)>) {
-    let of_create = |finding: &Finding| {
+pub(super) fn log_failed_creates(
+    config: &ConductorConfig,
+    wrong: Vec<(&PlatformConfig, ConfigFinding)>,
+) {
+    let of_create = |finding: &ConfigFinding| {
         matches!(
             finding,
-            Finding::Create(_) | Finding::Stuck(_) | Finding::Killed(_)
+            ConfigFinding::Create(_) | ConfigFinding::Stuck(_) | ConfigFinding::Killed(_)
         )
     };
     for (platform, finding) in wrong.into_iter().filter(|(_, finding)| of_create(finding)) {
@@ -419,9 +432,9 @@ pub(super) fn log_failed_creates(config: &Config, wrong: Vec<(&PlatformConfig, F
 
 /// Formats a platform's name and the error in its config in one line.
 pub(super) fn reason(
-    config: &Config,
+    config: &ConductorConfig,
     platform: &PlatformConfig,
-    finding: Finding,
+    finding: ConfigFinding,
 ) -> (String, Arc<str>) {
     let lines = mistakes(config, platform, finding).to_lines();
     (platform.name.clone(), lines.join("; ").into())
@@ -440,10 +453,10 @@ mod tests {
             let [high, low] = of.to_be_bytes();
             [high, low, n, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
         };
-        let all = |accepted: &Accepted| {
+        let all = |accepted: &AcceptedConfigs| {
             accepted.running.len() + accepted.before.len() + accepted.now.len()
         };
-        let mut accepted = Accepted::default();
+        let mut accepted = AcceptedConfigs::default();
         accepted.now.extend((0..100).map(|n| key(0, n)));
         for reload in 1..=2000 {
             accepted.begin();

@@ -8,32 +8,32 @@ use std::{
 
 use conductor_config::ConfigError;
 use conductor_engine::{
-    actor::Actor,
+    actor::ActionOrigin,
     guard::PluginGuard,
     state::{CheckNow, OrderError},
 };
 use conductor_server::{
-    Control,
-    caller::{self, Caller, Connection},
+    HostControl,
+    caller::{self, CallerIdentity, ConnectionAddresses},
 };
 use conductor_types::requests::{BreakerOrder, MaintenanceEnd, MaintenanceOrder};
 
 use super::{Host, ReadConfig};
 
 /// The operator's interface to a running host.
-pub(super) struct Operator {
+pub(super) struct OperatorControl {
     pub(super) host: Arc<Host>,
     pub(super) read_config: ReadConfig,
     /// Refused callers, and the time when each was last logged.
     pub(super) refused: Mutex<HashMap<String, Duration>>,
 }
 
-impl Control for Operator {
-    fn refusal(&self, connection: Connection, has_password: bool) -> Option<String> {
+impl HostControl for OperatorControl {
+    fn refusal(&self, connection: ConnectionAddresses, has_password: bool) -> Option<String> {
         match caller::identify(connection) {
-            Caller::Other => None,
-            Caller::Unknown(_) if has_password => None,
-            Caller::Own { pid, worker } => {
+            CallerIdentity::Other => None,
+            CallerIdentity::Unknown(_) if has_password => None,
+            CallerIdentity::Own { pid, worker } => {
                 let plugin = worker.and_then(|worker| self.plugin_of(worker));
                 let caller = match (plugin, worker) {
                     (Some(plugin), _) => format!("plugin {plugin} (process {pid})"),
@@ -45,7 +45,7 @@ impl Control for Operator {
                     "Plugins may not operate the host: this request comes from {caller}."
                 ))
             }
-            Caller::Unknown(why) => {
+            CallerIdentity::Unknown(why) => {
                 self.note_refused(&format!("a local process: {why}"));
                 Some(format!(
                     "Plugins may not operate the host, and this request may come from one: {why}. Send it as a user other than the host's, or require a password (--web.config.file)."
@@ -54,11 +54,11 @@ impl Control for Operator {
         }
     }
 
-    fn reload(&self, by: &Actor) -> Result<Vec<String>, ConfigError> {
+    fn reload(&self, by: &ActionOrigin) -> Result<Vec<String>, ConfigError> {
         self.host.reload(&self.read_config, by)
     }
 
-    fn check_now(&self, platform: &str, by: &Actor) -> CheckNow {
+    fn check_now(&self, platform: &str, by: &ActionOrigin) -> CheckNow {
         let check = self.host.scheduler.check_now(platform);
         match check {
             CheckNow::Begun => tracing::info!(platform, "{by} requested a check"),
@@ -72,7 +72,7 @@ impl Control for Operator {
         check
     }
 
-    fn order_breaker(&self, platform: &str, order: BreakerOrder, by: &Actor) -> bool {
+    fn order_breaker(&self, platform: &str, order: BreakerOrder, by: &ActionOrigin) -> bool {
         // A reload replaces guards, and an order given only to an old one would be lost.
         let reload = self.host.reload.lock();
         let _not_meanwhile = reload.unwrap_or_else(PoisonError::into_inner);
@@ -86,17 +86,21 @@ impl Control for Operator {
     fn start_maintenance(
         &self,
         order: &MaintenanceOrder,
-        by: &Actor,
+        by: &ActionOrigin,
     ) -> Result<String, OrderError> {
         self.host.calendar.start(order, by)
     }
 
-    fn end_maintenance(&self, end: &MaintenanceEnd, by: &Actor) -> Result<String, OrderError> {
+    fn end_maintenance(
+        &self,
+        end: &MaintenanceEnd,
+        by: &ActionOrigin,
+    ) -> Result<String, OrderError> {
         self.host.calendar.end(end, by)
     }
 }
 
-impl Operator {
+impl OperatorControl {
     /// Returns the plugin of the worker with this process ID.
     fn plugin_of(&self, worker: u32) -> Option<String> {
         let plugins = self.host.board.plugins();
@@ -126,9 +130,9 @@ const MOST_CALLERS: usize = 20;
 mod tests {
     use std::{path::Path, sync::mpsc, thread};
 
-    use conductor_config::Config;
+    use conductor_config::ConductorConfig;
     use conductor_engine::log_tail::LogTail;
-    use conductor_server::Security;
+    use conductor_server::ServerSecurity;
 
     use super::*;
 
@@ -136,7 +140,7 @@ mod tests {
     fn an_order_to_a_breaker_waits_for_the_reload_that_is_under_way() {
         let folder = tempfile::tempdir().unwrap();
         let text = "[host]\nplugin_dirs = [\"plugins\"]\nstate_dir = \"state\"\n[platform.shop]\nplugin = \"none\"\n";
-        let config = Config::parse(text.to_owned(), "conductor.toml", folder.path());
+        let config = ConductorConfig::parse(text.to_owned(), "conductor.toml", folder.path());
         let config = Arc::new(config.unwrap());
         assert!(
             config
@@ -145,17 +149,18 @@ mod tests {
                 .as_deref()
                 .is_some_and(Path::is_absolute)
         );
-        let host = Arc::new(Host::start(&config, LogTail::default(), Security::default()).unwrap());
-        let operator = Operator {
+        let host =
+            Arc::new(Host::start(&config, LogTail::default(), ServerSecurity::default()).unwrap());
+        let operator = OperatorControl {
             host: Arc::clone(&host),
-            read_config: Arc::new(move |_| Config::clone(&config).into()),
+            read_config: Arc::new(move |_| ConductorConfig::clone(&config).into()),
             refused: Mutex::default(),
         };
         let reload = host.reload.lock().unwrap();
         let (tell, told) = mpsc::channel();
         let ordering = thread::spawn(move || {
             tell.send(None).unwrap();
-            let done = operator.order_breaker("shop", BreakerOrder::Open, &Actor::default());
+            let done = operator.order_breaker("shop", BreakerOrder::Open, &ActionOrigin::default());
             tell.send(Some(done)).unwrap();
         });
         assert_eq!(told.recv(), Ok(None));

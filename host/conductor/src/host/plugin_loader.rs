@@ -9,30 +9,30 @@ use std::{
     thread,
 };
 
-use conductor_config::Config;
+use conductor_config::ConductorConfig;
 use conductor_engine::{
-    judge::Finding,
+    judge::ConfigFinding,
     scheduler::{PluginLoader, RefusedConfig},
 };
 use conductor_library::Vetted;
 use conductor_runtime::{
     LoadError,
-    loader::{How, LoadOrder, LoadedGeneration, Loader},
+    loader::{CatalogLoader, GenerationSettings, LoadOrder, LoadedGeneration},
 };
-use conductor_server::Security;
+use conductor_server::ServerSecurity;
 use conductor_types::Isolation;
 
-use super::judging::{Judge, log_failed_creates, reason};
+use super::judging::{ConfigJudge, log_failed_creates, reason};
 
 /// Loads the generations of one plugin under one config.
 pub(super) struct ConfiguredLoader {
     id: String,
-    config: Arc<Config>,
-    how: How,
-    loader: Loader,
+    config: Arc<ConductorConfig>,
+    how: GenerationSettings,
+    loader: CatalogLoader,
     /// The web config, whose key and passwords no plugin may read.
-    security: Security,
-    judge: Judge,
+    security: ServerSecurity,
+    judge: ConfigJudge,
     trials: ProbeTrials,
     /// `true` if the creation of probes was tried under this config.
     is_tried: AtomicBool,
@@ -40,11 +40,11 @@ pub(super) struct ConfiguredLoader {
 
 impl ConfiguredLoader {
     pub(super) fn new(
-        config: &Arc<Config>,
+        config: &Arc<ConductorConfig>,
         id: &str,
-        loader: Loader,
-        security: Security,
-        judge: Judge,
+        loader: CatalogLoader,
+        security: ServerSecurity,
+        judge: ConfigJudge,
         trials: ProbeTrials,
     ) -> Self {
         let how = config.how(id);
@@ -80,12 +80,12 @@ impl PluginLoader for ConfiguredLoader {
         let (loaded, findings) = self.loader.load(&self.id, &how, order, judged)?;
         let (of_create, findings): (Vec<_>, Vec<_>) = findings
             .into_iter()
-            .partition(|(_, finding)| matches!(finding, Finding::Create(_)));
+            .partition(|(_, finding)| matches!(finding, ConfigFinding::Create(_)));
         log_failed_creates(config, of_create);
         let refused = findings
             .into_iter()
             // A failed `create` is retried at each check, and an untried config may be right.
-            .filter(|(_, finding)| !matches!(finding, Finding::NoTime(_)))
+            .filter(|(_, finding)| !matches!(finding, ConfigFinding::NoTime(_)))
             .map(|(platform, finding)| {
                 let (name, reason) = reason(config, platform, finding);
                 let config = platform.config.to_string().into();
@@ -102,7 +102,7 @@ impl PluginLoader for ConfiguredLoader {
 
 /// Returns `true` if probes are created in a worker before the load: the first probe of an in-process plugin must not
 /// crash the host.
-fn creates_first(how: &How) -> bool {
+fn creates_first(how: &GenerationSettings) -> bool {
     how.isolation == Isolation::InProcess
 }
 
@@ -116,7 +116,13 @@ impl ProbeTrials {
     /// Tries to create the probes of a plugin's platforms on a separate thread, and logs those that cannot be created.
     ///
     /// The checks do not wait for it, and report the same error without a position in the file.
-    fn start(&self, judge: &Judge, config: &Arc<Config>, vetted: &Arc<Vetted>, how: How) {
+    fn start(
+        &self,
+        judge: &ConfigJudge,
+        config: &Arc<ConductorConfig>,
+        vetted: &Arc<Vetted>,
+        how: GenerationSettings,
+    ) {
         let (judge, config, vetted) = (judge.clone(), Arc::clone(config), Arc::clone(vetted));
         let trying = thread::Builder::new()
             .name("judge".to_owned())

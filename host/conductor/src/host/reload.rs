@@ -6,14 +6,14 @@ use std::{
     time::Duration,
 };
 
-use conductor_config::{Config, ConfigError, ErrorSummary};
-use conductor_engine::{actor::Actor, board::ConfigFile};
-use conductor_server::{Control as _, Security};
+use conductor_config::{ConductorConfig, ConfigError, ErrorSummary};
+use conductor_engine::{actor::ActionOrigin, board::ConfigFile};
+use conductor_server::{HostControl as _, ServerSecurity};
 use tokio::sync::{mpsc, watch};
 
 #[cfg(target_os = "linux")]
 use super::systemd;
-use super::{Host, ReadConfig, operator::Operator, take_in};
+use super::{Host, ReadConfig, operator::OperatorControl, take_in};
 
 impl Host {
     /// Reads the config again and puts it in force: everything unchanged keeps slot, breaker and counters. Returns a
@@ -21,7 +21,7 @@ impl Host {
     ///
     /// # Errors
     /// The errors in the config; nothing has changed then.
-    pub fn reload(&self, read: &ReadConfig, by: &Actor) -> Result<Vec<String>, ConfigError> {
+    pub fn reload(&self, read: &ReadConfig, by: &ActionOrigin) -> Result<Vec<String>, ConfigError> {
         let _one_at_a_time = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         #[cfg(target_os = "linux")]
         systemd::reloading();
@@ -31,9 +31,13 @@ impl Host {
         result
     }
 
-    fn judge_and_follow(&self, read: &ReadConfig, by: &Actor) -> Result<Vec<String>, ConfigError> {
+    fn judge_and_follow(
+        &self,
+        read: &ReadConfig,
+        by: &ActionOrigin,
+    ) -> Result<Vec<String>, ConfigError> {
         let metrics = self.metrics();
-        conductor_core::maintenance::Zone::read_again();
+        conductor_core::maintenance::NamedTimeZone::read_again();
         match self.judged(read, None) {
             Ok(config) => {
                 self.take_effect(&config);
@@ -64,12 +68,16 @@ impl Host {
     }
 
     /// Reads and judges the config file, or the text of a config read earlier.
-    fn judged(&self, read: &ReadConfig, text: Option<&Config>) -> Result<Arc<Config>, ConfigError> {
+    fn judged(
+        &self,
+        read: &ReadConfig,
+        text: Option<&ConductorConfig>,
+    ) -> Result<Arc<ConductorConfig>, ConfigError> {
         self.assembly.judge(read(text))
     }
 
     /// Puts an accepted config in force.
-    fn take_effect(&self, config: &Arc<Config>) {
+    fn take_effect(&self, config: &Arc<ConductorConfig>) {
         take_in(config);
         self.assembly.look_for_libraries(config);
         // A library that has just been added, or one that runs although its file was replaced, has not been asked yet.
@@ -108,7 +116,7 @@ impl Host {
     }
 
     /// Returns a line for each key that cannot change while the host runs, and differs from its value at start.
-    fn left_for_a_restart(&self, config: &Config) -> Vec<String> {
+    fn left_for_a_restart(&self, config: &ConductorConfig) -> Vec<String> {
         let shown = |folder: &Option<PathBuf>| match folder {
             Some(folder) => folder.display().to_string(),
             None => "the default folder".to_owned(),
@@ -134,21 +142,24 @@ impl Host {
 }
 
 /// Reloads once per request.
-pub(super) async fn reload_when_asked(mut asked: mpsc::Receiver<()>, operator: Arc<Operator>) {
+pub(super) async fn reload_when_asked(
+    mut asked: mpsc::Receiver<()>,
+    operator: Arc<OperatorControl>,
+) {
     while asked.recv().await.is_some() {
         let operator = Arc::clone(&operator);
         // The outcome is logged and counted by the reload itself.
-        let _ = tokio::task::spawn_blocking(move || operator.reload(&Actor::Signal)).await;
+        let _ = tokio::task::spawn_blocking(move || operator.reload(&ActionOrigin::Signal)).await;
     }
 }
 
 /// Records the outcome of each reload of the web config, and updates the platforms that monitor the host itself when
 /// it changes how the host is reached.
 pub(super) async fn follow_web_config(
-    security: Security,
+    security: ServerSecurity,
     mut access: (&'static str, bool),
     mut changes: watch::Receiver<Option<ErrorSummary>>,
-    operator: Arc<Operator>,
+    operator: Arc<OperatorControl>,
 ) {
     while changes.changed().await.is_ok() {
         let errors = changes.borrow_and_update().clone();

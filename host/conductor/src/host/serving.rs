@@ -9,11 +9,11 @@ use std::{
 };
 
 use conductor_core::clock::Clock;
-use conductor_engine::metrics::{Metrics, log::LogFallback};
-use conductor_server::{Security, Server, ServerState, caller};
+use conductor_engine::metrics::{HostMetrics, log::LogFallback};
+use conductor_server::{HttpServer, ServerSecurity, ServerState, caller};
 
 /// The state of scraping.
-pub(super) struct Served {
+pub(super) struct ScrapeState {
     clock: Clock,
     /// Nanoseconds since the clock's origin; 0 before the first scrape.
     last_scrape: AtomicU64,
@@ -21,7 +21,7 @@ pub(super) struct Served {
     bound: AtomicBool,
 }
 
-impl Served {
+impl ScrapeState {
     pub(super) fn new(clock: Clock) -> Self {
         Self {
             clock,
@@ -45,10 +45,10 @@ impl Served {
 
 /// Serves until `stopped` closes.
 pub(super) async fn serve(
-    server: Server,
+    server: HttpServer,
     state: ServerState,
-    security: Security,
-    served: Arc<Served>,
+    security: ServerSecurity,
+    served: Arc<ScrapeState>,
     mut stopped: tokio::sync::watch::Receiver<()>,
 ) {
     match server.local_addr() {
@@ -77,8 +77,8 @@ pub(super) async fn serve(
 /// `after`: the time without a scrape before that begins, from the current config.
 pub(super) async fn log_samples(
     after: Arc<Mutex<Duration>>,
-    metrics: Metrics,
-    served: Arc<Served>,
+    metrics: HostMetrics,
+    served: Arc<ScrapeState>,
 ) {
     let mut fallback = LogFallback::new(Duration::ZERO);
     // Serving starts first.

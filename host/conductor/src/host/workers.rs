@@ -14,13 +14,13 @@ use std::{
 
 use conductor_core::clock::Clock;
 use conductor_engine::{
-    board::Board,
+    board::StatusBoard,
     guard::PluginGuard,
     resources::{
         culprits::CpuLoad,
-        workers::{Ledger, Measured, Meter, Usage},
+        workers::{MeasuredProcess, ProcessMeter, ProcessUsage, UsageMonitor},
     },
-    scheduler::{Handle, Renewal},
+    scheduler::{ReplacementOrder, SchedulerHandle},
 };
 use conductor_runtime::loader::LoadedGeneration;
 use conductor_types::RestartReason;
@@ -37,16 +37,16 @@ impl WorkerWatch {
     /// `hidden` returns the files that no worker may read, as the configs name them now.
     pub(super) fn start(
         clock: Clock,
-        board: Arc<Board>,
-        scheduler: Arc<Handle>,
+        board: Arc<StatusBoard>,
+        scheduler: Arc<SchedulerHandle>,
         hidden: impl Fn() -> Vec<PathBuf> + Send + 'static,
     ) -> Self {
         let (stop, stopped) = mpsc::channel::<()>();
         let spawned = thread::Builder::new()
             .name("watch workers".to_owned())
             .spawn(move || {
-                let mut watching = match Meter::new() {
-                    Ok(meter) => Watching {
+                let mut watching = match ProcessMeter::new() {
+                    Ok(meter) => WorkerMonitor {
                         meter,
                         ledgers: HashMap::new(),
                         loads: HashMap::new(),
@@ -71,21 +71,21 @@ impl WorkerWatch {
     }
 }
 
-struct Watching {
-    meter: Meter,
+struct WorkerMonitor {
+    meter: ProcessMeter,
     /// By process ID.
-    ledgers: HashMap<u32, Ledger>,
+    ledgers: HashMap<u32, UsageMonitor>,
     loads: HashMap<u32, CpuLoad>,
     /// Workers for which a successor was requested, with the reason: if it does not prove itself, another request would
     /// not help.
-    asked: HashSet<(u32, Reason)>,
+    asked: HashSet<(u32, RenewalReason)>,
     /// The hidden files at the last turn.
     hidden: Vec<PathBuf>,
     clock: Clock,
-    scheduler: Arc<Handle>,
+    scheduler: Arc<SchedulerHandle>,
 }
 
-impl Watching {
+impl WorkerMonitor {
     fn look(&mut self, plugins: &[Arc<PluginGuard>], hidden: Vec<PathBuf>) {
         let rehidden = hidden != self.hidden;
         self.hidden = hidden;
@@ -103,7 +103,7 @@ impl Watching {
         let measured = workers.iter().map(|(_, pid, running)| {
             let confinement = running.confinement.as_ref();
             let may_run = confinement.is_some_and(|c| !c.policy.capabilities.run.is_empty());
-            Measured { pid: *pid, may_run }
+            MeasuredProcess { pid: *pid, may_run }
         });
         let usages = self.meter.measure(&measured.collect::<Vec<_>>());
         for ((guard, pid, running), usage) in workers.into_iter().zip(usages) {
@@ -124,7 +124,7 @@ impl Watching {
         guard: &PluginGuard,
         pid: u32,
         running: &LoadedGeneration,
-        usage: Usage,
+        usage: ProcessUsage,
         rehidden: bool,
     ) {
         let Some(confinement) = &running.confinement else {
@@ -135,14 +135,14 @@ impl Watching {
         let limits = &confinement.policy.limits;
         let now = self.clock.now();
         let asked = &mut self.asked;
-        let mut renew = |why: Reason, reason, what: String| {
+        let mut renew = |why: RenewalReason, reason, what: String| {
             if asked.insert((pid, why)) {
-                self.scheduler.renew(Renewal {
+                self.scheduler.renew(ReplacementOrder {
                     plugin: guard.id().into(),
                     generation: running.number,
                     reason,
                     what,
-                    must_end: why == Reason::Closed,
+                    must_end: why == RenewalReason::Closed,
                 });
             }
         };
@@ -153,31 +153,31 @@ impl Watching {
             let path_shown = path.display();
             let (why, what) = match self.hidden.iter().any(|hidden| hidden == path) {
                 true => (
-                    Reason::Closed,
+                    RenewalReason::Closed,
                     format!("can read {path_shown}, which is closed to plugins now"),
                 ),
                 false => (
-                    Reason::Opened,
+                    RenewalReason::Opened,
                     format!("cannot read {path_shown}, which is open to it now"),
                 ),
             };
             renew(why, RestartReason::Replace, what);
         }
         if let Some(what) = ledger.exceeded(now, usage, limits.memory, limits.cpu_percent) {
-            renew(Reason::Limit, RestartReason::Limit, what);
+            renew(RenewalReason::Limit, RestartReason::Limit, what);
         } else if let Some(path) = confinement.openings.changed() {
             let what = format!(
                 "cannot see the new {}, which took the place of the one it was given",
                 path.display()
             );
-            renew(Reason::File, RestartReason::Replace, what);
+            renew(RenewalReason::File, RestartReason::Replace, what);
         }
     }
 }
 
-/// The reason for requesting a successor.
+/// The reason for requesting a new generation.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-enum Reason {
+enum RenewalReason {
     Limit,
     File,
     /// A file that it can read was hidden from plugins.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use conductor_sandbox as sandbox;
-use conductor_sandbox::Policy;
+use conductor_sandbox::SandboxPolicy;
 
 use super::attempts;
 
@@ -24,7 +24,7 @@ pub(crate) struct Outcomes {
 }
 
 impl Child {
-    pub(crate) fn new(policy: &Policy) -> Self {
+    pub(crate) fn new(policy: &SandboxPolicy) -> Self {
         let mut command = Command::new(env::current_exe().unwrap());
         // One thread, as in a worker.
         command.args(["--exact", "child::entry", "--nocapture", "--test-threads=1"]);
@@ -93,7 +93,7 @@ fn entry() {
     if env::var(variable("PROTECTED")).is_ok() {
         sandbox::protect_host().unwrap();
     } else {
-        let policy: Policy = serde_json::from_str(&policy).unwrap();
+        let policy: SandboxPolicy = serde_json::from_str(&policy).unwrap();
         for line in sandbox::apply(&policy).unwrap() {
             println!("\nLINE {line}");
         }

@@ -22,7 +22,7 @@ use std::{
 };
 
 use child::{Child, Outcomes};
-use conductor_sandbox::{Capabilities, Limits, Policy};
+use conductor_sandbox::{PluginCapabilities, SandboxPolicy, WorkerLimits};
 
 /// Files of the host and of others, and endpoints to try.
 struct World {
@@ -66,18 +66,18 @@ impl World {
         self.dir.path().join(name)
     }
 
-    fn child(&self, policy: &Policy) -> Child {
+    fn child(&self, policy: &SandboxPolicy) -> Child {
         Child::new(policy)
             .with("DIR", self.dir.path().display())
             .with("TCP", self.tcp.local_addr().unwrap())
             .with("HOST", std::process::id())
     }
 
-    fn outcomes(&self, capabilities: Capabilities) -> Outcomes {
-        let policy = Policy {
+    fn outcomes(&self, capabilities: PluginCapabilities) -> Outcomes {
+        let policy = SandboxPolicy {
             capabilities,
             hidden: vec![self.at("shared/conductor.toml"), self.at("shared/state")],
-            ..Policy::default()
+            ..SandboxPolicy::default()
         };
         self.child(&policy).outcomes()
     }
@@ -95,8 +95,8 @@ fn a_library() -> PathBuf {
         .into()
 }
 
-fn nothing() -> Capabilities {
-    Capabilities::default()
+fn nothing() -> PluginCapabilities {
+    PluginCapabilities::default()
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn the_network_is_closed_until_it_is_declared() {
     for name in ["connect over TCP", "listen on TCP", "ping"] {
         closed.assert_refused(name);
     }
-    let open = world.outcomes(Capabilities {
+    let open = world.outcomes(PluginCapabilities {
         network: true,
         ..nothing()
     });
@@ -152,7 +152,7 @@ fn the_network_is_closed_until_it_is_declared() {
 fn udp_is_closed_where_the_operator_says_so_and_nothing_else_with_it() {
     let world = World::new();
     for network in [false, true] {
-        let closed = world.outcomes(Capabilities {
+        let closed = world.outcomes(PluginCapabilities {
             network,
             no_udp: true,
             ..nothing()
@@ -182,7 +182,7 @@ fn unix_sockets_are_closed_until_they_are_declared() {
     world
         .outcomes(nothing())
         .assert_refused("send a datagram from a pair to a Unix socket");
-    let open = world.outcomes(Capabilities {
+    let open = world.outcomes(PluginCapabilities {
         unix_sockets: true,
         ..nothing()
     });
@@ -198,7 +198,7 @@ fn unix_sockets_are_closed_until_they_are_declared() {
 fn files_are_closed_until_they_are_declared() {
     let world = World::new();
     let closed = world.outcomes(nothing());
-    let open = world.outcomes(Capabilities {
+    let open = world.outcomes(PluginCapabilities {
         read: vec![world.at("shared"), world.at("elsewhere")],
         ..nothing()
     });
@@ -225,7 +225,7 @@ fn what_is_hidden_stays_closed_inside_an_open_folder() {
         vec![world.at("shared/conductor.toml"), world.at("shared/state")],
         vec![PathBuf::from("/")],
     ] {
-        let outcomes = world.outcomes(Capabilities { read, ..nothing() });
+        let outcomes = world.outcomes(PluginCapabilities { read, ..nothing() });
         for name in ["read shared/conductor.toml", "read shared/state/lock"] {
             outcomes.assert_refused(name);
         }
@@ -235,7 +235,7 @@ fn what_is_hidden_stays_closed_inside_an_open_folder() {
 #[test]
 fn nothing_can_be_written_or_changed() {
     let world = World::new();
-    let outcomes = world.outcomes(Capabilities {
+    let outcomes = world.outcomes(PluginCapabilities {
         read: vec![world.dir.path().to_owned()],
         ..nothing()
     });
@@ -254,7 +254,7 @@ fn nothing_can_be_written_or_changed() {
 #[test]
 fn calls_that_the_c_library_can_do_without_do_not_exist() {
     let world = World::new();
-    let running = Capabilities {
+    let running = PluginCapabilities {
         run: vec![PathBuf::from("/bin/true")],
         ..nothing()
     };
@@ -273,7 +273,7 @@ fn programs_are_closed_until_they_are_declared() {
     for name in ["fork", "run /bin/true", "run the script", "end a program"] {
         closed.assert_refused(name);
     }
-    let open = world.outcomes(Capabilities {
+    let open = world.outcomes(PluginCapabilities {
         run: vec![
             PathBuf::from("/bin/true"),
             PathBuf::from("/bin/sleep"),
@@ -314,12 +314,12 @@ fn a_core_is_left_only_where_that_is_wanted() {
     let outcomes = world.outcomes(nothing());
     assert_eq!(outcomes.of("limit of cores"), "0");
     assert_eq!(outcomes.of("dumpable"), "no");
-    let policy = Policy {
-        limits: Limits {
+    let policy = SandboxPolicy {
+        limits: WorkerLimits {
             core_dumps: true,
-            ..Limits::default()
+            ..WorkerLimits::default()
         },
-        ..Policy::default()
+        ..SandboxPolicy::default()
     };
     let outcomes = world.child(&policy).outcomes();
     assert_eq!(outcomes.of("dumpable"), "yes");
@@ -328,14 +328,14 @@ fn a_core_is_left_only_where_that_is_wanted() {
 #[test]
 fn allocating_past_the_limit_fails_and_so_does_opening_files() {
     let world = World::new();
-    let limits = Limits {
+    let limits = WorkerLimits {
         memory: 256 << 20,
         open_files: 64,
-        ..Limits::default()
+        ..WorkerLimits::default()
     };
-    let policy = Policy {
+    let policy = SandboxPolicy {
         limits,
-        ..Policy::default()
+        ..SandboxPolicy::default()
     };
     let outcomes = world.child(&policy).outcomes();
     assert_eq!(outcomes.lines, Vec::<String>::new());
@@ -353,17 +353,17 @@ fn allocating_past_the_limit_fails_and_so_does_opening_files() {
 #[test]
 fn a_worker_can_abort() {
     let world = World::new();
-    let status = world.child(&Policy::default()).status_of("abort");
+    let status = world.child(&SandboxPolicy::default()).status_of("abort");
     assert_eq!(status.signal(), Some(6), "{status}");
 }
 
 #[test]
 fn the_library_is_loaded_though_its_folder_is_hidden() {
     let world = World::new();
-    let policy = Policy {
+    let policy = SandboxPolicy {
         library: Some(world.at("shared/state/library.so")),
         hidden: vec![world.at("shared")],
-        ..Policy::default()
+        ..SandboxPolicy::default()
     };
     let outcomes = world.child(&policy).outcomes();
     assert_eq!(outcomes.of("load shared/state/library.so"), "loaded");
@@ -377,7 +377,7 @@ fn the_library_is_loaded_though_its_folder_is_hidden() {
 #[test]
 fn what_is_declared_and_not_there_is_said() {
     let world = World::new();
-    let outcomes = world.outcomes(Capabilities {
+    let outcomes = world.outcomes(PluginCapabilities {
         read: vec![PathBuf::from("/not/there"), world.at("shared/state")],
         ..nothing()
     });
@@ -395,7 +395,7 @@ fn what_is_declared_and_not_there_is_said() {
 #[test]
 fn a_host_that_protects_itself_is_closed_to_its_user() {
     // As root this cannot be observed: root's processes may inspect all others.
-    let policy = Policy::default();
+    let policy = SandboxPolicy::default();
     let outcomes = Child::new(&policy).protected_only().outcomes();
     assert_eq!(outcomes.of("dumpable"), "no");
 }

@@ -30,7 +30,7 @@ use std::{
 
 use bystander::Bystander;
 use conductor_sandbox as sandbox;
-use conductor_sandbox::{Capabilities, Policy};
+use conductor_sandbox::{PluginCapabilities, SandboxPolicy};
 use victims::Victims;
 
 use crate::child::variable;
@@ -212,7 +212,7 @@ fn attempts_entry() {
         return;
     };
     become_user();
-    let policy: Policy = serde_json::from_str(&policy).unwrap();
+    let policy: SandboxPolicy = serde_json::from_str(&policy).unwrap();
     // The attempts need not see this, but the one that reads a file after must not be the first to need it.
     for line in sandbox::apply(&policy).unwrap() {
         println!("\nLINE {line}");
@@ -247,7 +247,7 @@ fn is_child() -> bool {
 }
 
 /// Starts this test binary again in a given role.
-fn child(role: &str, policy: &Policy, user: u32) -> Command {
+fn child(role: &str, policy: &SandboxPolicy, user: u32) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command
         .args([
@@ -288,8 +288,8 @@ impl Victims {
         attempts.into_iter().zip(outcomes).collect()
     }
 
-    fn policy(&self, persona: Persona) -> Policy {
-        let mut capabilities = Capabilities::default();
+    fn policy(&self, persona: Persona) -> SandboxPolicy {
+        let mut capabilities = PluginCapabilities::default();
         match persona.need {
             None => {}
             Some(Need::Network) => capabilities.network = true,
@@ -297,10 +297,10 @@ impl Victims {
             Some(Need::Read) => capabilities.read.push(self.at("open")),
             Some(Need::Run) => capabilities.run.push("/bin/true".into()),
         }
-        Policy {
+        SandboxPolicy {
             capabilities,
             hidden: vec![self.at("state"), self.at("open/secret")],
-            ..Policy::default()
+            ..SandboxPolicy::default()
         }
     }
 }

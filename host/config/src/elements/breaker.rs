@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    check::Check,
+    check::TableValidator,
     duration::{self, LONGEST, SHORTEST, given},
 };
 
@@ -55,7 +55,11 @@ impl Default for BreakerConfig {
 
 impl RawBreakerConfig {
     /// Fills in missing values from `default`, adjusted to the given ones.
-    pub(super) fn resolve(self, default: &BreakerConfig, check: &mut Check<'_>) -> BreakerConfig {
+    pub(super) fn resolve(
+        self,
+        default: &BreakerConfig,
+        check: &mut TableValidator<'_>,
+    ) -> BreakerConfig {
         let longest = given(self.max_reset_timeout);
         let first = given(self.reset_timeout)
             .unwrap_or_else(|| default.reset_timeout.min(longest.unwrap_or(LONGEST)));

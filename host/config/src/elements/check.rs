@@ -3,12 +3,12 @@
 use std::{ops::Range, time::Duration};
 
 use super::duration::show;
-use crate::{error::Fault, spans::Place};
+use crate::{error::ConfigMistake, spans::SpanTree};
 
 /// The validation of one table.
-pub(super) struct Check<'a> {
-    places: &'a Place,
-    faults: &'a mut Vec<Fault>,
+pub(super) struct TableValidator<'a> {
+    places: &'a SpanTree,
+    faults: &'a mut Vec<ConfigMistake>,
     warnings: &'a mut Vec<Warning>,
     path: Vec<String>,
 }
@@ -16,10 +16,10 @@ pub(super) struct Check<'a> {
 /// A problem that does not prevent the use of the file, and its place.
 pub(crate) type Warning = (Range<usize>, String);
 
-impl<'a> Check<'a> {
+impl<'a> TableValidator<'a> {
     pub(super) fn new(
-        places: &'a Place,
-        faults: &'a mut Vec<Fault>,
+        places: &'a SpanTree,
+        faults: &'a mut Vec<ConfigMistake>,
         warnings: &'a mut Vec<Warning>,
     ) -> Self {
         Self {
@@ -31,8 +31,8 @@ impl<'a> Check<'a> {
     }
 
     /// Returns the table at `segments` inside this one.
-    pub(super) fn table(&mut self, segments: &[&str]) -> Check<'_> {
-        Check {
+    pub(super) fn table(&mut self, segments: &[&str]) -> TableValidator<'_> {
+        TableValidator {
             places: self.places,
             path: self.path_to(segments),
             faults: self.faults,
@@ -64,7 +64,8 @@ impl<'a> Check<'a> {
     /// Rejects the whole table.
     pub(super) fn refuse_table(&mut self, message: impl Into<String>, help: impl Into<String>) {
         let place = self.place();
-        self.faults.push(Fault::new(message).help(help).at(place));
+        self.faults
+            .push(ConfigMistake::new(message).help(help).at(place));
     }
 
     pub(super) fn refuse(
@@ -74,7 +75,8 @@ impl<'a> Check<'a> {
         help: impl Into<String>,
     ) {
         let place = self.places.value_at(&self.path_to(&[key]));
-        self.faults.push(Fault::new(message).help(help).at(place));
+        self.faults
+            .push(ConfigMistake::new(message).help(help).at(place));
     }
 
     /// Warns of the value of a key.

@@ -6,13 +6,13 @@ use std::{
 };
 
 use conductor_library::{default_folders, program_folder};
-use conductor_sandbox::Limits;
+use conductor_sandbox::WorkerLimits;
 use conductor_types::Isolation;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    check::Check,
+    check::TableValidator,
     duration::{self, LONGEST, SHORTEST, given},
     limits,
 };
@@ -39,7 +39,7 @@ pub struct HostConfig {
     /// Maximum number of stuck calls of one plugin before a new generation replaces it, from 1 to `call_threads`.
     pub stuck_limit: u32,
     /// Resource limits of a plugin in its own process.
-    pub limits: Limits,
+    pub limits: WorkerLimits,
     /// Time that running checks get to finish when the host stops; may be zero.
     pub shutdown_grace: Duration,
     /// Samples also go to the log if there was no scrape for this long; zero means always.
@@ -124,7 +124,7 @@ impl Default for HostConfig {
             isolation: Isolation::Process,
             call_threads: 64,
             stuck_limit: 8,
-            limits: Limits::default(),
+            limits: WorkerLimits::default(),
             shutdown_grace: Duration::from_secs(5),
             metrics_log_after: Duration::from_secs(300),
             state_dir: None,
@@ -133,7 +133,7 @@ impl Default for HostConfig {
 }
 
 impl RawHostConfig {
-    pub(super) fn resolve(self, base_dir: &Path, check: &mut Check<'_>) -> HostConfig {
+    pub(super) fn resolve(self, base_dir: &Path, check: &mut TableValidator<'_>) -> HostConfig {
         let default = HostConfig::default();
         let folder = |folder: &Path| base_dir.join(folder);
         let interval = given(self.interval).unwrap_or(default.interval);
@@ -173,7 +173,7 @@ impl RawHostConfig {
 }
 
 impl HostConfig {
-    fn check(&self, check: &mut Check<'_>) {
+    fn check(&self, check: &mut TableValidator<'_>) {
         let mut ranges = check.duration("tick", self.tick, SHORTEST, Duration::from_secs(1));
         for (key, value) in [
             ("interval", self.interval),

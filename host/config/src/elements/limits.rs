@@ -1,11 +1,11 @@
 //! `limits = { … }` in `[host]` and `[plugin.<id>]`: resource limits of a plugin in its own process.
 
-use conductor_sandbox::Limits;
+use conductor_sandbox::WorkerLimits;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    check::Check,
+    check::TableValidator,
     size::{self, given},
 };
 
@@ -43,16 +43,16 @@ impl RawLimits {
     /// process in the kernel, and opens files.
     pub(super) fn resolve(
         self,
-        default: &Limits,
+        default: &WorkerLimits,
         call_threads: Option<u32>,
-        check: &mut Check<'_>,
-    ) -> Limits {
+        check: &mut TableValidator<'_>,
+    ) -> WorkerLimits {
         let default = call_threads.map_or(*default, |threads| with_room(default, threads));
         let memory = given(self.memory);
         if let Some(memory) = memory {
             check_memory(memory, check);
         }
-        Limits {
+        WorkerLimits {
             memory: memory.unwrap_or(default.memory),
             open_files: self.open_files.unwrap_or(default.open_files),
             processes: self.processes.unwrap_or(default.processes),
@@ -63,9 +63,9 @@ impl RawLimits {
 }
 
 /// Returns the limits, raised to fit this number of threads.
-fn with_room(limits: &Limits, threads: u32) -> Limits {
+fn with_room(limits: &WorkerLimits, threads: u32) -> WorkerLimits {
     let stacks = u64::from(threads) * STACK;
-    Limits {
+    WorkerLimits {
         memory: limits.memory.max(stacks + BESIDE_STACKS),
         open_files: limits.open_files.max(threads * FILES),
         processes: limits.processes.max(threads + BESIDE_CALLS),
@@ -73,7 +73,7 @@ fn with_room(limits: &Limits, threads: u32) -> Limits {
     }
 }
 
-fn check_memory(memory: u64, check: &mut Check<'_>) {
+fn check_memory(memory: u64, check: &mut TableValidator<'_>) {
     if !(LEAST_MEMORY..=MOST_MEMORY).contains(&memory) {
         let name = check.name("memory");
         let (least, most) = (size::show(LEAST_MEMORY), size::show(MOST_MEMORY));

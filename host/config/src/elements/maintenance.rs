@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use conductor_core::{
-    maintenance::{self, Origin, Scope, Span, SpanError, Times, Window, Zone},
-    pattern::Pattern,
+    maintenance::{
+        self, MaintenanceWindow, NamedTimeZone, SpanError, WeeklySpan, WindowOrigin,
+        WindowSchedule, WindowScope,
+    },
+    pattern::NamePattern,
 };
 use conductor_runtime::wording::nearest;
 use conductor_types::Checks;
@@ -13,7 +16,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    check::Check,
+    check::TableValidator,
     platform::{self, PlatformConfig},
 };
 
@@ -64,38 +67,38 @@ impl RawMaintenance {
         self,
         name: &str,
         platforms: &[PlatformConfig],
-        check: &mut Check<'_>,
-    ) -> Option<Window> {
+        check: &mut TableValidator<'_>,
+    ) -> Option<MaintenanceWindow> {
         self.check_scope(platforms, check);
         self.warn_of_empty_scope(platforms, check);
         let times = self.times(check)?;
-        Some(Window {
+        Some(MaintenanceWindow {
             name: name.into(),
             reason: self.reason.into(),
             checks: self.checks,
-            scope: Scope {
+            scope: WindowScope {
                 platforms: self
                     .platforms
                     .iter()
-                    .map(|text| Pattern::new(text))
+                    .map(|text| NamePattern::new(text))
                     .collect(),
                 labels: self.labels,
             },
             times,
-            origin: Origin::Config,
+            origin: WindowOrigin::Config,
             by: None,
         })
     }
 
     /// Rejects names of platforms that do not exist: a typo would otherwise only be noticed when alerts fire.
-    fn check_scope(&self, platforms: &[PlatformConfig], check: &mut Check<'_>) {
+    fn check_scope(&self, platforms: &[PlatformConfig], check: &mut TableValidator<'_>) {
         if self.platforms.is_empty() && self.labels.is_empty() {
             let message = format!("{} selects no platform", check.own_name());
             let help = "add platforms = [\"…\"] or labels = { … }; platforms = [\"*\"] selects all";
             check.refuse_table(message, help);
         }
         for (at, text) in self.platforms.iter().enumerate() {
-            let pattern = Pattern::new(text);
+            let pattern = NamePattern::new(text);
             if !pattern.is_name() || check.file_has(&["platform", text]) {
                 continue;
             }
@@ -113,18 +116,18 @@ impl RawMaintenance {
     }
 
     /// Warns of labels and patterns that select no platform: alarms would go off during the window.
-    fn warn_of_empty_scope(&self, platforms: &[PlatformConfig], check: &mut Check<'_>) {
+    fn warn_of_empty_scope(&self, platforms: &[PlatformConfig], check: &mut TableValidator<'_>) {
         let labels: Vec<_> = self
             .labels
             .iter()
             .map(|(key, value)| format!("{key} = {value:?}"))
             .collect();
         let labels = labels.join(", ");
-        let scope = |platforms| Scope {
+        let scope = |platforms| WindowScope {
             platforms,
             labels: self.labels.clone(),
         };
-        let selects_any = |scope: Scope| {
+        let selects_any = |scope: WindowScope| {
             let mut platforms = platforms.iter();
             platforms.any(|platform| scope.has(&platform.name, &platform.labels))
         };
@@ -134,7 +137,7 @@ impl RawMaintenance {
             return;
         }
         for (at, text) in self.platforms.iter().enumerate() {
-            let pattern = Pattern::new(text);
+            let pattern = NamePattern::new(text);
             let is_unknown = pattern.is_name() && !check.file_has(&["platform", text]);
             if is_unknown || selects_any(scope(vec![pattern])) {
                 continue;
@@ -149,7 +152,7 @@ impl RawMaintenance {
         }
     }
 
-    fn times(&self, check: &mut Check<'_>) -> Option<Times> {
+    fn times(&self, check: &mut TableValidator<'_>) -> Option<WindowSchedule> {
         let once = self.from.is_some() || self.until.is_some();
         let again = !self.daily.is_empty() || !self.weekly.is_empty();
         match (once, again) {
@@ -177,7 +180,7 @@ impl RawMaintenance {
         }
     }
 
-    fn once(&self, check: &mut Check<'_>) -> Option<Times> {
+    fn once(&self, check: &mut TableValidator<'_>) -> Option<WindowSchedule> {
         if self.timezone.is_some() {
             let message = format!(
                 "{} applies to daily and weekly only: from and until contain their offset",
@@ -201,7 +204,7 @@ impl RawMaintenance {
             }
         };
         let (from, until) = (from?, until?);
-        let times = Times::once(from, until);
+        let times = WindowSchedule::once(from, until);
         if times.is_none() {
             let message = format!("{} is {until}, not after from", check.name("until"));
             check.refuse("until", message, "a window must end after it begins");
@@ -209,26 +212,32 @@ impl RawMaintenance {
         times
     }
 
-    fn again(&self, check: &mut Check<'_>) -> Option<Times> {
-        let daily = spans("daily", &self.daily, Span::daily, "02:00-04:00", check);
+    fn again(&self, check: &mut TableValidator<'_>) -> Option<WindowSchedule> {
+        let daily = spans(
+            "daily",
+            &self.daily,
+            WeeklySpan::daily,
+            "02:00-04:00",
+            check,
+        );
         let weekly = spans(
             "weekly",
             &self.weekly,
-            Span::weekly,
+            WeeklySpan::weekly,
             "Sat 02:00-04:00",
             check,
         );
         let zone = match &self.timezone {
-            None => Zone::local(),
+            None => NamedTimeZone::local(),
             Some(name) => zone(name, check)?,
         };
         let all = daily?.into_iter().chain(weekly?).collect();
-        Some(Times::again(all, zone))
+        Some(WindowSchedule::again(all, zone))
     }
 }
 
 /// Parses an RFC 3339 timestamp.
-fn moment(key: &str, text: &str, check: &mut Check<'_>) -> Option<Timestamp> {
+fn moment(key: &str, text: &str, check: &mut TableValidator<'_>) -> Option<Timestamp> {
     match text.parse() {
         Ok(moment) => Some(moment),
         Err(_) => {
@@ -246,10 +255,10 @@ fn moment(key: &str, text: &str, check: &mut Check<'_>) -> Option<Timestamp> {
 fn spans(
     key: &str,
     written: &[String],
-    read: impl Fn(&str) -> Result<Span, SpanError>,
+    read: impl Fn(&str) -> Result<WeeklySpan, SpanError>,
     example: &str,
-    check: &mut Check<'_>,
-) -> Option<Vec<Span>> {
+    check: &mut TableValidator<'_>,
+) -> Option<Vec<WeeklySpan>> {
     let mut all_right = true;
     let mut spans = Vec::new();
     for (at, text) in written.iter().enumerate() {
@@ -265,8 +274,8 @@ fn spans(
     all_right.then_some(spans)
 }
 
-fn zone(name: &str, check: &mut Check<'_>) -> Option<Zone> {
-    match Zone::named(name) {
+fn zone(name: &str, check: &mut TableValidator<'_>) -> Option<NamedTimeZone> {
+    match NamedTimeZone::named(name) {
         Ok(zone) => Some(zone),
         Err(_) => {
             let message = format!("{}: unknown time zone {name:?}", check.name("timezone"));

@@ -9,11 +9,11 @@ use serde_json::{Map, Value, json};
 
 use super::{
     breaker::{self, BreakerConfig},
-    check::Check,
+    check::TableValidator,
     duration::{self, LONGEST, SHORTEST, given},
     host::HostConfig,
 };
-use crate::{secrets::Secrets, source::Location};
+use crate::{secrets::PlatformSecrets, source::SourceLocation};
 
 /// One monitored thing, with defaults filled in.
 #[derive(Clone, PartialEq)]
@@ -36,9 +36,9 @@ pub struct PlatformConfig {
     /// shown.
     pub config: Value,
     /// The values of `config` that are secrets.
-    pub secrets: Secrets,
+    pub secrets: PlatformSecrets,
     /// The place of the platform's name in the file.
-    pub location: Location,
+    pub location: SourceLocation,
 }
 
 /// Leaves out `config`, which may contain secrets.
@@ -92,10 +92,10 @@ impl RawPlatformConfig {
     pub(super) fn resolve(
         self,
         name: String,
-        location: Location,
+        location: SourceLocation,
         host: &HostConfig,
         breaker: &BreakerConfig,
-        check: &mut Check<'_>,
+        check: &mut TableValidator<'_>,
     ) -> PlatformConfig {
         let interval = given(self.interval).unwrap_or(host.interval);
         let timeout = given(self.timeout).unwrap_or(host.timeout.min(interval));
@@ -116,7 +116,7 @@ impl RawPlatformConfig {
                 .resolve(breaker, &mut check.table(&["breaker"])),
             labels: self.labels,
             config: Value::Object(self.config),
-            secrets: Secrets::default(),
+            secrets: PlatformSecrets::default(),
             location,
         }
     }

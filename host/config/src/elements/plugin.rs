@@ -2,12 +2,12 @@
 
 use conductor_plugin_api::manifest::Need;
 use conductor_runtime::wording::{nearest, shorten};
-use conductor_sandbox::Limits;
+use conductor_sandbox::WorkerLimits;
 use conductor_types::Isolation;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{check::Check, host::HostConfig, limits};
+use super::{check::TableValidator, host::HostConfig, limits};
 
 /// Settings for one plugin, completed by the host's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct PluginConfig {
     /// Maximum number of its stuck calls before a new generation replaces it, from 1 to `call_threads`.
     pub stuck_limit: u32,
     /// Resource limits in its own process.
-    pub limits: Limits,
+    pub limits: WorkerLimits,
     /// All its permissions there, instead of those it declares; `None` to grant what it declares.
     pub allow: Option<Vec<Need>>,
     /// `true` if `allow` closes UDP and name lookups, which are open to every other plugin.
@@ -85,7 +85,7 @@ impl PluginConfig {
 }
 
 impl RawPluginConfig {
-    pub(super) fn resolve(self, host: &HostConfig, check: &mut Check<'_>) -> PluginConfig {
+    pub(super) fn resolve(self, host: &HostConfig, check: &mut TableValidator<'_>) -> PluginConfig {
         let call_threads = self.call_threads.unwrap_or(host.call_threads);
         let stuck_limit = self
             .stuck_limit
@@ -108,7 +108,7 @@ impl RawPluginConfig {
     }
 }
 
-fn allowed(written: &[String], check: &mut Check<'_>) -> Vec<Need> {
+fn allowed(written: &[String], check: &mut TableValidator<'_>) -> Vec<Need> {
     let mut needs = Vec::new();
     for (at, text) in written.iter().enumerate() {
         if text == NO_UDP {

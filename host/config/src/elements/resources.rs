@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    check::Check,
+    check::TableValidator,
     duration::{self, LONGEST, given},
     host::HostConfig,
 };
@@ -62,7 +62,11 @@ impl Default for ResourcesConfig {
 }
 
 impl RawResourcesConfig {
-    pub(super) fn resolve(self, host: &HostConfig, check: &mut Check<'_>) -> ResourcesConfig {
+    pub(super) fn resolve(
+        self,
+        host: &HostConfig,
+        check: &mut TableValidator<'_>,
+    ) -> ResourcesConfig {
         let default = ResourcesConfig::default();
         let resources = self.filled(&default, host);
         resources.check(check);
@@ -91,7 +95,7 @@ impl RawResourcesConfig {
 }
 
 impl ResourcesConfig {
-    fn check(&self, check: &mut Check<'_>) {
+    fn check(&self, check: &mut TableValidator<'_>) {
         check.duration("interval", self.interval, SHORTEST_INTERVAL, LONGEST);
         if self.recover_below >= self.degraded_above {
             let message = format!(

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 /// A malformed key or value.
 #[derive(Clone, Debug)]
-pub(crate) struct Misshapen {
+pub(crate) struct MalformedSetting {
     /// Its place.
     pub(crate) path: Vec<String>,
     /// `true` if the key is wrong rather than its value.
@@ -17,10 +17,10 @@ pub(crate) struct Misshapen {
 ///
 /// Of a platform with a mistake in its own keys, the plugin and its config remain. The whole platform is removed if one
 /// of these two is wrong or missing, or if its plugin's settings are wrong.
-pub(super) fn drop_misshapen(values: &mut Value, misshapen: &[Misshapen]) -> bool {
+pub(super) fn drop_misshapen(values: &mut Value, misshapen: &[MalformedSetting]) -> bool {
     let mut are_libraries_known = true;
     let mut plugins = Vec::new();
-    for Misshapen { path, at_key } in misshapen {
+    for MalformedSetting { path, at_key } in misshapen {
         let path: Vec<_> = path.iter().map(String::as_str).collect();
         match path.as_slice() {
             [] => return false,
@@ -142,7 +142,7 @@ mod tests {
     fn left(mut values: Value, misshapen: &[&[&str]]) -> (bool, Value) {
         let misshapen: Vec<_> = misshapen
             .iter()
-            .map(|path| Misshapen {
+            .map(|path| MalformedSetting {
                 path: path.iter().map(|key| key.replace('!', "")).collect(),
                 at_key: path.last().is_some_and(|key| key.ends_with('!')),
             })

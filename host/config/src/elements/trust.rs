@@ -3,19 +3,19 @@
 use std::path::Path;
 
 use conductor_library::{
-    Signer,
+    TrustedSigner,
     file_reader::{self, ReadError},
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::check::Check;
+use super::check::TableValidator;
 
 /// The signatures that a library needs to be loaded; none by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustConfig {
     /// The trusted keys.
-    pub minisign_keys: Vec<Signer>,
+    pub minisign_keys: Vec<TrustedSigner>,
     /// `true` if a library without a signature is refused; requires keys.
     pub require_signature: bool,
 }
@@ -39,7 +39,7 @@ pub(crate) struct RawTrustConfig {
 }
 
 impl RawTrustConfig {
-    pub(super) fn resolve(self, base_dir: &Path, check: &mut Check<'_>) -> TrustConfig {
+    pub(super) fn resolve(self, base_dir: &Path, check: &mut TableValidator<'_>) -> TrustConfig {
         let written = self.minisign_keys.len();
         let keys = self.minisign_keys.iter().enumerate();
         let keys = keys
@@ -79,8 +79,8 @@ enum KeyError {
     NoKey(String),
 }
 
-fn signer(written: &str, base_dir: &Path) -> Result<Signer, KeyError> {
-    if let Some(signer) = Signer::parse(written) {
+fn signer(written: &str, base_dir: &Path) -> Result<TrustedSigner, KeyError> {
+    if let Some(signer) = TrustedSigner::parse(written) {
         return Ok(signer);
     }
     let file = base_dir.join(written);
@@ -89,7 +89,7 @@ fn signer(written: &str, base_dir: &Path) -> Result<Signer, KeyError> {
             written: written.to_owned(),
             source,
         })?;
-    Signer::parse(&text).ok_or_else(|| KeyError::NoKey(written.to_owned()))
+    TrustedSigner::parse(&text).ok_or_else(|| KeyError::NoKey(written.to_owned()))
 }
 
 const HELP: &str = "write the line of the .pub file that begins with RW, or the name of that file; `minisign -G` creates a key pair";

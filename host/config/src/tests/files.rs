@@ -15,7 +15,7 @@ fn message(bytes: &[u8]) -> String {
 }
 
 fn refused(path: &Path, folder: &Path) -> String {
-    let error = Config::read(path).unwrap_err();
+    let error = ConductorConfig::read(path).unwrap_err();
     error
         .to_plain()
         .replace(&format!("{}/", folder.display()), "")
@@ -27,7 +27,7 @@ fn a_file_is_read_from_disk_with_its_own_folder_as_base() {
     let path = folder.path().join("conductor.toml");
     let text = DEFAULT_TEXT.replace("# plugin_dirs", "plugin_dirs");
     fs::write(&path, &text).unwrap();
-    let config = Config::read(&path).unwrap();
+    let config = ConductorConfig::read(&path).unwrap();
     assert_eq!(config.host.plugin_dirs, [folder.path().join("plugins")]);
     assert_eq!(config.source.text(), text);
 }
@@ -37,9 +37,9 @@ fn a_file_that_names_no_folders_is_told_of_plugins_beside_it_that_are_not_search
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("conductor.toml");
     fs::write(&path, DEFAULT_TEXT).unwrap();
-    assert_eq!(Config::read(&path).unwrap().warnings, [""; 0]);
+    assert_eq!(ConductorConfig::read(&path).unwrap().warnings, [""; 0]);
     fs::create_dir(folder.path().join("plugins")).unwrap();
-    let config = Config::read(&path).unwrap();
+    let config = ConductorConfig::read(&path).unwrap();
     assert!(
         !config
             .host
@@ -143,7 +143,7 @@ fn a_key_is_read_from_the_file_that_is_named_or_from_the_text() {
     .unwrap();
     let read = |key: &str| {
         let text = format!("[trust]\nminisign_keys = [{key:?}]\nrequire_signature = true");
-        Config::parse(with_platform(&text), "conductor.toml", folder.path())
+        ConductorConfig::parse(with_platform(&text), "conductor.toml", folder.path())
     };
     for key in [KEY, "signer.pub"] {
         let config = read(key).unwrap();

@@ -583,7 +583,7 @@ fn the_line_that_is_not_utf8_is_shown() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("conductor.toml");
     std::fs::write(&path, b"# Gr\xfc\xdfe aus K\xf6ln\n").unwrap();
-    let error = Config::read(&path).unwrap_err();
+    let error = ConductorConfig::read(&path).unwrap_err();
     assert_snapshot!(shown(&error).replace(&format!("{}/", folder.path().display()), ""), @r"
      x byte 0xfc, at offset 4, is not UTF-8
       ,-[conductor.toml:1:5]

@@ -15,12 +15,12 @@ fn secret() -> String {
 }
 
 /// Reads a config in `folder`, with one platform that has this `config`.
-fn read_in(folder: &Path, config: &str) -> Result<Config, ConfigError> {
+fn read_in(folder: &Path, config: &str) -> Result<ConductorConfig, ConfigError> {
     let text = format!("[platform.web]\nplugin = \"http\"\nconfig = {config}\n");
-    Config::parse(text, "conductor.toml", folder)
+    ConductorConfig::parse(text, "conductor.toml", folder)
 }
 
-fn here(config: &str) -> Config {
+fn here(config: &str) -> ConductorConfig {
     read_in(Path::new(""), config).unwrap_or_else(|error| panic!("{}", error.to_plain()))
 }
 

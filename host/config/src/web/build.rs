@@ -10,21 +10,21 @@ use std::{
 
 use bcrypt::HashParts;
 use conductor_library::file_reader;
-use conductor_runtime::schema::Subject;
+use conductor_runtime::schema::ValueLocation;
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
 use super::{
     GivenUp, RateLimit, WebConfig,
-    files::{Files, absolute},
-    schema::{Http, Rate, RawWebConfig, SCHEMA, says_yes},
+    files::{InputReader, absolute},
+    schema::{RawHttpConfig, RawRateLimit, RawWebConfig, SCHEMA, says_yes},
     tls,
 };
 use crate::{
     elements::{duration, salvage::remove},
-    error::Fault,
+    error::ConfigMistake,
     schema::placed,
-    spans::{self, Inside, Place},
+    spans::{self, SpanChildren, SpanTree},
 };
 
 /// Returns the config and its remarks, or all mistakes, `faults` included.
@@ -32,11 +32,11 @@ use crate::{
 /// Malformed values are left out, so that the others are validated further.
 pub(super) fn build(
     values: Value,
-    places: &Place,
-    mut faults: Vec<Fault>,
+    places: &SpanTree,
+    mut faults: Vec<ConfigMistake>,
     folder: &Path,
-    files: &mut Files,
-) -> Result<(WebConfig, Remarks), Vec<Fault>> {
+    files: &mut InputReader,
+) -> Result<(WebConfig, Remarks), Vec<ConfigMistake>> {
     let says_nothing = values.is_null();
     let mut values = if says_nothing {
         Value::Object(Map::new())
@@ -54,12 +54,12 @@ pub(super) fn build(
                 .is_some(),
     };
     if !values.is_object() {
-        let fault = Fault::new("this is not a web config: it has no keys")
+        let fault = ConfigMistake::new("this is not a web config: it has no keys")
             .help("its keys are `tls_server_config`, `http_server_config`, `basic_auth_users`, `rate_limit`");
         faults.push(fault.at(places.value.clone()));
         return Err(faults);
     }
-    let violations = SCHEMA.violations(&values, &Subject::default());
+    let violations = SCHEMA.violations(&values, &ValueLocation::default());
     let mut misshapen = Vec::new();
     for violation in &violations {
         let path: Vec<_> = violation.path.iter().map(String::as_str).collect();
@@ -71,12 +71,14 @@ pub(super) fn build(
         Ok(written) => written,
         Err(error) => {
             if faults.is_empty() {
-                faults.push(Fault::new(format!("it does not fit its schema: {error}")));
+                faults.push(ConfigMistake::new(format!(
+                    "it does not fit its schema: {error}"
+                )));
             }
             return Err(faults);
         }
     };
-    let mut check = Check {
+    let mut check = WebConfigValidator {
         places,
         folder,
         files,
@@ -109,18 +111,18 @@ pub(super) fn build(
 pub(super) type Remarks = Vec<(Range<usize>, String)>;
 
 /// Collects mistakes, and reads the files that the config names.
-pub(super) struct Check<'a> {
-    places: &'a Place,
+pub(super) struct WebConfigValidator<'a> {
+    places: &'a SpanTree,
     folder: &'a Path,
-    files: &'a mut Files,
+    files: &'a mut InputReader,
     /// Keys and values that were left out; a mistake that may only be their consequence is not reported.
     misshapen: Vec<Vec<String>>,
-    faults: Vec<Fault>,
+    faults: Vec<ConfigMistake>,
     private_files: Vec<PathBuf>,
     remarks: Remarks,
 }
 
-impl Check<'_> {
+impl WebConfigValidator<'_> {
     pub(super) fn refuse(
         &mut self,
         path: &[&str],
@@ -128,13 +130,15 @@ impl Check<'_> {
         help: impl Into<String>,
     ) {
         let place = self.places.value_at(&spans::path(path));
-        self.faults.push(Fault::new(message).help(help).at(place));
+        self.faults
+            .push(ConfigMistake::new(message).help(help).at(place));
     }
 
     /// Like [`Self::refuse`], for a key without a value.
     fn refuse_key(&mut self, path: &[&str], message: impl Into<String>, help: impl Into<String>) {
         let place = self.places.key_at(&spans::path(path));
-        self.faults.push(Fault::new(message).help(help).at(place));
+        self.faults
+            .push(ConfigMistake::new(message).help(help).at(place));
     }
 
     pub(super) fn remark(&mut self, path: &[&str], message: impl Into<String>) {
@@ -192,18 +196,21 @@ impl Check<'_> {
 }
 
 /// Returns `true` if the file has `{}` at `path`.
-fn is_empty_table(places: &Place, path: &[&str]) -> bool {
+fn is_empty_table(places: &SpanTree, path: &[&str]) -> bool {
     let mut place = places;
     for key in path {
         match &place.inside {
-            Inside::Table(keys) if keys.contains_key(*key) => place = &keys[*key],
+            SpanChildren::Table(keys) if keys.contains_key(*key) => place = &keys[*key],
             _ => return false,
         }
     }
-    matches!(&place.inside, Inside::Table(keys) if keys.is_empty())
+    matches!(&place.inside, SpanChildren::Table(keys) if keys.is_empty())
 }
 
-fn headers(http: &Http, check: &mut Check<'_>) -> Vec<(HeaderName, HeaderValue)> {
+fn headers(
+    http: &RawHttpConfig,
+    check: &mut WebConfigValidator<'_>,
+) -> Vec<(HeaderName, HeaderValue)> {
     if http.http2.as_deref().is_some_and(says_yes) {
         let remark = "this server speaks HTTP/1.1 alone; clients that could speak HTTP/2 use it all the same";
         check.remark(&["http_server_config", "http2"], remark);
@@ -228,13 +235,16 @@ fn headers(http: &Http, check: &mut Check<'_>) -> Vec<(HeaderName, HeaderValue)>
 
 /// Returns the users by name. A name without a hash is refused, and so is a key without a value, which may be
 /// half-written.
-fn users(users: BTreeMap<String, String>, check: &mut Check<'_>) -> BTreeMap<String, String> {
+fn users(
+    users: BTreeMap<String, String>,
+    check: &mut WebConfigValidator<'_>,
+) -> BTreeMap<String, String> {
     let named = match &check.places.inside {
-        Inside::Table(keys) => keys.get(USERS).map(|place| &place.inside),
+        SpanChildren::Table(keys) => keys.get(USERS).map(|place| &place.inside),
         _ => None,
     };
     match named {
-        Some(Inside::Table(names)) if !names.is_empty() => {
+        Some(SpanChildren::Table(names)) if !names.is_empty() => {
             let is_half = |name: &&String| {
                 !users.contains_key(*name) && !check.is_misshapen(&[USERS, name])
             };
@@ -248,7 +258,7 @@ fn users(users: BTreeMap<String, String>, check: &mut Check<'_>) -> BTreeMap<Str
             }
         }
         // Explicitly disabled.
-        Some(Inside::Table(_)) => check.remark(
+        Some(SpanChildren::Table(_)) => check.remark(
             &[USERS],
             "basic_auth_users is empty: no password is needed",
         ),
@@ -291,7 +301,7 @@ fn users(users: BTreeMap<String, String>, check: &mut Check<'_>) -> BTreeMap<Str
     users
 }
 
-fn rate_limit(rate: &Rate, check: &mut Check<'_>) -> Option<RateLimit> {
+fn rate_limit(rate: &RawRateLimit, check: &mut WebConfigValidator<'_>) -> Option<RateLimit> {
     let interval = match rate.interval.as_deref() {
         None | Some("0") => Duration::ZERO,
         Some(text) => duration::parse(text).unwrap_or_else(|_| {

@@ -21,13 +21,13 @@ use x509_cert::{
 };
 
 use super::{
-    build::Check,
-    schema::Tls,
+    build::WebConfigValidator,
+    schema::RawTlsConfig,
     tls::{TABLE, given_as, pem},
 };
 
 /// The verification of client certificates.
-pub(super) struct Clients {
+pub(super) struct ClientVerification {
     pub(super) verifier: Arc<dyn ClientCertVerifier>,
     /// `true` if every client needs a certificate signed by the operator's CA.
     pub(super) are_verified: bool,
@@ -35,10 +35,10 @@ pub(super) struct Clients {
 
 /// Returns `None` on a mistake.
 pub(super) fn verifier(
-    tls: &Tls,
+    tls: &RawTlsConfig,
     provider: &Arc<CryptoProvider>,
-    check: &mut Check<'_>,
-) -> Option<Clients> {
+    check: &mut WebConfigValidator<'_>,
+) -> Option<ClientVerification> {
     let policy = tls.client_auth_type.as_deref().unwrap_or("NoClientCert");
     let has_ca = tls.client_ca.is_some() || tls.client_ca_file.is_some();
     if policy == "NoClientCert" {
@@ -52,7 +52,7 @@ pub(super) fn verifier(
             "client_allowed_sans"
         } else {
             let verifier = Arc::new(NoClientAuth);
-            return Some(Clients {
+            return Some(ClientVerification {
                 verifier,
                 are_verified: false,
             });
@@ -81,12 +81,12 @@ pub(super) fn verifier(
     let verifier = if tls.client_allowed_sans.is_empty() {
         verifier
     } else {
-        Arc::new(Named {
+        Arc::new(AllowedNamesVerifier {
             names: tls.client_allowed_sans.iter().cloned().collect(),
             inner: verifier,
         })
     };
-    Some(Clients {
+    Some(ClientVerification {
         verifier,
         are_verified: mandatory && verifies,
     })
@@ -94,10 +94,10 @@ pub(super) fn verifier(
 
 /// Accepts certificates signed by the operator's CAs.
 fn signed(
-    tls: &Tls,
+    tls: &RawTlsConfig,
     provider: &Arc<CryptoProvider>,
     mandatory: bool,
-    check: &mut Check<'_>,
+    check: &mut WebConfigValidator<'_>,
 ) -> Option<Arc<dyn ClientCertVerifier>> {
     let pem = pem(
         check,
@@ -176,14 +176,14 @@ impl ClientCertVerifier for AnyCertificate {
     }
 }
 
-/// Accepts those of another verifier's certificates that carry one of the names.
+/// Accepts the client certificates that another verifier accepts, if they carry one of the allowed names.
 #[derive(Debug)]
-struct Named {
+struct AllowedNamesVerifier {
     names: BTreeSet<String>,
     inner: Arc<dyn ClientCertVerifier>,
 }
 
-impl ClientCertVerifier for Named {
+impl ClientCertVerifier for AllowedNamesVerifier {
     fn offer_client_auth(&self) -> bool {
         self.inner.offer_client_auth()
     }

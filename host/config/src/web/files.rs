@@ -5,17 +5,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use conductor_library::file_reader::{self, Content};
+use conductor_library::file_reader::{self, FileContent};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    error::{ConfigError, Fault},
+    error::{ConfigError, ConfigMistake},
     source::{MAX_BYTES, unreadable as unreadable_config},
 };
 
 /// Reads files, and records their content.
 #[derive(Default)]
-pub(super) struct Files {
+pub(super) struct InputReader {
     seen: Vec<PathBuf>,
     content: Sha256,
 }
@@ -24,16 +24,16 @@ pub(super) struct Files {
 ///
 /// Compares content, not times: a file replaced twice within one clock tick is detected too.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Inputs {
+pub struct WebConfigInputs {
     files: Vec<PathBuf>,
     digest: [u8; 32],
 }
 
-impl Files {
-    pub(super) fn read(&mut self, path: &Path) -> io::Result<Content> {
+impl InputReader {
+    pub(super) fn read(&mut self, path: &Path) -> io::Result<FileContent> {
         let content = file_reader::read(path, MAX_BYTES as u64).map_err(io::Error::from);
         match &content {
-            Ok(Content { bytes, .. }) => {
+            Ok(FileContent { bytes, .. }) => {
                 self.content.update((bytes.len() as u64).to_le_bytes());
                 self.content.update(bytes);
             }
@@ -43,19 +43,19 @@ impl Files {
         content
     }
 
-    pub(super) fn into_inputs(self) -> Inputs {
-        Inputs {
+    pub(super) fn into_inputs(self) -> WebConfigInputs {
+        WebConfigInputs {
             files: self.seen,
             digest: self.content.finalize().into(),
         }
     }
 }
 
-impl Inputs {
+impl WebConfigInputs {
     /// Reads the files again and returns `true` if their content is the same.
     #[must_use]
     pub fn are_unchanged(&self) -> bool {
-        let mut files = Files::default();
+        let mut files = InputReader::default();
         for file in &self.files {
             // A read error is part of the digest.
             let _ = files.read(file);
@@ -74,7 +74,7 @@ pub(super) fn unreadable(name: &str, error: io::Error) -> ConfigError {
     if error.kind() != io::ErrorKind::NotFound {
         return unreadable_config(name, error);
     }
-    let fault = Fault::new("there is no such web config")
+    let fault = ConfigMistake::new("there is no such web config")
         .help("name the file with --web.config.file; an empty one means neither TLS nor passwords");
     ConfigError::of_file(name, fault, Some(error))
 }

@@ -10,16 +10,16 @@ use serde_json::{Value, json};
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct RawWebConfig {
-    pub(super) tls_server_config: Tls,
-    pub(super) http_server_config: Http,
+    pub(super) tls_server_config: RawTlsConfig,
+    pub(super) http_server_config: RawHttpConfig,
     pub(super) basic_auth_users: BTreeMap<String, String>,
-    pub(super) rate_limit: Rate,
+    pub(super) rate_limit: RawRateLimit,
 }
 
 /// `tls_server_config`; the keys are explained in exporter-toolkit's documentation.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Tls {
+pub(super) struct RawTlsConfig {
     pub(super) cert: Option<String>,
     pub(super) key: Option<String>,
     pub(super) client_ca: Option<String>,
@@ -38,7 +38,7 @@ pub(super) struct Tls {
 /// `http_server_config`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Http {
+pub(super) struct RawHttpConfig {
     pub(super) http2: Option<String>,
     pub(super) headers: BTreeMap<String, String>,
 }
@@ -46,7 +46,7 @@ pub(super) struct Http {
 /// `rate_limit`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Rate {
+pub(super) struct RawRateLimit {
     pub(super) interval: Option<String>,
     pub(super) burst: Option<String>,
 }

@@ -40,7 +40,7 @@ impl Folder {
         }
     }
 
-    fn read(&self, text: &str) -> Reading {
+    fn read(&self, text: &str) -> WebReadResult {
         self.put("web.yml", text);
         WebConfig::read(&self.path("web.yml"))
     }

@@ -9,19 +9,19 @@ use tokio_rustls::rustls::{
 };
 
 use super::{
-    build::Check,
+    build::WebConfigValidator,
     clients,
-    schema::{Tls, says_yes},
+    schema::{RawTlsConfig, says_yes},
 };
 
 /// The TLS settings.
-pub(super) struct Built {
+pub(super) struct TlsSettings {
     pub(super) config: Arc<ServerConfig>,
     pub(super) verifies_clients: bool,
 }
 
 /// Returns `None` if TLS is off, and on a mistake.
-pub(super) fn build(tls: &Tls, check: &mut Check<'_>) -> Option<Built> {
+pub(super) fn build(tls: &RawTlsConfig, check: &mut WebConfigValidator<'_>) -> Option<TlsSettings> {
     if !is_enabled(tls) {
         return None;
     }
@@ -64,14 +64,14 @@ pub(super) fn build(tls: &Tls, check: &mut Check<'_>) -> Option<Built> {
         .as_deref()
         .is_none_or(says_yes);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Some(Built {
+    Some(TlsSettings {
         config: Arc::new(config),
         verifies_clients: clients.are_verified,
     })
 }
 
 /// Like the toolkit: any of these keys enables TLS, which then needs the rest.
-fn is_enabled(tls: &Tls) -> bool {
+fn is_enabled(tls: &RawTlsConfig) -> bool {
     let keys = [
         &tls.cert,
         &tls.cert_file,
@@ -86,7 +86,7 @@ fn is_enabled(tls: &Tls) -> bool {
 
 /// Returns the PEM text of `key` or of the file named by `key_file`.
 pub(super) fn pem(
-    check: &mut Check<'_>,
+    check: &mut WebConfigValidator<'_>,
     key: &str,
     inline: Option<&str>,
     file: Option<&str>,
@@ -115,7 +115,7 @@ pub(super) fn pem(
 }
 
 /// Returns the key that contains the PEM of a part, for messages.
-pub(super) fn given_as(check: &Check<'_>, key: &str) -> String {
+pub(super) fn given_as(check: &WebConfigValidator<'_>, key: &str) -> String {
     let file_key = format!("{key}_file");
     if check.has(&[TABLE, &file_key]) {
         file_key
@@ -124,7 +124,7 @@ pub(super) fn given_as(check: &Check<'_>, key: &str) -> String {
     }
 }
 
-fn chain(pem: &[u8], check: &mut Check<'_>) -> Option<Vec<CertificateDer<'static>>> {
+fn chain(pem: &[u8], check: &mut WebConfigValidator<'_>) -> Option<Vec<CertificateDer<'static>>> {
     let key = given_as(check, "cert");
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let why = match found {
@@ -140,7 +140,7 @@ fn chain(pem: &[u8], check: &mut Check<'_>) -> Option<Vec<CertificateDer<'static
     None
 }
 
-fn private_key(pem: &[u8], check: &mut Check<'_>) -> Option<PrivateKeyDer<'static>> {
+fn private_key(pem: &[u8], check: &mut WebConfigValidator<'_>) -> Option<PrivateKeyDer<'static>> {
     let key = given_as(check, "key");
     let found = PrivateKeyDer::from_pem_slice(pem);
     found
@@ -154,7 +154,10 @@ fn private_key(pem: &[u8], check: &mut Check<'_>) -> Option<PrivateKeyDer<'stati
         .ok()
 }
 
-fn versions(tls: &Tls, check: &mut Check<'_>) -> Vec<&'static SupportedProtocolVersion> {
+fn versions(
+    tls: &RawTlsConfig,
+    check: &mut WebConfigValidator<'_>,
+) -> Vec<&'static SupportedProtocolVersion> {
     let least = tls.min_version.as_deref().unwrap_or("TLS12");
     let most = tls.max_version.as_deref().unwrap_or("TLS13");
     if OLD.contains(&least) {
@@ -181,7 +184,7 @@ fn versions(tls: &Tls, check: &mut Check<'_>) -> Vec<&'static SupportedProtocolV
 }
 
 /// Returns the available ciphers and curves, in the requested order.
-fn provider(tls: &Tls, check: &mut Check<'_>) -> CryptoProvider {
+fn provider(tls: &RawTlsConfig, check: &mut WebConfigValidator<'_>) -> CryptoProvider {
     let mut provider = ring::default_provider();
     if !tls.cipher_suites.is_empty() {
         let all = std::mem::take(&mut provider.cipher_suites);

@@ -11,22 +11,24 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput};
 use serde_json::{Map, Value};
 
 use crate::{
-    error::Fault,
-    spans::{Inside, Place},
+    error::ConfigMistake,
+    spans::{SpanChildren, SpanTree},
 };
 
 /// Returns the text's values, their places, and the duplicate keys, of which the first counts; an empty text is null.
 ///
 /// # Errors
 /// When it is not YAML, or of an unsupported kind.
-pub(super) fn parse(text: &str) -> Result<(Value, Place, Vec<Fault>), Vec<Fault>> {
+pub(super) fn parse(
+    text: &str,
+) -> Result<(Value, SpanTree, Vec<ConfigMistake>), Vec<ConfigMistake>> {
     let start = if text.starts_with(BYTE_ORDER_MARK) {
         BYTE_ORDER_MARK.len_utf8()
     } else {
         0
     };
     let offsets = text[start..].char_indices().map(|(at, _)| start + at);
-    let mut reading = Reading {
+    let mut reading = YamlReader {
         parser: Parser::new_from_str(&text[start..]),
         offsets: offsets.chain([text.len()]).collect(),
         faults: Vec::new(),
@@ -40,18 +42,18 @@ pub(super) fn parse(text: &str) -> Result<(Value, Place, Vec<Fault>), Vec<Fault>
     }
 }
 
-struct Reading<'a> {
+struct YamlReader<'a> {
     parser: Parser<'a, StrInput<'a>>,
     /// The byte offset of each character, and of the end.
     offsets: Vec<usize>,
     /// Mistakes that do not prevent reading the rest.
-    faults: Vec<Fault>,
+    faults: Vec<ConfigMistake>,
 }
 
-type Found = (Value, Place);
+type Found = (Value, SpanTree);
 
-impl<'a> Reading<'a> {
-    fn document(&mut self) -> Result<Found, Fault> {
+impl<'a> YamlReader<'a> {
+    fn document(&mut self) -> Result<Found, ConfigMistake> {
         let mut root = None;
         loop {
             let (event, place) = self.next()?;
@@ -59,7 +61,7 @@ impl<'a> Reading<'a> {
                 Event::StreamEnd => break,
                 Event::StreamStart | Event::DocumentEnd | Event::Nothing => {}
                 Event::DocumentStart(_) if root.is_some() => {
-                    return Err(Fault::new("there is a second document")
+                    return Err(ConfigMistake::new("there is a second document")
                         .help("remove the line `---` and what follows it")
                         .at(place));
                 }
@@ -75,9 +77,9 @@ impl<'a> Reading<'a> {
         event: Event<'a>,
         place: Range<usize>,
         depth: usize,
-    ) -> Result<Found, Fault> {
+    ) -> Result<Found, ConfigMistake> {
         if depth > DEEPEST {
-            return Err(Fault::new("this is nested too deep").at(place));
+            return Err(ConfigMistake::new("this is nested too deep").at(place));
         }
         match event {
             Event::Scalar(text, style, 0, None) => {
@@ -87,24 +89,24 @@ impl<'a> Reading<'a> {
                 } else {
                     Value::from(text.as_ref())
                 };
-                Ok((value, at(place, Inside::Nothing)))
+                Ok((value, at(place, SpanChildren::Nothing)))
             }
             Event::SequenceStart(0, None) => self.sequence(place, depth),
             Event::MappingStart(0, None) => self.mapping(place, depth),
             _ => Err(
-                Fault::new("anchors, aliases and tags are not understood here")
+                ConfigMistake::new("anchors, aliases and tags are not understood here")
                     .help("write the value out")
                     .at(place),
             ),
         }
     }
 
-    fn sequence(&mut self, start: Range<usize>, depth: usize) -> Result<Found, Fault> {
+    fn sequence(&mut self, start: Range<usize>, depth: usize) -> Result<Found, ConfigMistake> {
         let (mut values, mut places) = (Vec::new(), Vec::new());
         loop {
             let (event, place) = self.next()?;
             if matches!(event, Event::SequenceEnd) {
-                return Ok((Value::Array(values), at(start, Inside::List(places))));
+                return Ok((Value::Array(values), at(start, SpanChildren::List(places))));
             }
             let (value, place) = self.value(event, place, depth + 1)?;
             values.push(value);
@@ -112,26 +114,29 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn mapping(&mut self, start: Range<usize>, depth: usize) -> Result<Found, Fault> {
-        let (mut values, mut places) = (Map::new(), BTreeMap::<String, Place>::new());
+    fn mapping(&mut self, start: Range<usize>, depth: usize) -> Result<Found, ConfigMistake> {
+        let (mut values, mut places) = (Map::new(), BTreeMap::<String, SpanTree>::new());
         loop {
             let (event, key_place) = self.next()?;
             let key = match event {
                 Event::MappingEnd => {
-                    return Ok((Value::Object(values), at(start, Inside::Table(places))));
+                    return Ok((
+                        Value::Object(values),
+                        at(start, SpanChildren::Table(places)),
+                    ));
                 }
                 Event::Scalar(key, _, 0, None) => key.into_owned(),
-                _ => return Err(Fault::new("this cannot be a key").at(key_place)),
+                _ => return Err(ConfigMistake::new("this cannot be a key").at(key_place)),
             };
             let (event, place) = self.next()?;
             let (value, place) = self.value(event, place, depth + 1)?;
             if let Some(first) = places.get(&key) {
-                let fault = Fault::new(format!("{} is given twice", bare_or_quoted(&key)));
+                let fault = ConfigMistake::new(format!("{} is given twice", bare_or_quoted(&key)));
                 let fault = fault.help("keep one of the two").at(key_place);
                 self.faults.push(fault.first(Some(first.key.clone())));
                 continue;
             }
-            let place = Place {
+            let place = SpanTree {
                 key: key_place,
                 ..place
             };
@@ -142,13 +147,13 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn next(&mut self) -> Result<(Event<'a>, Range<usize>), Fault> {
+    fn next(&mut self) -> Result<(Event<'a>, Range<usize>), ConfigMistake> {
         match self.parser.next_event() {
             Some(Ok((event, span))) => Ok((event, self.place(span))),
             Some(Err(error)) => {
                 let at = self.offset(error.marker().index());
                 let message = format!("not YAML: {}", shorten(error.info()));
-                Err(Fault::new(message).at(at..at))
+                Err(ConfigMistake::new(message).at(at..at))
             }
             None => Ok((Event::StreamEnd, 0..0)),
         }
@@ -165,8 +170,8 @@ impl<'a> Reading<'a> {
     }
 }
 
-fn at(value: Range<usize>, inside: Inside) -> Place {
-    Place {
+fn at(value: Range<usize>, inside: SpanChildren) -> SpanTree {
+    SpanTree {
         key: 0..0,
         value,
         inside,

@@ -2,17 +2,25 @@
 //!
 //! The model's own records follow the design and use none of the breaker's fields: which call belongs to which period
 //! of the breaker's life (`epoch`), which is a trial and when its lease ends. Each step compares them; a difference is
-//! a [`Fault`].
+//! a [`BrokenPromise`].
 
 use std::time::Duration;
 
 use stateright::{Checker, Model, Property};
 
-use super::{Breaker, LEASE_MARGIN, Outcome, Settings, State, Ticket, mutants::Rules};
+use super::{
+    Breaker, BreakerSettings, CallOutcome, CircuitState, LEASE_MARGIN, Ticket,
+    mutants::BreakerVariant,
+};
 
 #[test]
 fn no_order_of_events_makes_the_breaker_break_a_promise() {
-    let checker = Bounds { rules: Rules::Real }.checker().spawn_bfs().join();
+    let checker = BreakerModel {
+        rules: BreakerVariant::Real,
+    }
+    .checker()
+    .spawn_bfs()
+    .join();
     let states = checker.unique_state_count();
     checker.assert_properties();
     assert!(
@@ -22,16 +30,16 @@ fn no_order_of_events_makes_the_breaker_break_a_promise() {
 }
 
 /// The model: seconds pass, calls start and end in any order or never, and an operator interferes.
-pub(super) struct Bounds {
-    pub(super) rules: Rules,
+pub(super) struct BreakerModel {
+    pub(super) rules: BreakerVariant,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct World {
+pub(super) struct ModelState {
     now: Duration,
     breaker: Breaker,
     /// Calls under way, sorted, since only their contents distinguish them. One that never ends stays.
-    calls: Vec<Call>,
+    calls: Vec<ModelCall>,
     calls_left: u8,
     acts_left: u8,
     /// Increases whenever results of earlier calls must no longer count.
@@ -45,36 +53,36 @@ pub(super) struct World {
     /// From this time on a call must be admitted; `None` while held open.
     must_admit_from: Option<Duration>,
     /// The promises that the last step broke.
-    faults: Vec<Fault>,
+    faults: Vec<BrokenPromise>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Call {
+struct ModelCall {
     generation: u64,
     epoch: u8,
-    trial: Option<Trial>,
+    trial: Option<TrialLease>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Trial {
+struct TrialLease {
     spell: u8,
     lease_end: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum ModelAction {
     SecondPasses,
     Admit,
-    End(usize, Outcome),
+    End(usize, CallOutcome),
     Reset,
     ForceOpen,
     ForceClosed,
     Unforce,
 }
 
-/// A broken promise.
+/// A violated guarantee of the breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Fault {
+enum BrokenPromise {
     RefusalChangedSomething,
     AdmittedTooEarly,
     TwoTrials,
@@ -86,13 +94,14 @@ enum Fault {
     TransitionMisreported,
 }
 
-impl Model for Bounds {
-    type State = World;
-    type Action = Action;
+impl Model for BreakerModel {
+    type State = ModelState;
+    type Action = ModelAction;
 
-    fn init_states(&self) -> Vec<World> {
-        let settings = Settings::try_new(2, Duration::from_secs(2), MAX_RESET_TIMEOUT).unwrap();
-        vec![World {
+    fn init_states(&self) -> Vec<ModelState> {
+        let settings =
+            BreakerSettings::try_new(2, Duration::from_secs(2), MAX_RESET_TIMEOUT).unwrap();
+        vec![ModelState {
             now: Duration::ZERO,
             breaker: Breaker::new(settings, 7),
             calls: Vec::new(),
@@ -107,36 +116,46 @@ impl Model for Bounds {
         }]
     }
 
-    fn actions(&self, world: &World, actions: &mut Vec<Action>) {
+    fn actions(&self, world: &ModelState, actions: &mut Vec<ModelAction>) {
         if world.now < LAST_SECOND {
-            actions.push(Action::SecondPasses);
+            actions.push(ModelAction::SecondPasses);
         }
         if world.calls_left > 0 {
-            actions.push(Action::Admit);
+            actions.push(ModelAction::Admit);
         }
         for i in 0..world.calls.len() {
             actions.extend(
-                [Outcome::Success, Outcome::Failure, Outcome::Ignored].map(|o| Action::End(i, o)),
+                [
+                    CallOutcome::Success,
+                    CallOutcome::Failure,
+                    CallOutcome::Ignored,
+                ]
+                .map(|o| ModelAction::End(i, o)),
             );
         }
         if world.acts_left > 0 {
-            actions.extend([Action::Reset, Action::ForceOpen, Action::ForceClosed]);
+            actions.extend([
+                ModelAction::Reset,
+                ModelAction::ForceOpen,
+                ModelAction::ForceClosed,
+            ]);
         }
         if world.breaker.is_forced() {
-            actions.push(Action::Unforce);
+            actions.push(ModelAction::Unforce);
         }
     }
 
-    fn next_state(&self, before: &World, action: Action) -> Option<World> {
+    fn next_state(&self, before: &ModelState, action: ModelAction) -> Option<ModelState> {
         let mut world = before.clone();
         world.faults.clear();
         match action {
-            Action::SecondPasses => world.now += Duration::from_secs(1),
-            Action::Admit => world.admit(self.rules)?,
-            Action::End(call, outcome) => world.end(self.rules, call, outcome),
-            Action::Reset | Action::ForceOpen | Action::ForceClosed | Action::Unforce => {
-                world.act(self.rules, action)
-            }
+            ModelAction::SecondPasses => world.now += Duration::from_secs(1),
+            ModelAction::Admit => world.admit(self.rules)?,
+            ModelAction::End(call, outcome) => world.end(self.rules, call, outcome),
+            ModelAction::Reset
+            | ModelAction::ForceOpen
+            | ModelAction::ForceClosed
+            | ModelAction::Unforce => world.act(self.rules, action),
         }
         world.calls.sort_unstable();
         Some(world)
@@ -144,70 +163,78 @@ impl Model for Bounds {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("a refused call changes nothing", |_, w: &World| {
-                !w.faults.contains(&Fault::RefusalChangedSomething)
+            Property::always("a refused call changes nothing", |_, w: &ModelState| {
+                !w.faults.contains(&BrokenPromise::RefusalChangedSomething)
             }),
-            Property::always("no call before the open time is over", |_, w: &World| {
-                !w.faults.contains(&Fault::AdmittedTooEarly)
+            Property::always(
+                "no call before the open time is over",
+                |_, w: &ModelState| !w.faults.contains(&BrokenPromise::AdmittedTooEarly),
+            ),
+            Property::always("one trial at a time", |_, w: &ModelState| {
+                !w.faults.contains(&BrokenPromise::TwoTrials)
             }),
-            Property::always("one trial at a time", |_, w: &World| {
-                !w.faults.contains(&Fault::TwoTrials)
+            Property::always("one trial of a spell decides", |_, w: &ModelState| {
+                !w.faults.contains(&BrokenPromise::TwoTrialsDecided)
             }),
-            Property::always("one trial of a spell decides", |_, w: &World| {
-                !w.faults.contains(&Fault::TwoTrialsDecided)
+            Property::always("a stale result changes nothing", |_, w: &ModelState| {
+                !w.faults.contains(&BrokenPromise::StaleResultCounted)
             }),
-            Property::always("a stale result changes nothing", |_, w: &World| {
-                !w.faults.contains(&Fault::StaleResultCounted)
+            Property::always("a fresh result counts", |_, w: &ModelState| {
+                !w.faults.contains(&BrokenPromise::FreshResultCalledStale)
             }),
-            Property::always("a fresh result counts", |_, w: &World| {
-                !w.faults.contains(&Fault::FreshResultCalledStale)
+            Property::always("only a trial's success closes", |_, w: &ModelState| {
+                !w.faults
+                    .contains(&BrokenPromise::ClosedWithoutSuccessfulTrial)
             }),
-            Property::always("only a trial's success closes", |_, w: &World| {
-                !w.faults.contains(&Fault::ClosedWithoutSuccessfulTrial)
+            Property::always("only a failure opens", |_, w: &ModelState| {
+                !w.faults.contains(&BrokenPromise::OpenedWithoutFailure)
             }),
-            Property::always("only a failure opens", |_, w: &World| {
-                !w.faults.contains(&Fault::OpenedWithoutFailure)
+            Property::always("transitions tell what happened", |_, w: &ModelState| {
+                !w.faults.contains(&BrokenPromise::TransitionMisreported)
             }),
-            Property::always("transitions tell what happened", |_, w: &World| {
-                !w.faults.contains(&Fault::TransitionMisreported)
-            }),
-            Property::always("never stuck", |model: &Self, w: &World| {
+            Property::always("never stuck", |model: &Self, w: &ModelState| {
                 w.must_admit_from.is_none_or(|from| {
                     w.now < from || model.rules.admit(&mut w.breaker.clone(), w.now).is_ok()
                 })
             }),
-            Property::sometimes("it opens a second time", |_, w: &World| w.breaker.trips > 1),
-            Property::sometimes("it closes again", |_, w: &World| {
-                w.breaker.trips > 0 && w.breaker.state() == State::Closed
+            Property::sometimes("it opens a second time", |_, w: &ModelState| {
+                w.breaker.trips > 1
             }),
-            Property::sometimes("a trial outlives its lease", |_, w: &World| {
+            Property::sometimes("it closes again", |_, w: &ModelState| {
+                w.breaker.trips > 0 && w.breaker.state() == CircuitState::Closed
+            }),
+            Property::sometimes("a trial outlives its lease", |_, w: &ModelState| {
                 w.trials().count() > 1
             }),
-            Property::sometimes("a trial is ignored", |_, w: &World| {
-                w.breaker.state() == State::HalfOpen && w.trials().count() == 0
+            Property::sometimes("a trial is ignored", |_, w: &ModelState| {
+                w.breaker.state() == CircuitState::HalfOpen && w.trials().count() == 0
             }),
-            Property::sometimes("a result is due to be stale", |_, w: &World| {
+            Property::sometimes("a result is due to be stale", |_, w: &ModelState| {
                 w.calls.iter().any(|call| call.epoch < w.epoch)
             }),
         ]
     }
 }
 
-impl World {
-    fn admit(&mut self, rules: Rules) -> Option<()> {
+impl ModelState {
+    fn admit(&mut self, rules: BreakerVariant) -> Option<()> {
         let before = self.breaker.clone();
         let Ok(ticket) = rules.admit(&mut self.breaker, self.now) else {
-            self.flag(self.breaker != before, Fault::RefusalChangedSomething);
+            self.flag(
+                self.breaker != before,
+                BrokenPromise::RefusalChangedSomething,
+            );
             return (!self.faults.is_empty()).then_some(());
         };
         self.calls_left -= 1;
         self.flag(
             self.now < self.closed_to_calls_until,
-            Fault::AdmittedTooEarly,
+            BrokenPromise::AdmittedTooEarly,
         );
         self.check_transition(&before, ticket.transition().is_some());
-        let trial = (self.breaker.state() == State::HalfOpen).then(|| self.begin_trial(&before));
-        self.calls.push(Call {
+        let trial =
+            (self.breaker.state() == CircuitState::HalfOpen).then(|| self.begin_trial(&before));
+        self.calls.push(ModelCall {
             generation: ticket.generation,
             epoch: self.epoch,
             trial,
@@ -216,31 +243,31 @@ impl World {
     }
 
     /// Returns the trials of this half-open period that have not ended.
-    fn trials(&self) -> impl Iterator<Item = &Trial> {
+    fn trials(&self) -> impl Iterator<Item = &TrialLease> {
         self.calls
             .iter()
             .filter_map(|call| call.trial.as_ref())
             .filter(|trial| trial.spell == self.spell)
     }
 
-    fn begin_trial(&mut self, before: &Breaker) -> Trial {
+    fn begin_trial(&mut self, before: &Breaker) -> TrialLease {
         let lease_end = self.now + TIMEOUT + LEASE_MARGIN;
-        if before.state() == State::HalfOpen {
+        if before.state() == CircuitState::HalfOpen {
             let overlaps = self.trials().any(|trial| self.now < trial.lease_end);
-            self.flag(overlaps, Fault::TwoTrials);
+            self.flag(overlaps, BrokenPromise::TwoTrials);
         } else {
             self.spell += 1;
             self.decisions = 0;
         }
         self.epoch += 1;
         self.must_admit_from = Some(lease_end);
-        Trial {
+        TrialLease {
             spell: self.spell,
             lease_end,
         }
     }
 
-    fn end(&mut self, rules: Rules, call: usize, outcome: Outcome) {
+    fn end(&mut self, rules: BreakerVariant, call: usize, outcome: CallOutcome) {
         let before = self.breaker.clone();
         let call = self.calls.remove(call);
         let fresh = call.epoch == self.epoch;
@@ -249,13 +276,13 @@ impl World {
             transition: None,
         };
         let Ok(transition) = rules.record(&mut self.breaker, ticket, outcome, self.now) else {
-            self.flag(fresh, Fault::FreshResultCalledStale);
-            self.flag(self.breaker != before, Fault::StaleResultCounted);
+            self.flag(fresh, BrokenPromise::FreshResultCalledStale);
+            self.flag(self.breaker != before, BrokenPromise::StaleResultCounted);
             return;
         };
-        self.flag(!fresh, Fault::StaleResultCounted);
+        self.flag(!fresh, BrokenPromise::StaleResultCounted);
         self.check_transition(&before, transition.is_some());
-        if before.state() == State::HalfOpen {
+        if before.state() == CircuitState::HalfOpen {
             self.end_trial(outcome);
         }
         if self.breaker.state() != before.state() {
@@ -263,64 +290,67 @@ impl World {
         }
     }
 
-    fn end_trial(&mut self, outcome: Outcome) {
-        if outcome == Outcome::Ignored {
+    fn end_trial(&mut self, outcome: CallOutcome) {
+        if outcome == CallOutcome::Ignored {
             self.epoch += 1;
             self.must_admit_from = Some(self.now);
         } else {
             self.decisions += 1;
-            self.flag(self.decisions > 1, Fault::TwoTrialsDecided);
+            self.flag(self.decisions > 1, BrokenPromise::TwoTrialsDecided);
         }
     }
 
-    fn change_state(&mut self, by_trial: bool, outcome: Outcome) {
+    fn change_state(&mut self, by_trial: bool, outcome: CallOutcome) {
         self.epoch += 1;
         match self.breaker.state() {
-            State::Closed => {
+            CircuitState::Closed => {
                 self.flag(
-                    !by_trial || outcome != Outcome::Success,
-                    Fault::ClosedWithoutSuccessfulTrial,
+                    !by_trial || outcome != CallOutcome::Success,
+                    BrokenPromise::ClosedWithoutSuccessfulTrial,
                 );
                 self.must_admit_from = Some(self.now);
             }
-            State::Open { .. } => {
-                self.flag(outcome != Outcome::Failure, Fault::OpenedWithoutFailure);
+            CircuitState::Open { .. } => {
+                self.flag(
+                    outcome != CallOutcome::Failure,
+                    BrokenPromise::OpenedWithoutFailure,
+                );
                 self.closed_to_calls_until = self.now + RESET_TIMEOUT;
                 self.must_admit_from = Some(self.now + MAX_RESET_TIMEOUT + MAX_RESET_TIMEOUT / 10);
             }
-            State::HalfOpen => self.flag(true, Fault::TransitionMisreported),
+            CircuitState::HalfOpen => self.flag(true, BrokenPromise::TransitionMisreported),
         }
     }
 
-    fn act(&mut self, rules: Rules, action: Action) {
+    fn act(&mut self, rules: BreakerVariant, action: ModelAction) {
         let before = self.breaker.clone();
         let transition = match action {
-            Action::Reset => rules.reset(&mut self.breaker, self.now),
-            Action::ForceOpen => self.breaker.force_open(),
-            Action::ForceClosed => self.breaker.force_closed(),
+            ModelAction::Reset => rules.reset(&mut self.breaker, self.now),
+            ModelAction::ForceOpen => self.breaker.force_open(),
+            ModelAction::ForceClosed => self.breaker.force_closed(),
             _ => self.breaker.unforce(self.now),
         };
         self.acts_left = self
             .acts_left
-            .saturating_sub(u8::from(action != Action::Unforce));
+            .saturating_sub(u8::from(action != ModelAction::Unforce));
         self.epoch += 1;
         self.closed_to_calls_until = self.now;
-        self.must_admit_from = (action != Action::ForceOpen).then_some(self.now);
+        self.must_admit_from = (action != ModelAction::ForceOpen).then_some(self.now);
         let changed = before.state().name() != self.breaker.state().name();
         self.flag(
             transition.is_some() != changed,
-            Fault::TransitionMisreported,
+            BrokenPromise::TransitionMisreported,
         );
     }
 
     fn check_transition(&mut self, before: &Breaker, told: bool) {
         self.flag(
             told != (before.state() != self.breaker.state()),
-            Fault::TransitionMisreported,
+            BrokenPromise::TransitionMisreported,
         );
     }
 
-    fn flag(&mut self, broken: bool, fault: Fault) {
+    fn flag(&mut self, broken: bool, fault: BrokenPromise) {
         if broken {
             self.faults.push(fault);
         }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use stateright::{Checker, HasDiscoveries, Model};
 
 use super::{
-    Breaker, Outcome, Phase, Refused, Stale, Ticket, Transition,
-    model::{Bounds, TIMEOUT},
+    Breaker, BreakerPhase, CallOutcome, Refused, StaleTicket, Ticket, Transition,
+    model::{BreakerModel, TIMEOUT},
 };
 
 /// The real breaker, or one with an injected fault.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Rules {
+pub(super) enum BreakerVariant {
     Real,
     /// Every result counts, however late.
     NoGeneration,
@@ -25,13 +25,15 @@ pub(super) enum Rules {
     ResetKeepsGeneration,
 }
 
-impl Rules {
+impl BreakerVariant {
     pub(super) fn admit(self, breaker: &mut Breaker, now: Duration) -> Result<Ticket, Refused> {
-        if let (Self::UnlimitedTrials, Phase::HalfOpen { lease_end }) = (self, &mut breaker.phase) {
+        if let (Self::UnlimitedTrials, BreakerPhase::HalfOpen { lease_end }) =
+            (self, &mut breaker.phase)
+        {
             *lease_end = now;
         }
         let admitted = breaker.admit(now, TIMEOUT);
-        if let (Self::NoLease, Ok(_), Phase::HalfOpen { lease_end }) =
+        if let (Self::NoLease, Ok(_), BreakerPhase::HalfOpen { lease_end }) =
             (self, &admitted, &mut breaker.phase)
         {
             *lease_end = Duration::MAX;
@@ -43,14 +45,16 @@ impl Rules {
         self,
         breaker: &mut Breaker,
         mut ticket: Ticket,
-        outcome: Outcome,
+        outcome: CallOutcome,
         now: Duration,
-    ) -> Result<Option<Transition>, Stale> {
+    ) -> Result<Option<Transition>, StaleTicket> {
         match (self, outcome, &mut breaker.phase) {
             (Self::NoGeneration, ..) => ticket.generation = breaker.generation,
-            (Self::IgnoredFreesPermit, Outcome::Ignored, Phase::HalfOpen { lease_end }) => {
-                *lease_end = now
-            }
+            (
+                Self::IgnoredFreesPermit,
+                CallOutcome::Ignored,
+                BreakerPhase::HalfOpen { lease_end },
+            ) => *lease_end = now,
             _ => {}
         }
         breaker.record(ticket, outcome, now)
@@ -68,37 +72,46 @@ impl Rules {
 
 #[test]
 fn without_generations_a_late_result_is_seen_to_count() {
-    caught(Rules::NoGeneration, "a stale result changes nothing");
-    caught(Rules::NoGeneration, "only a trial's success closes");
+    caught(
+        BreakerVariant::NoGeneration,
+        "a stale result changes nothing",
+    );
+    caught(
+        BreakerVariant::NoGeneration,
+        "only a trial's success closes",
+    );
 }
 
 #[test]
 fn without_a_lease_a_hung_trial_is_seen_to_block_for_ever() {
-    caught(Rules::NoLease, "never stuck");
+    caught(BreakerVariant::NoLease, "never stuck");
 }
 
 #[test]
 fn unlimited_trials_are_seen_to_run_at_once() {
-    caught(Rules::UnlimitedTrials, "one trial at a time");
+    caught(BreakerVariant::UnlimitedTrials, "one trial at a time");
 }
 
 #[test]
 fn an_ignored_result_freeing_another_ones_permit_is_seen() {
-    caught(Rules::IgnoredFreesPermit, "a stale result changes nothing");
-    caught(Rules::IgnoredFreesPermit, "one trial at a time");
+    caught(
+        BreakerVariant::IgnoredFreesPermit,
+        "a stale result changes nothing",
+    );
+    caught(BreakerVariant::IgnoredFreesPermit, "one trial at a time");
 }
 
 #[test]
 fn a_reset_keeping_the_generation_is_seen_to_count_older_calls() {
     caught(
-        Rules::ResetKeepsGeneration,
+        BreakerVariant::ResetKeepsGeneration,
         "a stale result changes nothing",
     );
 }
 
-fn caught(rules: Rules, promise: &'static str) {
+fn caught(rules: BreakerVariant, promise: &'static str) {
     let found = HasDiscoveries::AnyOf([promise].into());
-    let checker = Bounds { rules }
+    let checker = BreakerModel { rules }
         .checker()
         .finish_when(found)
         .spawn_bfs()

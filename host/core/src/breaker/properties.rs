@@ -7,15 +7,15 @@ use proptest::{collection::vec, prelude::*};
 use super::*;
 
 #[derive(Clone, Debug)]
-enum Event {
+enum BreakerEvent {
     Wait(Duration),
     Admit(Duration),
-    Record(usize, Outcome),
+    Record(usize, CallOutcome),
     Reset,
     ForceOpen,
     ForceClosed,
     Unforce,
-    SetSettings(Settings),
+    SetSettings(BreakerSettings),
 }
 
 proptest! {
@@ -23,7 +23,7 @@ proptest! {
     fn every_change_of_state_is_told_and_no_other(
         settings in settings(), seed: u64, events in vec(event(), 0..200),
     ) {
-        let mut run = Run::new(settings, seed);
+        let mut run = BreakerRun::new(settings, seed);
         let mut told = run.breaker.state();
         for event in &events {
             let transition = run.step(event).transition;
@@ -42,7 +42,7 @@ proptest! {
     fn refused_and_stale_change_nothing(
         settings in settings(), seed: u64, events in vec(event(), 0..200),
     ) {
-        let mut run = Run::new(settings, seed);
+        let mut run = BreakerRun::new(settings, seed);
         for event in &events {
             let before = run.breaker.clone();
             let step = run.step(event);
@@ -57,7 +57,7 @@ proptest! {
     fn a_refusal_names_a_time_at_which_a_call_is_admitted_and_none_before_is(
         settings in settings(), seed: u64, events in vec(event(), 0..200), earlier in 1..u64::MAX,
     ) {
-        let mut run = Run::new(settings, seed);
+        let mut run = BreakerRun::new(settings, seed);
         for event in &events {
             run.step(event);
         }
@@ -79,9 +79,9 @@ proptest! {
         for n in 0..trips {
             while {
                 let ticket = breaker.admit(now, Duration::ZERO).unwrap();
-                breaker.record(ticket, Outcome::Failure, now).unwrap().is_none()
+                breaker.record(ticket, CallOutcome::Failure, now).unwrap().is_none()
             } {}
-            let State::Open { until: Some(until) } = breaker.state() else {
+            let CircuitState::Open { until: Some(until) } = breaker.state() else {
                 panic!("{:?}", breaker.state());
             };
             let doubled = settings.reset_timeout.saturating_mul(1 << n.min(31));
@@ -97,7 +97,7 @@ proptest! {
     fn the_same_seed_and_events_lead_to_the_same_state(
         settings in settings(), seed: u64, events in vec(event(), 0..100),
     ) {
-        let (mut one, mut other) = (Run::new(settings, seed), Run::new(settings, seed));
+        let (mut one, mut other) = (BreakerRun::new(settings, seed), BreakerRun::new(settings, seed));
         for event in &events {
             one.step(event);
             other.step(event);
@@ -106,19 +106,19 @@ proptest! {
     }
 }
 
-struct Run {
+struct BreakerRun {
     breaker: Breaker,
     now: Duration,
     tickets: Vec<Ticket>,
 }
 
-struct Step {
+struct StepResult {
     transition: Option<Transition>,
     turned_away: bool,
 }
 
-impl Run {
-    fn new(settings: Settings, seed: u64) -> Self {
+impl BreakerRun {
+    fn new(settings: BreakerSettings, seed: u64) -> Self {
         Self {
             breaker: Breaker::new(settings, seed),
             now: Duration::ZERO,
@@ -126,14 +126,14 @@ impl Run {
         }
     }
 
-    fn step(&mut self, event: &Event) -> Step {
+    fn step(&mut self, event: &BreakerEvent) -> StepResult {
         let mut turned_away = false;
         let transition = match *event {
-            Event::Wait(time) => {
+            BreakerEvent::Wait(time) => {
                 self.now = self.now.saturating_add(time);
                 None
             }
-            Event::Admit(timeout) => match self.breaker.admit(self.now, timeout) {
+            BreakerEvent::Admit(timeout) => match self.breaker.admit(self.now, timeout) {
                 Ok(ticket) => {
                     let transition = ticket.transition();
                     self.tickets.push(ticket);
@@ -144,51 +144,51 @@ impl Run {
                     None
                 }
             },
-            Event::Record(..) if self.tickets.is_empty() => None,
-            Event::Record(which, outcome) => {
+            BreakerEvent::Record(..) if self.tickets.is_empty() => None,
+            BreakerEvent::Record(which, outcome) => {
                 let ticket = self.tickets.swap_remove(which % self.tickets.len());
                 let result = self.breaker.record(ticket, outcome, self.now);
                 turned_away = result.is_err();
                 result.unwrap_or(None)
             }
-            Event::Reset => self.breaker.reset(self.now),
-            Event::ForceOpen => self.breaker.force_open(),
-            Event::ForceClosed => self.breaker.force_closed(),
-            Event::Unforce => self.breaker.unforce(self.now),
-            Event::SetSettings(settings) => {
+            BreakerEvent::Reset => self.breaker.reset(self.now),
+            BreakerEvent::ForceOpen => self.breaker.force_open(),
+            BreakerEvent::ForceClosed => self.breaker.force_closed(),
+            BreakerEvent::Unforce => self.breaker.unforce(self.now),
+            BreakerEvent::SetSettings(settings) => {
                 self.breaker.set_settings(settings);
                 None
             }
         };
-        Step {
+        StepResult {
             transition,
             turned_away,
         }
     }
 }
 
-fn event() -> impl Strategy<Value = Event> {
+fn event() -> impl Strategy<Value = BreakerEvent> {
     let outcome = prop_oneof![
-        2 => Just(Outcome::Success),
-        6 => Just(Outcome::Failure),
-        1 => Just(Outcome::Ignored),
+        2 => Just(CallOutcome::Success),
+        6 => Just(CallOutcome::Failure),
+        1 => Just(CallOutcome::Ignored),
     ];
     prop_oneof![
-        6 => time().prop_map(Event::Wait),
-        12 => time().prop_map(Event::Admit),
-        12 => (any::<usize>(), outcome).prop_map(|(which, outcome)| Event::Record(which, outcome)),
-        1 => Just(Event::Reset),
-        1 => Just(Event::ForceOpen),
-        1 => Just(Event::ForceClosed),
-        2 => Just(Event::Unforce),
-        1 => settings().prop_map(Event::SetSettings),
+        6 => time().prop_map(BreakerEvent::Wait),
+        12 => time().prop_map(BreakerEvent::Admit),
+        12 => (any::<usize>(), outcome).prop_map(|(which, outcome)| BreakerEvent::Record(which, outcome)),
+        1 => Just(BreakerEvent::Reset),
+        1 => Just(BreakerEvent::ForceOpen),
+        1 => Just(BreakerEvent::ForceClosed),
+        2 => Just(BreakerEvent::Unforce),
+        1 => settings().prop_map(BreakerEvent::SetSettings),
     ]
 }
 
-fn settings() -> impl Strategy<Value = Settings> {
+fn settings() -> impl Strategy<Value = BreakerSettings> {
     (1_u32..5, time(), time()).prop_map(|(failures, one, other)| {
         let reset = one.min(other).max(Duration::from_nanos(1));
-        Settings::try_new(failures, reset, one.max(reset).max(other)).unwrap()
+        BreakerSettings::try_new(failures, reset, one.max(reset).max(other)).unwrap()
     })
 }
 

@@ -4,7 +4,7 @@ use std::{error::Error, fmt, time::Duration};
 
 /// The number of failures that open a breaker, and the open time. Invalid settings cannot be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Settings {
+pub struct BreakerSettings {
     pub(super) failure_threshold: u32,
     pub(super) reset_timeout: Duration,
     pub(super) max_reset_timeout: Duration,
@@ -26,7 +26,7 @@ pub enum SettingsError {
     },
 }
 
-impl Settings {
+impl BreakerSettings {
     /// Creates settings that open after `failure_threshold` failures in a row, first for `reset_timeout`, then for
     /// twice as long each time, up to `max_reset_timeout`.
     ///
@@ -74,7 +74,7 @@ impl Settings {
     }
 }
 
-impl Default for Settings {
+impl Default for BreakerSettings {
     /// Returns the original's 3 failures and 30 s, and at most 10 min.
     fn default() -> Self {
         Self {

@@ -7,9 +7,9 @@ use super::*;
 #[test]
 fn it_opens_at_the_third_failure_in_a_row() {
     let mut breaker = closed();
-    assert_eq!(call(&mut breaker, Outcome::Failure, 0), None);
-    assert_eq!(call(&mut breaker, Outcome::Failure, 5), None);
-    let transition = call(&mut breaker, Outcome::Failure, 10);
+    assert_eq!(call(&mut breaker, CallOutcome::Failure, 0), None);
+    assert_eq!(call(&mut breaker, CallOutcome::Failure, 5), None);
+    let transition = call(&mut breaker, CallOutcome::Failure, 10);
     let until = open_until(&breaker, transition);
     assert!((secs(40)..=secs(43)).contains(&until), "{until:?}");
 }
@@ -18,16 +18,16 @@ fn it_opens_at_the_third_failure_in_a_row() {
 fn a_success_starts_the_count_again_and_an_ignored_call_does_not() {
     let mut breaker = closed();
     for outcome in [
-        Outcome::Failure,
-        Outcome::Failure,
-        Outcome::Success,
-        Outcome::Failure,
-        Outcome::Failure,
+        CallOutcome::Failure,
+        CallOutcome::Failure,
+        CallOutcome::Success,
+        CallOutcome::Failure,
+        CallOutcome::Failure,
     ] {
         assert_eq!(call(&mut breaker, outcome, 0), None);
     }
-    assert_eq!(call(&mut breaker, Outcome::Ignored, 0), None);
-    assert!(call(&mut breaker, Outcome::Failure, 0).is_some());
+    assert_eq!(call(&mut breaker, CallOutcome::Ignored, 0), None);
+    assert!(call(&mut breaker, CallOutcome::Failure, 0).is_some());
 }
 
 /// In the original a refused call was recorded as a failure, which pushed the opening time on.
@@ -53,15 +53,15 @@ fn a_refused_call_changes_nothing_so_an_open_breaker_becomes_half_open() {
         })
     );
     let trial = breaker.admit(until, TIMEOUT).unwrap();
-    let from = State::Open { until: Some(until) };
+    let from = CircuitState::Open { until: Some(until) };
     assert_eq!(
         trial.transition(),
         Some(Transition {
             from,
-            to: State::HalfOpen
+            to: CircuitState::HalfOpen
         })
     );
-    assert_eq!(breaker.state(), State::HalfOpen);
+    assert_eq!(breaker.state(), CircuitState::HalfOpen);
 }
 
 /// In the original half-open let every call through, and reset the failure count first.
@@ -79,8 +79,8 @@ fn half_open_lets_one_trial_through_and_its_failure_reopens_at_once() {
             })
         );
     }
-    let transition = breaker.record(trial, Outcome::Failure, now).unwrap();
-    assert_eq!(transition.map(|t| t.from), Some(State::HalfOpen));
+    let transition = breaker.record(trial, CallOutcome::Failure, now).unwrap();
+    assert_eq!(transition.map(|t| t.from), Some(CircuitState::HalfOpen));
     let until = open_until(&breaker, transition);
     assert_eq!(
         breaker.admit(now, TIMEOUT),
@@ -95,17 +95,17 @@ fn a_trial_that_succeeds_closes_and_the_count_starts_at_nought() {
     let mut breaker = closed();
     let now = trip(&mut breaker, 0);
     let trial = breaker.admit(now, TIMEOUT).unwrap();
-    let transition = breaker.record(trial, Outcome::Success, now);
+    let transition = breaker.record(trial, CallOutcome::Success, now);
     assert_eq!(
         transition,
         Ok(Some(Transition {
-            from: State::HalfOpen,
-            to: State::Closed
+            from: CircuitState::HalfOpen,
+            to: CircuitState::Closed
         }))
     );
-    assert_eq!(call(&mut breaker, Outcome::Failure, 100), None);
-    assert_eq!(call(&mut breaker, Outcome::Failure, 100), None);
-    assert!(call(&mut breaker, Outcome::Failure, 100).is_some());
+    assert_eq!(call(&mut breaker, CallOutcome::Failure, 100), None);
+    assert_eq!(call(&mut breaker, CallOutcome::Failure, 100), None);
+    assert!(call(&mut breaker, CallOutcome::Failure, 100).is_some());
 }
 
 #[test]
@@ -123,13 +123,13 @@ fn a_lost_trial_is_replaced_when_its_lease_is_over_and_then_decides_nothing() {
     assert_eq!(second.transition(), None, "it was half-open already");
     let during = breaker.clone();
     assert_eq!(
-        breaker.record(lost, Outcome::Success, lease_end),
-        Err(Stale)
+        breaker.record(lost, CallOutcome::Success, lease_end),
+        Err(StaleTicket)
     );
     assert_eq!(breaker, during);
     assert!(
         breaker
-            .record(second, Outcome::Failure, lease_end)
+            .record(second, CallOutcome::Failure, lease_end)
             .unwrap()
             .is_some()
     );
@@ -141,9 +141,9 @@ fn a_late_trial_still_decides_while_none_has_taken_its_place() {
     let now = trip(&mut breaker, 0);
     let trial = breaker.admit(now, TIMEOUT).unwrap();
     let transition = breaker
-        .record(trial, Outcome::Success, now + secs(3600))
+        .record(trial, CallOutcome::Success, now + secs(3600))
         .unwrap();
-    assert_eq!(transition.map(|t| t.to), Some(State::Closed));
+    assert_eq!(transition.map(|t| t.to), Some(CircuitState::Closed));
 }
 
 #[test]
@@ -151,12 +151,12 @@ fn an_ignored_trial_makes_room_for_one_other_and_moves_nothing_else() {
     let mut breaker = closed();
     let now = trip(&mut breaker, 0);
     let ignored = breaker.admit(now, TIMEOUT).unwrap();
-    assert_eq!(breaker.record(ignored, Outcome::Ignored, now), Ok(None));
-    assert_eq!(breaker.state(), State::HalfOpen);
+    assert_eq!(breaker.record(ignored, CallOutcome::Ignored, now), Ok(None));
+    assert_eq!(breaker.state(), CircuitState::HalfOpen);
     let second = breaker.admit(now, TIMEOUT).unwrap();
     assert_eq!(second.transition(), None);
     assert!(breaker.admit(now, TIMEOUT).is_err());
-    let transition = breaker.record(second, Outcome::Failure, now).unwrap();
+    let transition = breaker.record(second, CallOutcome::Failure, now).unwrap();
     let open_for = open_until(&breaker, transition) - now;
     assert!(
         (secs(60)..=secs(66)).contains(&open_for),
@@ -166,7 +166,11 @@ fn an_ignored_trial_makes_room_for_one_other_and_moves_nothing_else() {
 
 #[test]
 fn results_from_before_a_trip_are_stale() {
-    for outcome in [Outcome::Success, Outcome::Failure, Outcome::Ignored] {
+    for outcome in [
+        CallOutcome::Success,
+        CallOutcome::Failure,
+        CallOutcome::Ignored,
+    ] {
         let mut breaker = closed();
         let late = [
             breaker.admit(secs(0), TIMEOUT).unwrap(),
@@ -175,11 +179,17 @@ fn results_from_before_a_trip_are_stale() {
         let until = trip(&mut breaker, 0);
         let [while_open, while_half_open] = late;
         let open = breaker.clone();
-        assert_eq!(breaker.record(while_open, outcome, secs(1)), Err(Stale));
+        assert_eq!(
+            breaker.record(while_open, outcome, secs(1)),
+            Err(StaleTicket)
+        );
         assert_eq!(breaker, open);
         let _trial = breaker.admit(until, TIMEOUT).unwrap();
         let half_open = breaker.clone();
-        assert_eq!(breaker.record(while_half_open, outcome, until), Err(Stale));
+        assert_eq!(
+            breaker.record(while_half_open, outcome, until),
+            Err(StaleTicket)
+        );
         assert_eq!(breaker, half_open);
     }
 }
@@ -198,7 +208,7 @@ fn the_open_time_doubles_with_each_failed_trial_up_to_ten_minutes() {
         );
         now = until;
         let trial = breaker.admit(now, TIMEOUT).unwrap();
-        let transition = breaker.record(trial, Outcome::Failure, now).unwrap();
+        let transition = breaker.record(trial, CallOutcome::Failure, now).unwrap();
         until = open_until(&breaker, transition);
     }
 }
@@ -209,7 +219,7 @@ fn it_opens_longer_when_it_trips_again_soon_after_closing() {
     let closed_at = trip_and_close(&mut breaker);
     call_at(
         &mut breaker,
-        Outcome::Success,
+        CallOutcome::Success,
         closed_at + Duration::from_mins(10) - Duration::from_nanos(1),
     );
     let again = closed_at + Duration::from_mins(11);
@@ -223,7 +233,7 @@ fn a_success_after_a_quiet_time_forgets_the_earlier_trips() {
     let closed_at = trip_and_close(&mut breaker);
     call_at(
         &mut breaker,
-        Outcome::Success,
+        CallOutcome::Success,
         closed_at + Duration::from_mins(10),
     );
     let again = closed_at + Duration::from_mins(11);
@@ -234,7 +244,7 @@ fn a_success_after_a_quiet_time_forgets_the_earlier_trips() {
 #[test]
 fn breakers_that_trip_together_come_back_apart() {
     let mut untils: Vec<_> = (0..100)
-        .map(|seed| trip(&mut Breaker::new(Settings::default(), seed), 0))
+        .map(|seed| trip(&mut Breaker::new(BreakerSettings::default(), seed), 0))
         .collect();
     untils.sort_unstable();
     untils.dedup();
@@ -247,18 +257,18 @@ fn breakers_that_trip_together_come_back_apart() {
 fn an_operator_holds_it_open_and_lets_a_trial_through_afterwards() {
     let mut breaker = closed();
     let under_way = breaker.admit(secs(0), TIMEOUT).unwrap();
-    let held = State::Open { until: None };
+    let held = CircuitState::Open { until: None };
     assert_eq!(
         breaker.force_open(),
         Some(Transition {
-            from: State::Closed,
+            from: CircuitState::Closed,
             to: held
         })
     );
     assert!(breaker.is_forced());
     assert_eq!(
-        breaker.record(under_way, Outcome::Success, secs(1)),
-        Err(Stale)
+        breaker.record(under_way, CallOutcome::Success, secs(1)),
+        Err(StaleTicket)
     );
     assert_eq!(
         breaker.admit(Duration::MAX, TIMEOUT),
@@ -271,15 +281,15 @@ fn an_operator_holds_it_open_and_lets_a_trial_through_afterwards() {
     );
     assert_eq!(
         breaker.state(),
-        State::Open {
+        CircuitState::Open {
             until: Some(secs(9))
         }
     );
     let trial = breaker.admit(secs(9), TIMEOUT).unwrap();
-    assert!(breaker.record(trial, Outcome::Success, secs(9)).is_ok());
+    assert!(breaker.record(trial, CallOutcome::Success, secs(9)).is_ok());
     assert_eq!(
         (breaker.state(), breaker.is_forced()),
-        (State::Closed, false)
+        (CircuitState::Closed, false)
     );
 }
 
@@ -287,20 +297,23 @@ fn an_operator_holds_it_open_and_lets_a_trial_through_afterwards() {
 fn an_operator_holds_it_closed_whatever_fails() {
     let mut breaker = closed();
     trip(&mut breaker, 0);
-    assert_eq!(breaker.force_closed().map(|t| t.to), Some(State::Closed));
+    assert_eq!(
+        breaker.force_closed().map(|t| t.to),
+        Some(CircuitState::Closed)
+    );
     for second in 0..10 {
-        assert_eq!(call(&mut breaker, Outcome::Failure, second), None);
+        assert_eq!(call(&mut breaker, CallOutcome::Failure, second), None);
     }
     assert!(breaker.is_forced());
     assert_eq!(breaker.unforce(secs(10)), None);
     assert!(!breaker.is_forced());
     assert_eq!(
-        call(&mut breaker, Outcome::Failure, 10),
+        call(&mut breaker, CallOutcome::Failure, 10),
         None,
         "the failures while held do not count"
     );
-    assert_eq!(call(&mut breaker, Outcome::Failure, 10), None);
-    assert!(call(&mut breaker, Outcome::Failure, 10).is_some());
+    assert_eq!(call(&mut breaker, CallOutcome::Failure, 10), None);
+    assert!(call(&mut breaker, CallOutcome::Failure, 10).is_some());
 }
 
 #[test]
@@ -326,11 +339,14 @@ fn a_reset_forgets_failures_trips_force_and_calls_under_way() {
     assert_eq!(
         breaker.reset(now),
         Some(Transition {
-            from: State::HalfOpen,
-            to: State::Closed
+            from: CircuitState::HalfOpen,
+            to: CircuitState::Closed
         })
     );
-    assert_eq!(breaker.record(trial, Outcome::Failure, now), Err(Stale));
+    assert_eq!(
+        breaker.record(trial, CallOutcome::Failure, now),
+        Err(StaleTicket)
+    );
     let open_for = trip_at(&mut breaker, now) - now;
     assert!(open_for <= secs(33), "{open_for:?}");
 
@@ -338,33 +354,36 @@ fn a_reset_forgets_failures_trips_force_and_calls_under_way() {
     breaker.reset(now);
     assert_eq!(
         (breaker.state(), breaker.is_forced()),
-        (State::Closed, false)
+        (CircuitState::Closed, false)
     );
 
     let under_way = breaker.admit(now, TIMEOUT).unwrap();
     assert_eq!(breaker.reset(now), None, "it was closed already");
-    assert_eq!(breaker.record(under_way, Outcome::Failure, now), Err(Stale));
+    assert_eq!(
+        breaker.record(under_way, CallOutcome::Failure, now),
+        Err(StaleTicket)
+    );
 }
 
 #[test]
 fn new_settings_keep_the_state_and_bear_on_what_comes() {
     let mut breaker = closed();
-    call(&mut breaker, Outcome::Failure, 0);
-    call(&mut breaker, Outcome::Failure, 0);
-    breaker.set_settings(Settings::try_new(2, secs(7), secs(7)).unwrap());
-    assert_eq!(breaker.state(), State::Closed);
-    let transition = call(&mut breaker, Outcome::Failure, 0);
+    call(&mut breaker, CallOutcome::Failure, 0);
+    call(&mut breaker, CallOutcome::Failure, 0);
+    breaker.set_settings(BreakerSettings::try_new(2, secs(7), secs(7)).unwrap());
+    assert_eq!(breaker.state(), CircuitState::Closed);
+    let transition = call(&mut breaker, CallOutcome::Failure, 0);
     let until = open_until(&breaker, transition);
     assert!((secs(7)..secs(8)).contains(&until), "{until:?}");
     let open = breaker.state();
-    breaker.set_settings(Settings::default());
+    breaker.set_settings(BreakerSettings::default());
     assert_eq!(breaker.state(), open);
 }
 
 #[test]
 fn settings_that_make_no_sense_cannot_be_built() {
     let refused = |failures, reset, max| {
-        Settings::try_new(failures, secs(reset), secs(max))
+        BreakerSettings::try_new(failures, secs(reset), secs(max))
             .unwrap_err()
             .to_string()
     };
@@ -381,8 +400,8 @@ fn settings_that_make_no_sense_cannot_be_built() {
         "max_reset_timeout (600s) is below reset_timeout (1200s); raise it to 1200s or more, or lower reset_timeout"
     );
     assert_eq!(
-        Settings::try_new(3, secs(30), secs(600)),
-        Ok(Settings::default())
+        BreakerSettings::try_new(3, secs(30), secs(600)),
+        Ok(BreakerSettings::default())
     );
 }
 
@@ -392,14 +411,14 @@ fn a_hundred_thousand_breakers_fit_in_ten_megabytes() {
 }
 
 fn closed() -> Breaker {
-    Breaker::new(Settings::default(), 1)
+    Breaker::new(BreakerSettings::default(), 1)
 }
 
-fn call(breaker: &mut Breaker, outcome: Outcome, second: u64) -> Option<Transition> {
+fn call(breaker: &mut Breaker, outcome: CallOutcome, second: u64) -> Option<Transition> {
     call_at(breaker, outcome, secs(second))
 }
 
-fn call_at(breaker: &mut Breaker, outcome: Outcome, now: Duration) -> Option<Transition> {
+fn call_at(breaker: &mut Breaker, outcome: CallOutcome, now: Duration) -> Option<Transition> {
     let ticket = breaker.admit(now, TIMEOUT).unwrap();
     breaker.record(ticket, outcome, now).unwrap()
 }
@@ -410,9 +429,9 @@ fn trip(breaker: &mut Breaker, second: u64) -> Duration {
 
 /// Fails three times and returns the time of the next trial.
 fn trip_at(breaker: &mut Breaker, now: Duration) -> Duration {
-    assert_eq!(call_at(breaker, Outcome::Failure, now), None);
-    assert_eq!(call_at(breaker, Outcome::Failure, now), None);
-    let transition = call_at(breaker, Outcome::Failure, now);
+    assert_eq!(call_at(breaker, CallOutcome::Failure, now), None);
+    assert_eq!(call_at(breaker, CallOutcome::Failure, now), None);
+    let transition = call_at(breaker, CallOutcome::Failure, now);
     open_until(breaker, transition)
 }
 
@@ -420,8 +439,8 @@ fn trip_at(breaker: &mut Breaker, now: Duration) -> Duration {
 fn trip_and_close(breaker: &mut Breaker) -> Duration {
     let now = trip(breaker, 0);
     assert_eq!(
-        call_at(breaker, Outcome::Success, now).map(|t| t.to),
-        Some(State::Closed)
+        call_at(breaker, CallOutcome::Success, now).map(|t| t.to),
+        Some(CircuitState::Closed)
     );
     now
 }
@@ -430,7 +449,7 @@ fn trip_and_close(breaker: &mut Breaker) -> Duration {
 fn open_until(breaker: &Breaker, transition: Option<Transition>) -> Duration {
     let to = transition.expect("it should have opened").to;
     assert_eq!(to, breaker.state());
-    let State::Open { until: Some(until) } = to else {
+    let CircuitState::Open { until: Some(until) } = to else {
         panic!("{to:?} instead of open for a time")
     };
     until

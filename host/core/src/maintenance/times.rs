@@ -2,66 +2,72 @@
 
 use jiff::{Timestamp, ToSpan as _};
 
-use super::{weekly::Span, zone::Zone};
+use super::{weekly::WeeklySpan, zone::NamedTimeZone};
 
 /// The times at which a window is in force.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Times(Kind);
+pub struct WindowSchedule(WindowRecurrence);
 
 #[derive(Clone, Debug, PartialEq)]
-enum Kind {
-    Once { from: Timestamp, until: Timestamp },
-    Again { spans: Vec<Span>, zone: Zone },
+enum WindowRecurrence {
+    Once {
+        from: Timestamp,
+        until: Timestamp,
+    },
+    Again {
+        spans: Vec<WeeklySpan>,
+        zone: NamedTimeZone,
+    },
 }
 
 /// The state of a window at one moment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Now {
+pub struct WindowState {
     /// The end, if it is in force.
     pub in_force_until: Option<Timestamp>,
     /// The next moment at which this may change; `None` if it never will.
     pub next_change: Option<Timestamp>,
 }
 
-impl Times {
+impl WindowSchedule {
     /// Creates a window that lasts from one moment until just before another.
     ///
     /// Returns `None` if it would end before it begins.
     #[must_use]
     pub fn once(from: Timestamp, until: Timestamp) -> Option<Self> {
-        (from < until).then_some(Self(Kind::Once { from, until }))
+        (from < until).then_some(Self(WindowRecurrence::Once { from, until }))
     }
 
     /// Creates a window that recurs at these times in a zone; overlapping times are merged.
     #[must_use]
-    pub fn again(spans: Vec<Span>, zone: Zone) -> Self {
-        Self(Kind::Again { spans, zone })
+    pub fn again(spans: Vec<WeeklySpan>, zone: NamedTimeZone) -> Self {
+        Self(WindowRecurrence::Again { spans, zone })
     }
 
     /// Returns the state at a moment.
     #[must_use]
-    pub fn at(&self, now: Timestamp) -> Now {
+    pub fn at(&self, now: Timestamp) -> WindowState {
         match &self.0 {
-            Kind::Once { from, until } => Now {
+            WindowRecurrence::Once { from, until } => WindowState {
                 in_force_until: (*from <= now && now < *until).then_some(*until),
                 next_change: [*from, *until].into_iter().find(|change| *change > now),
             },
-            Kind::Again { spans, zone } => again(spans, zone, now),
+            WindowRecurrence::Again { spans, zone } => again(spans, zone, now),
         }
     }
 
     /// Returns `true` if it will not be in force again.
     #[must_use]
     pub fn is_over(&self, now: Timestamp) -> bool {
-        matches!(self.0, Kind::Once { until, .. } if until <= now)
+        matches!(self.0, WindowRecurrence::Once { until, .. } if until <= now)
     }
 
     /// Describes the times, for people.
     #[must_use]
     pub fn describe(&self) -> String {
         match &self.0 {
-            Kind::Once { from, until } => format!("{} to {}", utc(*from), utc(*until)),
-            Kind::Again { spans, zone } => {
+            WindowRecurrence::Once { from, until } => format!("{} to {}", utc(*from), utc(*until)),
+            WindowRecurrence::Again { spans, zone } => {
                 let spans: Vec<_> = spans.iter().map(ToString::to_string).collect();
                 format!("{} ({})", spans.join(", "), zone.name())
             }
@@ -79,7 +85,7 @@ fn utc(at: Timestamp) -> String {
     at.strftime(format).to_string()
 }
 
-fn again(spans: &[Span], zone: &Zone, now: Timestamp) -> Now {
+fn again(spans: &[WeeklySpan], zone: &NamedTimeZone, now: Timestamp) -> WindowState {
     let mut stretches = around(spans, zone, now);
     stretches.sort_unstable();
     let mut until = None;
@@ -91,14 +97,18 @@ fn again(spans: &[Span], zone: &Zone, now: Timestamp) -> Now {
     }
     // One that lasts all week never ends: it is evaluated again before the known occurrences run out.
     let begins = stretches.iter().map(|(begins, _)| *begins);
-    Now {
+    WindowState {
         in_force_until: until,
         next_change: until.or_else(|| begins.filter(|begins| *begins > now).min()),
     }
 }
 
 /// Returns all occurrences that begin from the day before yesterday on, for two weeks and a day.
-fn around(spans: &[Span], zone: &Zone, now: Timestamp) -> Vec<(Timestamp, Timestamp)> {
+fn around(
+    spans: &[WeeklySpan],
+    zone: &NamedTimeZone,
+    now: Timestamp,
+) -> Vec<(Timestamp, Timestamp)> {
     let today = zone.clock(now).date();
     (-2..=AHEAD)
         .filter_map(|days| today.checked_add(days.days()).ok())
@@ -117,16 +127,16 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn weekly(spans: &[&str], zone: &str) -> Times {
+    fn weekly(spans: &[&str], zone: &str) -> WindowSchedule {
         let spans = spans
             .iter()
-            .map(|span| Span::weekly(span).unwrap())
+            .map(|span| WeeklySpan::weekly(span).unwrap())
             .collect();
-        Times::again(spans, Zone::named(zone).unwrap())
+        WindowSchedule::again(spans, NamedTimeZone::named(zone).unwrap())
     }
 
     /// Returns the end of the window in force and the next change, as text.
-    fn look(times: &Times, now: &str) -> (Option<String>, Option<String>) {
+    fn look(times: &WindowSchedule, now: &str) -> (Option<String>, Option<String>) {
         let found = times.at(at(now));
         let text = |at: Option<Timestamp>| at.map(|at| at.to_string());
         (text(found.in_force_until), text(found.next_change))
@@ -134,7 +144,8 @@ mod tests {
 
     #[test]
     fn once_means_from_its_beginning_until_just_before_its_end() {
-        let times = Times::once(at("2026-01-02T00:00:00Z"), at("2026-01-03T00:00:00Z")).unwrap();
+        let times =
+            WindowSchedule::once(at("2026-01-02T00:00:00Z"), at("2026-01-03T00:00:00Z")).unwrap();
         for (now, in_force, next) in [
             (
                 "2026-01-01T23:59:59.999Z",
@@ -155,7 +166,7 @@ mod tests {
             assert_eq!(times.is_over(at(now)), next.is_none(), "{now}");
         }
         assert_eq!(
-            Times::once(at("2026-01-02T00:00:00Z"), at("2026-01-02T00:00:00Z")),
+            WindowSchedule::once(at("2026-01-02T00:00:00Z"), at("2026-01-02T00:00:00Z")),
             None
         );
     }

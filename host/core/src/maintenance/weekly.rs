@@ -4,11 +4,11 @@ use std::fmt;
 
 use jiff::civil::{Date, DateTime, Time};
 
-use super::zone::Zone;
+use super::zone::NamedTimeZone;
 
 /// A period on certain days. If its end is not after its beginning, it lasts into the next day.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Span {
+pub struct WeeklySpan {
     /// For each weekday from Monday on: `true` if it begins on it.
     days: [bool; 7],
     /// In minutes since midnight.
@@ -40,7 +40,7 @@ pub enum SpanError {
     Day(String),
 }
 
-impl Span {
+impl WeeklySpan {
     /// Parses `02:00-04:00`, which means every day.
     ///
     /// # Errors
@@ -83,7 +83,11 @@ impl Span {
     }
 
     /// Returns the begin and end on this day, if any; `None` if a clock change skips all of it.
-    pub(super) fn on(&self, date: Date, zone: &Zone) -> Option<(jiff::Timestamp, jiff::Timestamp)> {
+    pub(super) fn on(
+        &self,
+        date: Date,
+        zone: &NamedTimeZone,
+    ) -> Option<(jiff::Timestamp, jiff::Timestamp)> {
         let weekday = usize::try_from(date.weekday().to_monday_zero_offset()).ok()?;
         if !self.days[weekday] {
             return None;
@@ -99,7 +103,7 @@ impl Span {
     }
 }
 
-impl fmt::Display for Span {
+impl fmt::Display for WeeklySpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.days != [true; 7] {
             let on = |at: usize| self.days[at % 7];
@@ -191,14 +195,16 @@ mod tests {
             "Fri-Mon 00:00-24:00",
             "Sun 23:59-00:01",
         ] {
-            assert_eq!(Span::weekly(text).unwrap().to_string(), text);
+            assert_eq!(WeeklySpan::weekly(text).unwrap().to_string(), text);
         }
         assert_eq!(
-            Span::weekly("saturday 2:00 - 4:00").unwrap().to_string(),
+            WeeklySpan::weekly("saturday 2:00 - 4:00")
+                .unwrap()
+                .to_string(),
             "Sat 02:00-04:00"
         );
         assert_eq!(
-            Span::daily("02:00-04:00").unwrap().to_string(),
+            WeeklySpan::daily("02:00-04:00").unwrap().to_string(),
             "02:00-04:00"
         );
     }
@@ -217,7 +223,7 @@ mod tests {
             ("Sat +2:00-04:00", "not a time"),
             ("Sat 2-4", "not a time"),
         ] {
-            let error = Span::weekly(text).unwrap_err().to_string();
+            let error = WeeklySpan::weekly(text).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
         }
     }

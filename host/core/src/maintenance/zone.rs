@@ -19,12 +19,12 @@ pub enum ZoneError {
 
 /// A time zone: an IANA name, or `local`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Zone {
+pub struct NamedTimeZone {
     name: String,
     zone: TimeZone,
 }
 
-impl Zone {
+impl NamedTimeZone {
     /// Returns the zone of this name, such as `Europe/Berlin`, `UTC`, or `local` for this machine's zone.
     ///
     /// # Errors

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use super::Key;
+use super::ScheduleKey;
 
 /// All recurring entries, by interval and then by phase.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    entries: Vec<Planned>,
+pub struct SchedulePlan {
+    entries: Vec<PlannedEntry>,
 }
 
 /// One entry of a plan: it starts at `origin + phase + k x interval`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Planned {
+pub struct PlannedEntry {
     /// The period between two starts.
     pub interval: Duration,
     /// The time from the beginning of the interval to the start.
@@ -20,26 +20,26 @@ pub struct Planned {
     /// Position on the ladder of its interval, from 0.
     pub slot: u32,
     /// The entry.
-    pub key: Key,
+    pub key: ScheduleKey,
 }
 
 /// The starts in the busiest window, and what an even spread would give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peak {
+pub struct PeakLoad {
     /// Starts in the busiest window.
     pub count: u64,
     /// Starts in each window if all were perfectly spread, rounded up.
     pub ideal: u64,
 }
 
-impl Plan {
-    pub(super) fn new(mut entries: Vec<Planned>) -> Self {
+impl SchedulePlan {
+    pub(super) fn new(mut entries: Vec<PlannedEntry>) -> Self {
         entries.sort_unstable();
         Self { entries }
     }
 
     /// Returns the entries, by interval and then by phase.
-    pub fn entries(&self) -> &[Planned] {
+    pub fn entries(&self) -> &[PlannedEntry] {
         &self.entries
     }
 
@@ -48,8 +48,8 @@ impl Plan {
     /// With one interval this is exact. Several intervals drift past each other, and their peaks are added up as if
     /// they coincided, which is an upper bound. For a window as long as the longest check, it is the number of threads
     /// with which no check ever waits.
-    pub fn peak(&self, window: Duration) -> Peak {
-        let mut peak = Peak { count: 0, ideal: 0 };
+    pub fn peak(&self, window: Duration) -> PeakLoad {
+        let mut peak = PeakLoad { count: 0, ideal: 0 };
         let mut even = 0_u128;
         for ring in self.entries.chunk_by(|a, b| a.interval == b.interval) {
             let (window, interval) = (window.as_nanos(), ring[0].interval.as_nanos());
@@ -72,7 +72,7 @@ impl Plan {
     /// Returns the average number of busy threads if every check took as long as `longest` returns.
     ///
     /// More than the number of threads cannot work.
-    pub fn busy(&self, longest: impl Fn(&Planned) -> Duration) -> f64 {
+    pub fn busy(&self, longest: impl Fn(&PlannedEntry) -> Duration) -> f64 {
         self.entries
             .iter()
             .map(|entry| longest(entry).div_duration_f64(entry.interval))
@@ -81,7 +81,7 @@ impl Plan {
 }
 
 /// Returns the most starts in a window shorter than the interval, over all windows that begin with a start.
-fn busiest(ring: &[Planned], window: u128) -> u64 {
+fn busiest(ring: &[PlannedEntry], window: u128) -> u64 {
     let interval = ring[0].interval.as_nanos();
     let start = |n: usize| {
         let round = (n / ring.len()) as u128;

@@ -6,23 +6,23 @@
 
 use std::{num::NonZeroU32, ops::Range, time::Duration};
 
-use super::{Due, Key, Start, plan::Planned};
-use crate::stagger::{Grid, Ladder, LadderError};
+use super::{DueEntry, LatticeStart, ScheduleKey, plan::PlannedEntry};
+use crate::stagger::{Ladder, LadderError, StaggerGrid};
 
 /// The entries of one interval. Times are nanoseconds since the schedule's origin.
 #[derive(Debug)]
-pub(super) struct Ring {
+pub(super) struct IntervalRing {
     interval: u64,
     ladder: Ladder,
-    grid: Grid,
-    cells: Vec<Option<Cell>>,
+    grid: StaggerGrid,
+    cells: Vec<Option<RingCell>>,
     len: usize,
     next: Option<u64>,
 }
 
 /// The span of a poll. Times are nanoseconds since the origin.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Span {
+pub(super) struct PollSpan {
     pub(super) origin: Duration,
     /// The first instant not polled before.
     pub(super) from: u64,
@@ -37,12 +37,12 @@ pub(super) struct Span {
 pub(super) struct SlotNumber(NonZeroU32);
 
 #[derive(Debug, Clone, Copy)]
-struct Cell {
-    key: Key,
+struct RingCell {
+    key: ScheduleKey,
     slot: SlotNumber,
 }
 
-impl Ring {
+impl IntervalRing {
     pub(super) fn new(interval: Duration, stagger: Duration) -> Result<Self, LadderError> {
         let ladder = Ladder::new(interval, stagger)?;
         let interval = ladder.interval();
@@ -76,7 +76,7 @@ impl Ring {
     }
 
     /// Adds an entry that takes part from `from` on, and returns its slot.
-    pub(super) fn add(&mut self, key: Key, from: u64) -> Result<SlotNumber, LadderError> {
+    pub(super) fn add(&mut self, key: ScheduleKey, from: u64) -> Result<SlotNumber, LadderError> {
         let slot = self.ladder.take()?;
         let number = SlotNumber::new(slot.number);
         while self.grid != self.ladder.grid() {
@@ -86,7 +86,7 @@ impl Ring {
         if self.cells.len() <= place {
             self.cells.resize(place + 1, None);
         }
-        self.cells[place] = Some(Cell { key, slot: number });
+        self.cells[place] = Some(RingCell { key, slot: number });
         self.len += 1;
         let first = first_at_or_after(slot.phase, from, self.interval);
         self.next = Some(self.next.map_or(first, |next| next.min(first)));
@@ -108,7 +108,7 @@ impl Ring {
     }
 
     /// Passes the entries that fell due in the span to `each`, at most once each, the longest waiting first.
-    pub(super) fn poll(&mut self, span: Span, each: &mut impl FnMut(Due)) {
+    pub(super) fn poll(&mut self, span: PollSpan, each: &mut impl FnMut(DueEntry)) {
         let last_tick = span.to / self.interval;
         let (earlier, later) = self.passed(span);
         self.walk(earlier, last_tick.saturating_sub(1), span, each);
@@ -116,7 +116,7 @@ impl Ring {
         self.next = self.first_start_from(span.to + 1);
     }
 
-    pub(super) fn planned(&self) -> impl Iterator<Item = Planned> {
+    pub(super) fn planned(&self) -> impl Iterator<Item = PlannedEntry> {
         let interval = Duration::from_nanos(self.interval);
         let occupied = self
             .cells
@@ -125,7 +125,7 @@ impl Ring {
             .filter_map(|(cell, place)| Some(((*cell)?, place)));
         occupied.map(move |(cell, place)| {
             let phase = Duration::from_nanos(self.grid.phase(place));
-            Planned {
+            PlannedEntry {
                 interval,
                 phase,
                 slot: cell.slot.get(),
@@ -136,7 +136,7 @@ impl Ring {
 
     /// Returns the cells whose last start in the span is in the interval before the span's last one, and those whose
     /// last start is in that one.
-    fn passed(&self, span: Span) -> (Range<usize>, Range<usize>) {
+    fn passed(&self, span: PollSpan) -> (Range<usize>, Range<usize>) {
         let all = self.cells.len();
         let begin = self.place(span.from % self.interval).min(all);
         let end = self.place(span.to % self.interval + 1).min(all);
@@ -149,7 +149,13 @@ impl Ring {
         }
     }
 
-    fn walk(&self, places: Range<usize>, tick: u64, span: Span, each: &mut impl FnMut(Due)) {
+    fn walk(
+        &self,
+        places: Range<usize>,
+        tick: u64,
+        span: PollSpan,
+        each: &mut impl FnMut(DueEntry),
+    ) {
         let (first_tick, first_phase) = (span.from / self.interval, span.from % self.interval);
         for place in places {
             let Some(cell) = self.cells[place] else {
@@ -160,17 +166,17 @@ impl Ring {
             let missed = tick - first_tick - u64::from(phase < first_phase);
             each(if at >= span.live_from {
                 let at = span.origin + Duration::from_nanos(at);
-                Due {
+                DueEntry {
                     key: cell.key,
                     missed,
-                    start: Some(Start {
+                    start: Some(LatticeStart {
                         at,
                         tick,
                         slot: cell.slot.get(),
                     }),
                 }
             } else {
-                Due {
+                DueEntry {
                     key: cell.key,
                     missed: missed + 1,
                     start: None,

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use conductor_types::Priority;
 
-/// The state of the host's machine, from good to bad.
+/// The load level of the machine, which decides how far checks are stretched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum Mode {
+pub enum ResourceMode {
     /// Everything runs.
     #[default]
     Normal,
@@ -16,7 +16,7 @@ pub enum Mode {
     Critical,
 }
 
-impl Mode {
+impl ResourceMode {
     /// Returns its name in the log and in the JSON.
     pub fn name(self) -> &'static str {
         match self {
@@ -32,7 +32,13 @@ impl Mode {
 ///
 /// Stretching by a factor runs the check in one of that many intervals. The slot number is added so that the platforms
 /// take turns: at a factor of two, half of them run in each interval, not all of them in every second one.
-pub fn runs_at(priority: Priority, mode: Mode, tick: u64, slot: u32, interval: Duration) -> bool {
+pub fn runs_at(
+    priority: Priority,
+    mode: ResourceMode,
+    tick: u64,
+    slot: u32,
+    interval: Duration,
+) -> bool {
     next_run(stretch_factor(priority, mode, interval), tick, slot) == 0
 }
 
@@ -44,13 +50,15 @@ pub fn next_run(factor: u64, tick: u64, slot: u32) -> u64 {
 }
 
 /// Returns the number of intervals per check; at least 1.
-pub fn stretch_factor(priority: Priority, mode: Mode, interval: Duration) -> u64 {
+pub fn stretch_factor(priority: Priority, mode: ResourceMode, interval: Duration) -> u64 {
     match (priority, mode) {
-        (Priority::Critical, _) | (_, Mode::Normal) => 1,
-        (Priority::Normal, Mode::Degraded) => 2,
-        (Priority::Normal, Mode::Critical) | (Priority::Low, Mode::Degraded) => LONGEST_STRETCH,
+        (Priority::Critical, _) | (_, ResourceMode::Normal) => 1,
+        (Priority::Normal, ResourceMode::Degraded) => 2,
+        (Priority::Normal, ResourceMode::Critical) | (Priority::Low, ResourceMode::Degraded) => {
+            LONGEST_STRETCH
+        }
         // Never more often than in degraded mode, which a long interval would otherwise allow.
-        (Priority::Low, Mode::Critical) => {
+        (Priority::Low, ResourceMode::Critical) => {
             intervals_per(SIGN_OF_LIFE, interval).max(LONGEST_STRETCH)
         }
     }
@@ -73,7 +81,12 @@ mod tests {
 
     const INTERVAL: Duration = Duration::from_secs(5);
 
-    fn runs_of_one_slot(priority: Priority, mode: Mode, interval: Duration, ticks: u64) -> usize {
+    fn runs_of_one_slot(
+        priority: Priority,
+        mode: ResourceMode,
+        interval: Duration,
+        ticks: u64,
+    ) -> usize {
         (0..ticks)
             .filter(|&tick| runs_at(priority, mode, tick, 3, interval))
             .count()
@@ -82,15 +95,15 @@ mod tests {
     #[test]
     fn each_priority_is_stretched_as_the_table_says() {
         for (priority, mode, runs) in [
-            (Priority::Critical, Mode::Normal, 720),
-            (Priority::Critical, Mode::Degraded, 720),
-            (Priority::Critical, Mode::Critical, 720),
-            (Priority::Normal, Mode::Normal, 720),
-            (Priority::Normal, Mode::Degraded, 360),
-            (Priority::Normal, Mode::Critical, 180),
-            (Priority::Low, Mode::Normal, 720),
-            (Priority::Low, Mode::Degraded, 180),
-            (Priority::Low, Mode::Critical, 4),
+            (Priority::Critical, ResourceMode::Normal, 720),
+            (Priority::Critical, ResourceMode::Degraded, 720),
+            (Priority::Critical, ResourceMode::Critical, 720),
+            (Priority::Normal, ResourceMode::Normal, 720),
+            (Priority::Normal, ResourceMode::Degraded, 360),
+            (Priority::Normal, ResourceMode::Critical, 180),
+            (Priority::Low, ResourceMode::Normal, 720),
+            (Priority::Low, ResourceMode::Degraded, 180),
+            (Priority::Low, ResourceMode::Critical, 4),
         ] {
             // 720 intervals of 5 s are an hour.
             assert_eq!(
@@ -104,8 +117,15 @@ mod tests {
     #[test]
     fn half_of_the_platforms_run_in_each_stretched_interval() {
         for tick in 0..10 {
-            let running = (0..1000)
-                .filter(|&slot| runs_at(Priority::Normal, Mode::Degraded, tick, slot, INTERVAL));
+            let running = (0..1000).filter(|&slot| {
+                runs_at(
+                    Priority::Normal,
+                    ResourceMode::Degraded,
+                    tick,
+                    slot,
+                    INTERVAL,
+                )
+            });
             assert_eq!(running.count(), 500, "interval {tick}");
         }
     }
@@ -114,8 +134,9 @@ mod tests {
     fn a_paused_platform_is_never_checked_more_often_than_a_stretched_one() {
         for seconds in [1, 7, 225, 300, 899, 900, 3600] {
             let interval = Duration::from_secs(seconds);
-            let paused = runs_of_one_slot(Priority::Low, Mode::Critical, interval, 100_000);
-            let stretched = runs_of_one_slot(Priority::Low, Mode::Degraded, interval, 100_000);
+            let paused = runs_of_one_slot(Priority::Low, ResourceMode::Critical, interval, 100_000);
+            let stretched =
+                runs_of_one_slot(Priority::Low, ResourceMode::Degraded, interval, 100_000);
             assert!(
                 paused <= stretched,
                 "{seconds} s: {paused} runs against {stretched}"

@@ -25,12 +25,12 @@ fn empty() -> Schedule {
 fn with(count: u32, interval: Duration) -> Schedule {
     let mut schedule = empty();
     for key in 0..count {
-        schedule.set(Key(key), interval).unwrap();
+        schedule.set(ScheduleKey(key), interval).unwrap();
     }
     schedule
 }
 
-fn poll(schedule: &mut Schedule, since_origin: Duration) -> Vec<Due> {
+fn poll(schedule: &mut Schedule, since_origin: Duration) -> Vec<DueEntry> {
     let mut found = Vec::new();
     schedule.poll(ORIGIN + since_origin, |due| found.push(due));
     found
@@ -40,7 +40,7 @@ fn poll(schedule: &mut Schedule, since_origin: Duration) -> Vec<Due> {
 fn drive(
     schedule: &mut Schedule,
     since_origin: RangeInclusive<Duration>,
-    mut each: impl FnMut(Duration, Vec<Due>),
+    mut each: impl FnMut(Duration, Vec<DueEntry>),
 ) {
     let mut now = *since_origin.start();
     while let Some(wakeup) = schedule.next_wakeup(ORIGIN + now) {
@@ -52,7 +52,7 @@ fn drive(
     }
 }
 
-fn phases(schedule: &Schedule) -> BTreeMap<Key, (Duration, Duration, u32)> {
+fn phases(schedule: &Schedule) -> BTreeMap<ScheduleKey, (Duration, Duration, u32)> {
     schedule
         .plan()
         .entries()
@@ -75,7 +75,7 @@ fn a_week_of_starts_is_on_the_lattice_to_the_nanosecond() {
                 let tick = &mut ticks[due.key.0 as usize];
                 assert_eq!(
                     start,
-                    Start {
+                    LatticeStart {
                         at: ORIGIN + phase + interval * *tick,
                         tick: u64::from(*tick),
                         slot
@@ -103,15 +103,15 @@ fn the_eleventh_platform_does_not_start_with_the_first() {
 fn the_first_to_come_starts_at_the_origin() {
     let mut schedule = with(2, secs(5));
     assert_eq!(schedule.next_wakeup(Duration::ZERO), Some(ORIGIN));
-    let start = Start {
+    let start = LatticeStart {
         at: ORIGIN,
         tick: 0,
         slot: 0,
     };
     assert_eq!(
         poll(&mut schedule, Duration::ZERO),
-        [Due {
-            key: Key(0),
+        [DueEntry {
+            key: ScheduleKey(0),
             missed: 0,
             start: Some(start)
         }]
@@ -205,7 +205,7 @@ fn nothing_is_replayed_after_a_stall() {
     assert!(usual.abs_diff(100) <= 3, "{usual} starts in 50 ms");
     let after = secs(5) + ms(1200);
     let (mut starts, mut missed) = (0, 0);
-    let mut count = |now: Duration, batch: Vec<Due>| {
+    let mut count = |now: Duration, batch: Vec<DueEntry>| {
         starts += batch.iter().filter(|due| due.start.is_some()).count();
         missed += batch.iter().map(|due| due.missed).sum::<u64>();
         for due in batch {
@@ -288,7 +288,7 @@ fn a_year_of_suspend_costs_one_look_at_each_entry() {
 fn a_hundred_thousand_entries_cost_a_wake_up_a_tick_and_a_table_twice_as_long() {
     let mut schedule = with(100_000, secs(5));
     assert!(schedule.rings[0].cells() <= 200_000);
-    assert!(size_of::<Option<Entry>>() <= 8);
+    assert!(size_of::<Option<EntryLocation>>() <= 8);
     let (mut wakeups, mut starts, mut busiest) = (0, 0, 0);
     drive(
         &mut schedule,
@@ -315,11 +315,11 @@ fn adding_and_removing_moves_nobody() {
     let mut schedule = with(1000, secs(5));
     let before = phases(&schedule);
     for key in (0..1000).step_by(3) {
-        assert!(schedule.remove(Key(key)));
+        assert!(schedule.remove(ScheduleKey(key)));
     }
     for key in 1000..1200 {
-        schedule.set(Key(key), secs(5)).unwrap();
-        schedule.set(Key(key + 1000), secs(30)).unwrap();
+        schedule.set(ScheduleKey(key), secs(5)).unwrap();
+        schedule.set(ScheduleKey(key + 1000), secs(30)).unwrap();
     }
     let after = phases(&schedule);
     for (key, place) in before {
@@ -327,22 +327,26 @@ fn adding_and_removing_moves_nobody() {
             assert_eq!(after[&key], place, "{key:?} was moved");
         }
     }
-    assert_eq!(after[&Key(1000)].2, 0, "the lowest free slot is used again");
+    assert_eq!(
+        after[&ScheduleKey(1000)].2,
+        0,
+        "the lowest free slot is used again"
+    );
 }
 
 #[test]
 fn a_removed_entry_never_starts_again() {
     let mut schedule = with(2, secs(5));
-    assert!(schedule.remove(Key(0)));
-    assert!(!schedule.remove(Key(0)));
+    assert!(schedule.remove(ScheduleKey(0)));
+    assert!(!schedule.remove(ScheduleKey(0)));
     assert_eq!(
         poll(&mut schedule, secs(5))
             .iter()
             .map(|due| due.key)
             .collect::<Vec<_>>(),
-        [Key(1)]
+        [ScheduleKey(1)]
     );
-    assert!(schedule.remove(Key(1)));
+    assert!(schedule.remove(ScheduleKey(1)));
     assert_eq!(schedule.next_wakeup(ORIGIN), None);
     assert_eq!(poll(&mut schedule, secs(60)), []);
 }
@@ -353,7 +357,7 @@ fn setting_the_same_interval_again_changes_nothing() {
     poll(&mut schedule, secs(1));
     let before = (phases(&schedule), schedule.next_wakeup(ORIGIN));
     for key in (0..20).rev() {
-        schedule.set(Key(key), secs(5)).unwrap();
+        schedule.set(ScheduleKey(key), secs(5)).unwrap();
     }
     assert_eq!((phases(&schedule), schedule.next_wakeup(ORIGIN)), before);
 }
@@ -362,10 +366,10 @@ fn setting_the_same_interval_again_changes_nothing() {
 fn another_interval_moves_that_entry_alone() {
     let mut schedule = with(20, secs(5));
     let before = phases(&schedule);
-    schedule.set(Key(7), secs(30)).unwrap();
+    schedule.set(ScheduleKey(7), secs(30)).unwrap();
     let mut after = phases(&schedule);
     assert_eq!(
-        after.insert(Key(7), before[&Key(7)]),
+        after.insert(ScheduleKey(7), before[&ScheduleKey(7)]),
         Some((secs(30), Duration::ZERO, 0))
     );
     assert_eq!(after, before);
@@ -375,7 +379,7 @@ fn another_interval_moves_that_entry_alone() {
 fn an_interval_nobody_uses_any_more_leaves_nothing_behind() {
     let mut schedule = empty();
     for seconds in 1..=1000 {
-        schedule.set(Key(3), secs(seconds)).unwrap();
+        schedule.set(ScheduleKey(3), secs(seconds)).unwrap();
     }
     assert!(schedule.rings.len() <= 2);
     assert_eq!(schedule.plan().entries().len(), 1);
@@ -387,17 +391,17 @@ fn what_cannot_be_scheduled_is_refused_and_changes_nothing() {
     let before = phases(&schedule);
     for (key, interval, message) in [
         (
-            Key(0),
+            ScheduleKey(0),
             ms(9),
             "interval 9ms is shorter than the tick of 10ms; lengthen it or shorten the tick",
         ),
         (
-            Key(0),
+            ScheduleKey(0),
             Duration::MAX,
             "is outside 1ms to 365 days; choose one inside",
         ),
         (
-            Key(u32::MAX),
+            ScheduleKey(u32::MAX),
             secs(5),
             "key 4294967295 is above 16777215; count keys from 0 and use freed ones again",
         ),
@@ -422,7 +426,7 @@ fn what_cannot_be_scheduled_is_refused_and_changes_nothing() {
 #[test]
 fn a_plan_says_who_starts_when_and_how_many_at_once() {
     let mut schedule = with(20, secs(5));
-    schedule.set(Key(20), secs(1)).unwrap();
+    schedule.set(ScheduleKey(20), secs(1)).unwrap();
     let plan = schedule.plan();
     let first: Vec<_> = plan
         .entries()
@@ -434,18 +438,21 @@ fn a_plan_says_who_starts_when_and_how_many_at_once() {
     assert_eq!(first[1], (0, secs(5), Duration::ZERO));
     assert_eq!(first[2].2, ms(250));
     assert!((plan.starts_per_second() - 5.0).abs() < 1e-9);
-    assert_eq!(plan.peak(ms(100)), Peak { count: 2, ideal: 1 });
-    assert_eq!(plan.peak(ms(500)), Peak { count: 3, ideal: 3 });
+    assert_eq!(plan.peak(ms(100)), PeakLoad { count: 2, ideal: 1 });
+    assert_eq!(plan.peak(ms(500)), PeakLoad { count: 3, ideal: 3 });
     assert_eq!(
         plan.peak(secs(10)),
-        Peak {
+        PeakLoad {
             count: 50,
             ideal: 50
         }
     );
     // Everything takes 2 s: 20 x 2/5 + 1 x 2/1.
     assert!((plan.busy(|_| secs(2)) - 10.0).abs() < 1e-9);
-    assert_eq!(empty().plan().peak(secs(1)), Peak { count: 0, ideal: 0 });
+    assert_eq!(
+        empty().plan().peak(secs(1)),
+        PeakLoad { count: 0, ideal: 0 }
+    );
 }
 
 #[test]

@@ -156,11 +156,11 @@ fn a_partly_filled_level_is_spread_over_the_whole_interval() {
 #[test]
 fn a_freed_slot_is_the_next_to_be_taken() {
     let mut ladder = ladder(5000, 500);
-    let slots: Vec<Slot> = (0..30).map(|_| ladder.take().unwrap()).collect();
+    let slots: Vec<LadderSlot> = (0..30).map(|_| ladder.take().unwrap()).collect();
     for number in [17, 4, 23] {
         ladder.release(number);
     }
-    let again: Vec<Slot> = (0..4).map(|_| ladder.take().unwrap()).collect();
+    let again: Vec<LadderSlot> = (0..4).map(|_| ladder.take().unwrap()).collect();
     assert_eq!(again[..3], [slots[4], slots[17], slots[23]]);
     assert_eq!(again[3].number, 30);
 }
@@ -224,7 +224,7 @@ proptest! {
         interval in MS..20_000 * MS, stagger in MS..20_000 * MS, count in 1_usize..3000,
     ) {
         let mut ladder = Ladder::new(Duration::from_nanos(interval), Duration::from_nanos(stagger)).unwrap();
-        let slots: Vec<Slot> = (0..count).map(|_| ladder.take().unwrap()).collect();
+        let slots: Vec<LadderSlot> = (0..count).map(|_| ladder.take().unwrap()).collect();
         let mut phases: Vec<u64> = slots.iter().map(|slot| slot.phase).collect();
         prop_assert_eq!(phases[0], 0);
         phases.sort_unstable();

@@ -9,7 +9,7 @@ use super::{
         losses::{EXCUSE, LATE},
         stall_monitor::StallMonitor,
     },
-    roster::Roster,
+    roster::CampaignRoster,
     snapshots::{MetricsSnapshot, PlatformCounts, StatusSnapshot},
 };
 
@@ -38,7 +38,7 @@ pub(super) struct ControlGroup {
 
 impl ControlGroup {
     /// Returns an empty record, based on the counts at `at`.
-    pub(super) fn of(roster: &Roster, counts: &MetricsSnapshot, at: Duration) -> Self {
+    pub(super) fn of(roster: &CampaignRoster, counts: &MetricsSnapshot, at: Duration) -> Self {
         let mut control_group = Self {
             platforms: names(roster).count(),
             counted_at: at,
@@ -57,7 +57,7 @@ impl ControlGroup {
     /// Records the starts of their last checks.
     pub(super) fn record_starts(
         &mut self,
-        roster: &Roster,
+        roster: &CampaignRoster,
         status: &StatusSnapshot,
         monitor: &StallMonitor,
     ) {
@@ -132,7 +132,7 @@ impl ControlGroup {
     /// Records the totals: only healthy reports, and missed slots.
     pub(super) fn record_totals(
         &mut self,
-        roster: &Roster,
+        roster: &CampaignRoster,
         start: &MetricsSnapshot,
         end: &MetricsSnapshot,
         status: &StatusSnapshot,
@@ -170,7 +170,7 @@ impl ControlGroup {
     }
 }
 
-fn names(roster: &Roster) -> impl Iterator<Item = &str> {
+fn names(roster: &CampaignRoster) -> impl Iterator<Item = &str> {
     let members = roster
         .members
         .iter()
@@ -194,7 +194,7 @@ mod tests {
 
     /// Returns the record after a check of the first uninvolved platform that starts late by so many seconds.
     fn seen(late: f64) -> ControlGroup {
-        let roster = Roster::draw(60, &mut SeededRng(1));
+        let roster = CampaignRoster::draw(60, &mut SeededRng(1));
         let name = names(&roster).next().unwrap();
         let monitor = StallMonitor::new(Clock::start());
         let mut control_group =
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn what_was_counted_before_the_faults_began_is_no_loss() {
-        let roster = Roster::draw(60, &mut SeededRng(1));
+        let roster = CampaignRoster::draw(60, &mut SeededRng(1));
         let name = names(&roster).next().unwrap();
         let (before, after) = (
             MetricsSnapshot::of_one(name, 3),

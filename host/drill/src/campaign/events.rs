@@ -13,13 +13,13 @@ use super::{
         host_under_test::{self, HostUnderTest, PLUGINS, STATE},
     },
     error::CampaignError,
-    roster::{Role, Roster},
+    roster::{CampaignRoster, PlatformRole},
     snapshots::{MetricsSnapshot, StatusSnapshot},
 };
 
 /// The events still to come, and those that have happened.
 pub(super) struct CampaignEvents<'a> {
-    roster: &'a Roster,
+    roster: &'a CampaignRoster,
     fixtures: &'a Fixtures,
     clock: Clock,
     next_disruption: Duration,
@@ -52,7 +52,7 @@ struct ReplacementRound {
 
 impl<'a> CampaignEvents<'a> {
     pub(super) fn new(
-        roster: &'a Roster,
+        roster: &'a CampaignRoster,
         fixtures: &'a Fixtures,
         clock: Clock,
         wanted: u64,
@@ -101,7 +101,7 @@ impl<'a> CampaignEvents<'a> {
     fn disrupt(&mut self, status: &StatusSnapshot, rng: &mut SeededRng) {
         let disrupted = self
             .roster
-            .plugins_of(|role| matches!(role, Role::Disrupted));
+            .plugins_of(|role| matches!(role, PlatformRole::Disrupted));
         let Some(worker) = pick(&disrupted, rng).and_then(|id| status.worker(id)) else {
             return;
         };
@@ -165,7 +165,7 @@ impl<'a> CampaignEvents<'a> {
         let mut expected = Vec::new();
         for id in self
             .roster
-            .plugins_of(|role| matches!(role, Role::Replaced))
+            .plugins_of(|role| matches!(role, PlatformRole::Replaced))
         {
             let (file, library) = self.roster.build(id, self.fixtures, self.builds)?;
             let place = host.plugins().join(file);

@@ -12,8 +12,8 @@ use super::{
     faults::{DEADLY, FAILING, LYING, RepeatedFault, SLOW},
 };
 
-/// All participants.
-pub(super) struct Roster {
+/// The plugins and platforms of a campaign.
+pub(super) struct CampaignRoster {
     pub(super) members: Vec<RosterMember>,
     plugins: Vec<RosterPlugin>,
 }
@@ -22,7 +22,7 @@ pub(super) struct Roster {
 pub(super) struct RosterMember {
     pub(super) name: String,
     pub(super) plugin: String,
-    pub(super) role: Role,
+    pub(super) role: PlatformRole,
     /// Seed of its random choices.
     seed: u64,
     /// `true` if its breaker opens after a few failures, as most do outside a campaign.
@@ -31,7 +31,7 @@ pub(super) struct RosterMember {
 
 /// The role of a platform.
 #[derive(Clone, Copy)]
-pub(super) enum Role {
+pub(super) enum PlatformRole {
     /// Its plugin never misbehaves, and it must lose nothing.
     Control,
     /// The same, and its plugin's library is replaced while it runs.
@@ -54,7 +54,7 @@ enum BundledLibrary {
     Disk,
 }
 
-impl Roster {
+impl CampaignRoster {
     /// Returns this many platforms, with faults drawn from `rng`.
     pub(super) fn draw(platforms: usize, rng: &mut SeededRng) -> Self {
         let mut roster = Self {
@@ -70,19 +70,19 @@ impl Roster {
             let plugin = roster.add_plugin(BundledLibrary::Fault, "fs");
             let faults = [deadly.pop(), slow.next(), failing.next(), lying.next()];
             for fault in faults.into_iter().flatten() {
-                roster.add(&plugin, Role::Faulty(fault), rng);
+                roster.add(&plugin, PlatformRole::Faulty(fault), rng);
             }
         }
         for _ in 0..DISRUPTED {
             let plugin = roster.add_plugin(BundledLibrary::Fault, "fk");
             for _ in 0..PER_PLUGIN {
-                roster.add(&plugin, Role::Disrupted, rng);
+                roster.add(&plugin, PlatformRole::Disrupted, rng);
             }
         }
         for _ in 0..REPLACED {
             let plugin = roster.add_plugin(BundledLibrary::Fault, "fr");
             for _ in 0..PER_PLUGIN {
-                roster.add(&plugin, Role::Replaced, rng);
+                roster.add(&plugin, PlatformRole::Replaced, rng);
             }
         }
         let control = [
@@ -95,7 +95,7 @@ impl Roster {
         while let Some(plugin) = next.next()
             && roster.members.len() < platforms
         {
-            roster.add(plugin, Role::Control, rng);
+            roster.add(plugin, PlatformRole::Control, rng);
         }
         roster
     }
@@ -108,14 +108,14 @@ impl Roster {
         id
     }
 
-    fn add(&mut self, plugin: &str, role: Role, rng: &mut SeededRng) {
+    fn add(&mut self, plugin: &str, role: PlatformRole, rng: &mut SeededRng) {
         let seed = rng.next();
         self.members.push(RosterMember {
             name: format!("p{:03}-{}", self.members.len(), role.name()),
             plugin: plugin.to_owned(),
             role,
             seed,
-            has_breaker: matches!(role, Role::Faulty(_)) && seed.is_multiple_of(5),
+            has_breaker: matches!(role, PlatformRole::Faulty(_)) && seed.is_multiple_of(5),
         });
     }
 
@@ -141,7 +141,7 @@ impl Roster {
     }
 
     /// Returns the ids of plugins with platforms of a role.
-    pub(super) fn plugins_of(&self, has_role: impl Fn(Role) -> bool) -> Vec<&str> {
+    pub(super) fn plugins_of(&self, has_role: impl Fn(PlatformRole) -> bool) -> Vec<&str> {
         let members = self.members.iter().filter(|member| has_role(member.role));
         let mut ids: Vec<_> = members.map(|member| member.plugin.as_str()).collect();
         ids.sort_unstable();
@@ -192,7 +192,7 @@ impl RosterMember {
             text.push_str("interval = \"600ms\"\ntimeout = \"150ms\"\n");
         }
         match self.role {
-            Role::Faulty(fault) if with_faults => {
+            PlatformRole::Faulty(fault) if with_faults => {
                 text.push_str(&format!("config = {}\n", fault.config(self.seed)));
             }
             _ if is_of_disk => text.push_str(DISK_CONFIG),
@@ -205,7 +205,7 @@ impl RosterMember {
     }
 }
 
-impl Role {
+impl PlatformRole {
     /// Returns `true` if faults of others must cost it nothing.
     pub(super) fn is_control(self) -> bool {
         matches!(self, Self::Control | Self::Replaced)
@@ -276,7 +276,7 @@ mod tests {
     use super::*;
 
     fn config(seed: u64) -> String {
-        Roster::draw(200, &mut SeededRng(seed)).config((PLACE, PLACE), true, 5)
+        CampaignRoster::draw(200, &mut SeededRng(seed)).config((PLACE, PLACE), true, 5)
     }
 
     #[test]
@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn most_platforms_are_controls_and_no_plugin_mixes_them_with_others() {
         for platforms in [60, 200, 1000] {
-            let roster = Roster::draw(platforms, &mut SeededRng(3));
+            let roster = CampaignRoster::draw(platforms, &mut SeededRng(3));
             assert_eq!(roster.members.len(), platforms);
             let control = roster.members.iter().filter(|m| m.role.is_control());
             assert!(control.count() * 2 > platforms);
@@ -300,8 +300,8 @@ mod tests {
 
     #[test]
     fn a_plugin_has_one_platform_at_most_whose_faults_end_the_worker() {
-        let roster = Roster::draw(200, &mut SeededRng(4));
-        let deadly = |role: Role| matches!(role, Role::Faulty(fault) if DEADLY.iter().any(|d| std::ptr::eq(d, fault)));
+        let roster = CampaignRoster::draw(200, &mut SeededRng(4));
+        let deadly = |role: PlatformRole| matches!(role, PlatformRole::Faulty(fault) if DEADLY.iter().any(|d| std::ptr::eq(d, fault)));
         let members = roster.members.iter().filter(|m| deadly(m.role));
         assert_eq!(roster.plugins_of(deadly).len(), members.count());
     }
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn ids_are_as_long_as_those_of_the_libraries_and_no_two_the_same() {
-        let roster = Roster::draw(200, &mut SeededRng(6));
+        let roster = CampaignRoster::draw(200, &mut SeededRng(6));
         let ids: BTreeSet<_> = roster.plugins.iter().map(|plugin| &plugin.id).collect();
         assert_eq!(ids.len(), roster.plugins.len());
         for plugin in &roster.plugins {

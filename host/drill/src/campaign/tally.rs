@@ -6,19 +6,19 @@ use super::{
     faults::CountedBy,
     ledger::since,
     report::FaultTally,
-    roster::{Role, Roster},
+    roster::{CampaignRoster, PlatformRole},
     snapshots::MetricsSnapshot,
 };
 
 /// Returns the number of faults of each kind between two snapshots.
 pub(super) fn tally(
-    roster: &Roster,
+    roster: &CampaignRoster,
     start: &MetricsSnapshot,
     end: &MetricsSnapshot,
 ) -> BTreeMap<String, FaultTally> {
     let mut tallies = BTreeMap::<String, FaultTally>::new();
     for member in &roster.members {
-        let Role::Faulty(fault) = member.role else {
+        let PlatformRole::Faulty(fault) = member.role else {
             continue;
         };
         let (counted_by, count) = match fault.counted {

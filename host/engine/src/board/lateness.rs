@@ -4,20 +4,20 @@ use std::{collections::VecDeque, time::Duration};
 
 /// The starts of about the last minute, by their lateness.
 #[derive(Debug, Default)]
-pub(super) struct Lateness {
+pub(super) struct LatenessWindow {
     /// The oldest first; the counts include all starts up to then.
-    notes: VecDeque<Note>,
+    notes: VecDeque<LatenessCounts>,
 }
 
 #[derive(Debug)]
-struct Note {
+struct LatenessCounts {
     at: Duration,
     /// The buckets, each with its bound in seconds and the count at or below it.
     buckets: Vec<(f64, u64)>,
     all: u64,
 }
 
-impl Lateness {
+impl LatenessWindow {
     /// Records the histogram's counts at `now`.
     pub(super) fn note(&mut self, now: Duration, buckets: &[(f64, u64)], all: u64) {
         let old = now.saturating_sub(WINDOW);
@@ -32,7 +32,7 @@ impl Lateness {
         {
             return;
         }
-        self.notes.push_back(Note {
+        self.notes.push_back(LatenessCounts {
             at: now,
             buckets: buckets.to_vec(),
             all,
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn what_was_late_longer_than_a_minute_ago_is_forgotten() {
-        let mut lateness = Lateness::default();
+        let mut lateness = LatenessWindow::default();
         assert_eq!(lateness.p99(), None);
         lateness.note(second(0), &[(0.01, 0), (0.5, 0)], 0);
         assert_eq!(lateness.p99(), None, "nothing was started");
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn one_in_a_hundred_may_be_late_and_what_is_beyond_all_bounds_is_given_as_the_greatest() {
-        let mut lateness = Lateness::default();
+        let mut lateness = LatenessWindow::default();
         lateness.note(second(0), &[(0.01, 0), (0.5, 0)], 0);
         lateness.note(second(5), &[(0.01, 99), (0.5, 99)], 100);
         assert_eq!(lateness.p99(), Some(0.01));

@@ -9,7 +9,7 @@ use std::{
 use conductor_config::ErrorSummary;
 use conductor_types::views::FailedReloadView;
 
-use super::Board;
+use super::StatusBoard;
 
 /// A config file that a running host reloads.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -33,7 +33,7 @@ impl ConfigFile {
 #[derive(Default)]
 pub(super) struct FailedReloads(Mutex<BTreeMap<ConfigFile, (Duration, ErrorSummary)>>);
 
-impl Board {
+impl StatusBoard {
     /// Stores the outcome of a reload: its errors, or `None` if the file is in force now.
     pub fn reloaded(&self, file: ConfigFile, errors: Option<ErrorSummary>) {
         let now = self.shared.clock.now();

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use conductor_core::breaker::{State, Transition};
+use conductor_core::breaker::{CircuitState, Transition};
 use conductor_plugin_api::Status;
-use conductor_runtime::{Failure, Report};
+use conductor_runtime::{CallFailure, CheckReport};
 use conductor_types::{BreakerState, ErrorType, StateUrgency};
 
 use super::PlatformGuard;
@@ -14,7 +14,7 @@ impl PlatformGuard {
     pub(super) fn log_end(
         &self,
         change: Option<StateUrgency>,
-        result: Result<&Report, &Failure>,
+        result: Result<&CheckReport, &CallFailure>,
         transition: Option<Transition>,
         now: Duration,
     ) {
@@ -22,8 +22,8 @@ impl PlatformGuard {
             return self.log_transition(transition, now);
         };
         let breaker = match transition.map(|transition| transition.to) {
-            Some(State::Closed) => "; breaker closed".to_owned(),
-            Some(State::Open { until: Some(until) }) => {
+            Some(CircuitState::Closed) => "; breaker closed".to_owned(),
+            Some(CircuitState::Open { until: Some(until) }) => {
                 format!("; breaker open for {}", whole_seconds(now, until))
             }
             _ => String::new(),
@@ -34,7 +34,7 @@ impl PlatformGuard {
             before => format!(" (was {})", before.label()),
         };
         match result {
-            Ok(Report {
+            Ok(CheckReport {
                 status: Status::Healthy,
                 message,
                 ..
@@ -45,14 +45,14 @@ impl PlatformGuard {
                     tracing::info!(platform, plugin, "healthy{was}: {message}{breaker}");
                 }
             }
-            Ok(Report {
+            Ok(CheckReport {
                 status: Status::Degraded,
                 message,
                 ..
             }) => {
                 tracing::warn!(platform, plugin, "degraded{was}: {message}{breaker}");
             }
-            Ok(Report {
+            Ok(CheckReport {
                 status: Status::Unhealthy,
                 message,
                 ..
@@ -98,13 +98,17 @@ impl PlatformGuard {
         let Some(transition) = transition else { return };
         let (platform, plugin) = (&*self.settings.name, self.plugin.id());
         match transition.to {
-            State::Closed => tracing::info!(platform, plugin, "breaker closed: checks resume"),
-            State::HalfOpen => tracing::debug!(platform, plugin, "breaker half-open: one trial"),
-            State::Open { until: Some(until) } => {
+            CircuitState::Closed => {
+                tracing::info!(platform, plugin, "breaker closed: checks resume")
+            }
+            CircuitState::HalfOpen => {
+                tracing::debug!(platform, plugin, "breaker half-open: one trial")
+            }
+            CircuitState::Open { until: Some(until) } => {
                 let wait = whole_seconds(now, until);
                 tracing::warn!(platform, plugin, "breaker open for {wait}");
             }
-            State::Open { until: None } => {
+            CircuitState::Open { until: None } => {
                 tracing::warn!(platform, plugin, "breaker held open by an operator")
             }
         }
@@ -125,10 +129,10 @@ pub(super) fn whole_seconds(now: Duration, until: Duration) -> humantime::Format
 /// Start of the message of checks whose plugin is not loaded; the reason follows, which the plugin's own line has as well.
 pub(super) const NOT_LOADED: &str = "the plugin is not loaded";
 
-pub(super) fn breaker_label(state: State) -> BreakerState {
+pub(super) fn breaker_label(state: CircuitState) -> BreakerState {
     match state {
-        State::Closed => BreakerState::Closed,
-        State::Open { .. } => BreakerState::Open,
-        State::HalfOpen => BreakerState::HalfOpen,
+        CircuitState::Closed => BreakerState::Closed,
+        CircuitState::Open { .. } => BreakerState::Open,
+        CircuitState::HalfOpen => BreakerState::HalfOpen,
     }
 }

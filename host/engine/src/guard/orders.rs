@@ -2,17 +2,17 @@
 
 use std::{sync::PoisonError, time::Duration};
 
-use conductor_core::breaker::{Breaker, State, Transition};
+use conductor_core::breaker::{Breaker, CircuitState, Transition};
 use conductor_types::requests::BreakerOrder;
 
 use super::PlatformGuard;
-use crate::actor::Actor;
+use crate::actor::ActionOrigin;
 
 impl PlatformGuard {
     /// Applies an operator's order to the breaker.
-    pub fn order(&self, order: BreakerOrder, by: &Actor, now: Duration) {
+    pub fn order(&self, order: BreakerOrder, by: &ActionOrigin, now: Duration) {
         let mut inner = self.inner.lock();
-        let was_open = matches!(inner.calls.breaker().state(), State::Open { .. });
+        let was_open = matches!(inner.calls.breaker().state(), CircuitState::Open { .. });
         let transition = obey(inner.calls.breaker_mut(), order, now);
         drop(inner);
         if was_open && order != BreakerOrder::Open {
@@ -44,8 +44,8 @@ impl PlatformGuard {
 /// Returns the operator's order in force for a breaker.
 pub(super) fn held(breaker: &Breaker) -> Option<BreakerOrder> {
     breaker.is_forced().then(|| match breaker.state() {
-        State::Closed => BreakerOrder::Close,
-        State::Open { .. } | State::HalfOpen => BreakerOrder::Open,
+        CircuitState::Closed => BreakerOrder::Close,
+        CircuitState::Open { .. } | CircuitState::HalfOpen => BreakerOrder::Open,
     })
 }
 

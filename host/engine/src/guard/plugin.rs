@@ -13,16 +13,16 @@ use std::{
 };
 
 use conductor_core::{
-    breaker::{Breaker, Settings, Ticket},
-    locked::Locked,
+    breaker::{Breaker, BreakerSettings, Ticket},
+    locked::NonPoisoningMutex,
 };
 use conductor_library::Vetted;
-use conductor_runtime::{Failure, loader::LoadedGeneration};
+use conductor_runtime::{CallFailure, loader::LoadedGeneration};
 use conductor_types::ErrorType;
 
 pub use self::start::StartPermit;
-use super::{log::NOT_LOADED, shared::Shared};
-use crate::{metrics::PluginMetrics, resources::workers::Usage, state::LoadState};
+use super::{log::NOT_LOADED, shared::GuardContext};
+use crate::{metrics::PluginMetrics, resources::workers::ProcessUsage, state::LoadState};
 
 mod start;
 mod stuck;
@@ -43,7 +43,7 @@ pub struct PluginGuard {
     stuck: AtomicU64,
     /// The last start of a call into it, in nanoseconds; at least the time it took over.
     last_start: AtomicU64,
-    inner: Locked<PluginState>,
+    inner: NonPoisoningMutex<PluginState>,
 }
 
 /// The part behind the lock.
@@ -67,14 +67,19 @@ struct RunningGeneration {
     life: Ticket,
     since: Duration,
     /// The last measured usage of its process.
-    usage: Option<Usage>,
+    usage: Option<ProcessUsage>,
     /// The number of cores it keeps busy.
     cores: Option<f64>,
 }
 
 impl PluginGuard {
     /// Creates a guard for a plugin without generations.
-    pub fn new(id: &str, settings: Settings, stuck_limit: u64, shared: &Shared) -> Self {
+    pub fn new(
+        id: &str,
+        settings: BreakerSettings,
+        stuck_limit: u64,
+        shared: &GuardContext,
+    ) -> Self {
         let seed = shared.seed_of(id);
         Self {
             id: id.into(),
@@ -84,7 +89,7 @@ impl PluginGuard {
             generation: AtomicU64::new(0),
             stuck: AtomicU64::new(0),
             last_start: AtomicU64::new(0),
-            inner: Locked::new(PluginState {
+            inner: NonPoisoningMutex::new(PluginState {
                 loading: Breaker::new(settings, seed),
                 lives: Breaker::new(settings.more_patient(PATIENCE), seed.wrapping_add(1)),
                 state: LoadState::Waiting,
@@ -120,7 +125,7 @@ impl PluginGuard {
     }
 
     /// Replaces the settings, for a reload.
-    pub fn reconfigure(&self, settings: Settings, stuck_limit: u64) {
+    pub fn reconfigure(&self, settings: BreakerSettings, stuck_limit: u64) {
         let mut inner = self.inner.lock();
         inner.loading.set_settings(settings);
         inner.lives.set_settings(settings.more_patient(PATIENCE));
@@ -128,10 +133,12 @@ impl PluginGuard {
     }
 
     /// Returns the failure of this plugin's checks while no generation runs.
-    pub fn failure(&self) -> Failure {
+    pub fn failure(&self) -> CallFailure {
         match &self.inner.lock().state {
-            LoadState::Failed(error) => Failure::new(error.kind, format!("{NOT_LOADED}: {error}")),
-            LoadState::Waiting | LoadState::Loading | LoadState::Loaded => Failure::new(
+            LoadState::Failed(error) => {
+                CallFailure::new(error.kind, format!("{NOT_LOADED}: {error}"))
+            }
+            LoadState::Waiting | LoadState::Loading | LoadState::Loaded => CallFailure::new(
                 ErrorType::Load,
                 format!("plugin {} is still being loaded", self.id),
             ),

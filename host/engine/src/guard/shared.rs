@@ -7,17 +7,17 @@ use std::{
 
 use conductor_core::clock::Clock;
 
-use super::starvation::Starvation;
-use crate::metrics::Metrics;
+use super::starvation::StarvationDetector;
+use crate::metrics::HostMetrics;
 
 /// State shared by all guards of a host.
-pub struct Shared {
+pub struct GuardContext {
     /// The host's clock.
     pub clock: Clock,
     /// The host's metrics.
-    pub metrics: Metrics,
+    pub metrics: HostMetrics,
     /// Detects a host that is too slow for failures to be blamed on plugins.
-    pub starvation: Starvation,
+    pub starvation: StarvationDetector,
     /// The origin of all randomness: the jitter of breakers.
     seed: u64,
     /// Calls begun and neither ended nor abandoned.
@@ -36,13 +36,13 @@ struct FirstReports {
     unlogged: AtomicUsize,
 }
 
-impl Shared {
+impl GuardContext {
     /// Creates the state for a host of `platforms` platforms.
-    pub fn new(clock: Clock, metrics: Metrics, platforms: usize) -> Self {
+    pub fn new(clock: Clock, metrics: HostMetrics, platforms: usize) -> Self {
         Self {
             clock,
             metrics,
-            starvation: Starvation::new(platforms),
+            starvation: StarvationDetector::new(platforms),
             seed: 0,
             in_flight: AtomicUsize::new(0),
             ended: AtomicU64::new(0),

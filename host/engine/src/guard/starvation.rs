@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
-use conductor_core::locked::Locked;
+use conductor_core::locked::NonPoisoningMutex;
 
 /// Detects starvation of the host.
-pub struct Starvation(Locked<Signs>);
+pub struct StarvationDetector(NonPoisoningMutex<StarvationState>);
 
-struct Signs {
+struct StarvationState {
     starved_until: Duration,
     platforms: usize,
     window_start: Duration,
@@ -23,10 +23,10 @@ struct Signs {
     spell_start: Option<Duration>,
 }
 
-impl Starvation {
+impl StarvationDetector {
     /// Creates a detector for a host of `platforms` platforms.
     pub(super) fn new(platforms: usize) -> Self {
-        Self(Locked::new(Signs {
+        Self(NonPoisoningMutex::new(StarvationState {
             starved_until: Duration::ZERO,
             platforms,
             window_start: Duration::ZERO,
@@ -85,7 +85,7 @@ impl Starvation {
     }
 }
 
-impl Signs {
+impl StarvationState {
     fn most_time_out(&self) -> bool {
         self.several_plugins && self.timeouts >= FEWEST && self.timeouts * 2 > self.platforms
     }
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_late_wake_up_excuses_the_timeouts_that_follow_it_for_a_while() {
-        let starvation = Starvation::new(100);
+        let starvation = StarvationDetector::new(100);
         assert!(!starvation.woke_up(10 * S, S / 10));
         assert!(!starvation.excuses_timeout("a", 10 * S));
         assert!(!starvation.is_starved(20 * S));
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_suspend_of_hours_excuses_a_minute() {
-        let starvation = Starvation::new(100);
+        let starvation = StarvationDetector::new(100);
         starvation.woke_up(30_000 * S, 29_000 * S);
         assert!(starvation.excuses_timeout("a", 30_059 * S));
         assert!(!starvation.excuses_timeout("a", 30_061 * S));
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn timeouts_of_most_platforms_at_once_are_the_hosts_for_a_minute() {
-        let starvation = Starvation::new(20);
+        let starvation = StarvationDetector::new(20);
         let plugins = ["a", "b"];
         let blamed = |second: u32| {
             let of = |nth: usize| !starvation.excuses_timeout(plugins[nth % 2], second * S);
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn timeouts_of_one_plugin_alone_are_its_own_however_many() {
-        let starvation = Starvation::new(20);
+        let starvation = StarvationDetector::new(20);
         assert!((0..20).all(|_| !starvation.excuses_timeout("a", S)));
     }
 }

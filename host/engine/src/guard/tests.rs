@@ -4,14 +4,14 @@ use conductor_core::clock::Clock;
 use conductor_types::{Checks, requests::BreakerOrder};
 
 use super::*;
-use crate::{actor::Actor, metrics::Metrics};
+use crate::{actor::ActionOrigin, metrics::HostMetrics};
 
 const S: Duration = Duration::from_secs(1);
 
 fn guard() -> PlatformGuard {
-    let breaker = Settings::try_new(3, 30 * S, 600 * S).unwrap();
+    let breaker = BreakerSettings::try_new(3, 30 * S, 600 * S).unwrap();
     let clock = Clock::start();
-    let shared = Arc::new(Shared::new(clock, Metrics::by(clock), 1));
+    let shared = Arc::new(GuardContext::new(clock, HostMetrics::by(clock), 1));
     let plugin = PluginGuard::new("http", breaker, 8, &shared);
     let settings = PlatformSettings {
         name: "shop".into(),
@@ -53,7 +53,7 @@ fn the_next_check_is_the_one_that_is_made_and_not_the_next_slot() {
 
     for second in 1..=3 {
         let call = guard.begin(second * S, second * S).unwrap();
-        let failure = Failure::new(ErrorType::Error, "on purpose");
+        let failure = CallFailure::new(ErrorType::Error, "on purpose");
         guard.finished(call, second * S, Err(failure));
     }
     let view = guard.view();
@@ -64,11 +64,11 @@ fn the_next_check_is_the_one_that_is_made_and_not_the_next_slot() {
     assert_eq!((at - 12.0) % 5.0, 0.0, "a slot of its own");
     assert_eq!(view.paused.as_deref(), Some("breaker open"));
 
-    guard.order(BreakerOrder::Open, &Actor::default(), 4 * S);
+    guard.order(BreakerOrder::Open, &ActionOrigin::default(), 4 * S);
     assert_eq!(next(&guard), None);
     assert_eq!(guard.view().paused.as_deref(), Some("breaker held open"));
 
-    guard.order(BreakerOrder::Reset, &Actor::default(), 4 * S);
+    guard.order(BreakerOrder::Reset, &ActionOrigin::default(), 4 * S);
     let until = guard.shared.unix_seconds(61 * S);
     guard.set_maintenance(window(Checks::Pause, until), 4 * S);
     assert_eq!(next(&guard), Some(62.0));
@@ -102,16 +102,16 @@ fn a_stretched_interval_is_shown_and_makes_a_report_last_longer() {
 fn what_is_skipped_on_purpose_is_paused_and_not_stale() {
     let guard = guard();
     let call = guard.begin(S, S).unwrap();
-    guard.finished(call, S, Ok(&Report::empty()));
+    guard.finished(call, S, Ok(&CheckReport::empty()));
     let shown = |now| {
         let view = guard.view_at(now);
         (view.stale, view.paused)
     };
     assert_eq!(shown(15 * S), (false, None));
     assert_eq!(shown(16 * S), (true, None), "older than 14 s");
-    guard.order(BreakerOrder::Open, &Actor::default(), 16 * S);
+    guard.order(BreakerOrder::Open, &ActionOrigin::default(), 16 * S);
     assert_eq!(shown(99 * S), (false, Some("breaker held open".to_owned())));
-    guard.order(BreakerOrder::Reset, &Actor::default(), 99 * S);
+    guard.order(BreakerOrder::Reset, &ActionOrigin::default(), 99 * S);
     guard.set_maintenance(window(Checks::Pause, f64::MAX), 99 * S);
     assert_eq!(shown(99 * S), (false, Some("maintenance".to_owned())));
     guard.set_maintenance(None, 200 * S);
@@ -140,7 +140,7 @@ fn a_failed_check_and_a_missing_one_are_unknown_and_differ_in_error_type_and_mes
     };
     assert_eq!(shown(S), unknown("not checked yet", None));
     let call = guard.begin(S, S).unwrap();
-    let failure = Failure::new(ErrorType::Error, "no route");
+    let failure = CallFailure::new(ErrorType::Error, "no route");
     guard.finished(call, S, Err(failure));
     assert_eq!(shown(2 * S), unknown("no route", Some("error")));
     guard.set_maintenance(window(Checks::Pause, f64::MAX), 2 * S);
@@ -151,10 +151,10 @@ fn a_failed_check_and_a_missing_one_are_unknown_and_differ_in_error_type_and_mes
 #[test]
 fn a_state_from_before_a_pause_is_shown_as_such() {
     let guard = guard();
-    let unhealthy = Report {
+    let unhealthy = CheckReport {
         status: Status::Unhealthy,
         message: "503".to_owned(),
-        ..Report::empty()
+        ..CheckReport::empty()
     };
     let shown = |now| {
         let view = guard.view_at(now);
@@ -178,7 +178,7 @@ fn a_state_from_before_a_pause_is_shown_as_such() {
             } else {
                 BreakerOrder::Reset
             };
-            guard.order(order, &Actor::default(), now);
+            guard.order(order, &ActionOrigin::default(), now);
         },
         &|paused, now| {
             let factor = if paused { 180 } else { 1 };
@@ -211,22 +211,22 @@ fn age_counts_from_the_end_of_a_held_or_open_breaker() {
     let guard = guard();
     let stale = |now| guard.view_at(now).stale;
     let call = guard.begin(S, S).unwrap();
-    guard.finished(call, S, Ok(&Report::empty()));
+    guard.finished(call, S, Ok(&CheckReport::empty()));
     for order in [
         BreakerOrder::Release,
         BreakerOrder::Reset,
         BreakerOrder::Close,
     ] {
-        guard.order(BreakerOrder::Open, &Actor::default(), 2 * S);
-        guard.order(order, &Actor::default(), 100 * S);
+        guard.order(BreakerOrder::Open, &ActionOrigin::default(), 2 * S);
+        guard.order(order, &ActionOrigin::default(), 100 * S);
         assert!(!stale(114 * S), "{order:?}");
         assert!(stale(115 * S), "{order:?}");
     }
-    guard.order(BreakerOrder::Reset, &Actor::default(), 100 * S);
+    guard.order(BreakerOrder::Reset, &ActionOrigin::default(), 100 * S);
 
     for second in 101..=103 {
         let call = guard.begin(second * S, second * S).unwrap();
-        let failure = Failure::new(ErrorType::Error, "on purpose");
+        let failure = CallFailure::new(ErrorType::Error, "on purpose");
         guard.finished(call, second * S, Err(failure));
     }
     let view = guard.view_at(104 * S);
@@ -236,7 +236,7 @@ fn age_counts_from_the_end_of_a_held_or_open_breaker() {
     assert!(stale(until + 15 * S));
     let trial = guard.begin(until + 15 * S, until + 15 * S).unwrap();
     assert!(!stale(until + 16 * S), "the trial is under way");
-    guard.finished(trial, until + 16 * S, Ok(&Report::empty()));
+    guard.finished(trial, until + 16 * S, Ok(&CheckReport::empty()));
     assert!(!stale(until + 16 * S));
 }
 
@@ -275,16 +275,16 @@ fn a_check_that_changes_a_platform_and_its_breaker_is_one_line() {
         for second in 1..=3 {
             let call = guard.begin(second * S, second * S).unwrap();
             let failure = match second {
-                1 => Failure::new(
+                1 => CallFailure::new(
                     ErrorType::Crash,
                     "its worker was killed by signal 6 (SIGABRT); 5 calls were under way",
                 ),
-                _ => Failure::new(ErrorType::Error, "on purpose"),
+                _ => CallFailure::new(ErrorType::Error, "on purpose"),
             };
             guard.finished(call, second * S, Err(failure));
         }
         let trial = guard.begin_asked(4 * S).unwrap();
-        guard.finished(trial, 4 * S, Ok(&Report::empty()));
+        guard.finished(trial, 4 * S, Ok(&CheckReport::empty()));
     });
     let [failed, open, healthy] = &lines[..] else {
         panic!("{lines:#?}");
@@ -306,21 +306,21 @@ fn a_check_that_changes_a_platform_and_its_breaker_is_one_line() {
 #[test]
 fn lines_of_the_host_about_a_platform_fit_80_columns() {
     let guard = guard();
-    let operator = Actor::Unauthenticated;
+    let operator = ActionOrigin::Unauthenticated;
     let lines = logged(|| {
-        let check = |second: u32, result: Result<&Report, Failure>| {
+        let check = |second: u32, result: Result<&CheckReport, CallFailure>| {
             let call = guard.begin_asked(second * S).unwrap();
             guard.finished(call, second * S, result);
         };
-        check(1, Ok(&Report::empty()));
+        check(1, Ok(&CheckReport::empty()));
         let call = guard.begin(2 * S, 2 * S).unwrap();
         guard.started(call, 2 * S).unwrap();
         guard.expire(call, 6 * S, || ());
-        guard.finished(call, 7 * S, Ok(&Report::empty()));
-        check(8, Err(Failure::new(ErrorType::Crash, "")));
-        check(9, Ok(&Report::empty()));
+        guard.finished(call, 7 * S, Ok(&CheckReport::empty()));
+        check(8, Err(CallFailure::new(ErrorType::Crash, "")));
+        check(9, Ok(&CheckReport::empty()));
         for second in 10..13 {
-            check(second, Err(Failure::new(ErrorType::Error, "")));
+            check(second, Err(CallFailure::new(ErrorType::Error, "")));
         }
         for (_, order) in BreakerOrder::ALL {
             guard.order(order, &operator, 20 * S);

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use conductor_core::breaker::State;
+use conductor_core::breaker::CircuitState;
 use conductor_types::{
     Checks, StateUrgency,
     views::{BreakerView, MaintenanceView, PastView, PlatformView},
@@ -61,7 +61,7 @@ impl PlatformGuard {
         let at = |time: Duration| self.shared.unix_seconds(time);
         let age = view.last_check.map(|(ended, _)| now.saturating_sub(ended));
         let maintenance = self.maintenance_view();
-        let pause = Pause::of(breaker, maintenance.as_ref(), now);
+        let pause = SchedulePause::of(breaker, maintenance.as_ref(), now);
         let next = self.next_check(pause);
         let paused = match pause {
             Some(pause) => Some(pause.why),
@@ -94,8 +94,8 @@ impl PlatformGuard {
             breaker: BreakerView {
                 state: breaker.name().to_owned(),
                 retry_at: match breaker {
-                    State::Open { until } => until.map(at),
-                    State::Closed | State::HalfOpen => None,
+                    CircuitState::Open { until } => until.map(at),
+                    CircuitState::Closed | CircuitState::HalfOpen => None,
                 },
                 forced,
             },
@@ -106,10 +106,10 @@ impl PlatformGuard {
     }
 
     /// Returns `true` if a check should have ended since the last one ended at `ended`; a pause postpones it.
-    fn is_overdue(&self, ended: Duration, breaker: State, now: Duration) -> bool {
+    fn is_overdue(&self, ended: Duration, breaker: CircuitState, now: Duration) -> bool {
         let reopened = match breaker {
-            State::Open { until } => until.unwrap_or_default(),
-            State::Closed | State::HalfOpen => Duration::ZERO,
+            CircuitState::Open { until } => until.unwrap_or_default(),
+            CircuitState::Closed | CircuitState::HalfOpen => Duration::ZERO,
         };
         let resumed = Duration::from_nanos(self.resumed.load(Ordering::Relaxed));
         let counted = ended.max(resumed).max(reopened);
@@ -117,7 +117,7 @@ impl PlatformGuard {
     }
 
     /// Returns the time of the next check, scheduled or a trial.
-    fn next_check(&self, pause: Option<Pause>) -> Option<Duration> {
+    fn next_check(&self, pause: Option<SchedulePause>) -> Option<Duration> {
         let next = Duration::from_nanos(self.next.load(Ordering::Relaxed));
         if next.is_zero() {
             return None;
@@ -126,8 +126,8 @@ impl PlatformGuard {
             return Some(next);
         };
         let begins = match pause.until? {
-            Until::Host(at) => at,
-            Until::Wall(at) => self.shared.host_time(at),
+            PauseEnd::Host(at) => at,
+            PauseEnd::Wall(at) => self.shared.host_time(at),
         };
         Some(slot_from(next, self.effective_interval(), begins))
     }
@@ -135,29 +135,33 @@ impl PlatformGuard {
 
 /// The reason why the schedule makes no check at present.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Pause {
+struct SchedulePause {
     /// The text of [`PlatformView::paused`].
     why: &'static str,
     /// Its end; `None` if an operator has to end it.
-    until: Option<Until>,
+    until: Option<PauseEnd>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Until {
+enum PauseEnd {
     /// A time of the host's clock.
     Host(Duration),
     /// Seconds since 1970.
     Wall(f64),
 }
 
-impl Pause {
-    fn of(breaker: State, maintenance: Option<&MaintenanceView>, now: Duration) -> Option<Self> {
+impl SchedulePause {
+    fn of(
+        breaker: CircuitState,
+        maintenance: Option<&MaintenanceView>,
+        now: Duration,
+    ) -> Option<Self> {
         let paused = maintenance.filter(|window| window.checks == Checks::Pause.label());
         let (why, until) = match (breaker, paused) {
-            (State::Open { until: None }, _) => ("breaker held open", None),
-            (_, Some(window)) => ("maintenance", Some(Until::Wall(window.until))),
-            (State::Open { until: Some(until) }, None) if now < until => {
-                ("breaker open", Some(Until::Host(until)))
+            (CircuitState::Open { until: None }, _) => ("breaker held open", None),
+            (_, Some(window)) => ("maintenance", Some(PauseEnd::Wall(window.until))),
+            (CircuitState::Open { until: Some(until) }, None) if now < until => {
+                ("breaker open", Some(PauseEnd::Host(until)))
             }
             _ => return None,
         };

@@ -6,61 +6,67 @@ use std::{
 };
 
 use conductor_core::clock::Clock;
-use conductor_runtime::{Call, Caller, Ended, Failure, LoadedPlugin, ProbeId, Report, Waiting};
+use conductor_runtime::{
+    AdmittedCall, CallFailure, CallOwner, CheckReport, DeliveryOutcome, LoadedPlugin, ProbeId,
+    UnexpectedExit,
+};
 
 /// The trials in one worker: one batch after the other.
 #[derive(Default)]
-pub(super) struct Batch {
-    state: Mutex<State>,
+pub(super) struct TrialBatch {
+    state: Mutex<BatchState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
-    stages: Vec<Stage>,
+struct BatchState {
+    stages: Vec<TrialStage>,
     /// The number of trials that have ended.
     over: usize,
     /// The number of the first trial of this batch; calls of earlier ones can still return.
     first: u64,
     each: Duration,
     given_up: bool,
-    ended: Option<Ended>,
+    ended: Option<UnexpectedExit>,
 }
 
-enum Stage {
+enum TrialStage {
     Waiting,
     /// Until this time.
     Running(Duration),
     Stuck,
-    Over(Result<(), Failure>),
+    Over(Result<(), CallFailure>),
 }
 
 /// The result of a batch.
-pub(super) struct Outcome {
-    pub(super) ends: Vec<End>,
+pub(super) struct BatchOutcome {
+    pub(super) ends: Vec<TrialEnd>,
     /// The worker died.
-    pub(super) ended: Option<Ended>,
+    pub(super) ended: Option<UnexpectedExit>,
 }
 
 /// The end of one trial.
 #[derive(Debug, PartialEq)]
-pub(super) enum End {
+pub(super) enum TrialEnd {
     Passed,
-    Failed(Failure),
+    Failed(CallFailure),
     Stuck,
     /// It was under way when the worker died.
     Died,
     NotStarted,
 }
 
-impl Outcome {
+impl BatchOutcome {
     /// Returns the number of trials that were under way when the worker died.
     pub(super) fn died(&self) -> usize {
-        self.ends.iter().filter(|end| **end == End::Died).count()
+        self.ends
+            .iter()
+            .filter(|end| **end == TrialEnd::Died)
+            .count()
     }
 }
 
-impl Batch {
+impl TrialBatch {
     /// Runs one trial with each probe, until `until` at the latest. The plugin sends them as fast as it has threads.
     pub(super) fn run(
         self: &Arc<Self>,
@@ -69,19 +75,19 @@ impl Batch {
         each: Duration,
         until: Duration,
         clock: Clock,
-    ) -> Outcome {
+    ) -> BatchOutcome {
         let first = {
             let mut state = self.lock();
             state.first += state.stages.len() as u64;
-            state.stages = probes.iter().map(|_| Stage::Waiting).collect();
+            state.stages = probes.iter().map(|_| TrialStage::Waiting).collect();
             (state.over, state.each) = (0, each);
             state.first
         };
         let mut calls: Vec<_> = (first..)
             .zip(probes)
-            .map(|(sequence, &probe)| Call {
+            .map(|(sequence, &probe)| AdmittedCall {
                 probe,
-                caller: Arc::clone(self) as Arc<dyn Caller>,
+                caller: Arc::clone(self) as Arc<dyn CallOwner>,
                 sequence,
             })
             .collect();
@@ -110,14 +116,14 @@ impl Batch {
             .stages
             .iter_mut()
             .map(|stage| stage.end(ended.as_ref()));
-        Outcome {
+        BatchOutcome {
             ends: ends.collect(),
             ended,
         }
     }
 
     /// Records that the worker died.
-    pub(super) fn worker_ended(&self, ended: Ended) {
+    pub(super) fn worker_ended(&self, ended: UnexpectedExit) {
         self.lock().ended = Some(ended);
         self.changed.notify_all();
     }
@@ -129,23 +135,23 @@ impl Batch {
 
     /// Waits until more than `over` trials have ended, or for a tick.
     fn wait(&self, over: usize) {
-        let same = |state: &mut State| state.over == over && state.ended.is_none();
+        let same = |state: &mut BatchState| state.over == over && state.ended.is_none();
         let waited = self.changed.wait_timeout_while(self.lock(), TICK, same);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, BatchState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl BatchState {
     /// Marks the trials that are past their deadline, and returns their indices.
     fn late(&mut self, now: Duration) -> Vec<usize> {
         let mut late = Vec::new();
         for (at, stage) in self.stages.iter_mut().enumerate() {
-            if matches!(stage, Stage::Running(deadline) if *deadline <= now) {
-                *stage = Stage::Stuck;
+            if matches!(stage, TrialStage::Running(deadline) if *deadline <= now) {
+                *stage = TrialStage::Stuck;
                 late.push(at);
             }
         }
@@ -153,63 +159,68 @@ impl State {
         late
     }
 
-    fn stage(&mut self, sequence: u64) -> Option<&mut Stage> {
+    fn stage(&mut self, sequence: u64) -> Option<&mut TrialStage> {
         let at = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
         self.stages.get_mut(at)
     }
 }
 
-impl Stage {
-    fn end(&mut self, ended: Option<&Ended>) -> End {
+impl TrialStage {
+    fn end(&mut self, ended: Option<&UnexpectedExit>) -> TrialEnd {
         match std::mem::replace(self, Self::Stuck) {
-            Self::Waiting => End::NotStarted,
+            Self::Waiting => TrialEnd::NotStarted,
             // There is no time left to wait for it.
-            Self::Running(_) => End::NotStarted,
-            Self::Stuck => End::Stuck,
-            Self::Over(Ok(())) => End::Passed,
+            Self::Running(_) => TrialEnd::NotStarted,
+            Self::Stuck => TrialEnd::Stuck,
+            Self::Over(Ok(())) => TrialEnd::Passed,
             Self::Over(Err(failure)) => {
                 // The failure of calls under way in a worker that dies.
-                let of_its_end = |ended: &Ended| {
+                let of_its_end = |ended: &UnexpectedExit| {
                     failure.kind == ended.kind
                         && failure
                             .message
                             .starts_with(&format!("its worker {}", ended.message))
                 };
                 match ended.is_some_and(of_its_end) {
-                    true => End::Died,
-                    false => End::Failed(failure),
+                    true => TrialEnd::Died,
+                    false => TrialEnd::Failed(failure),
                 }
             }
         }
     }
 }
 
-impl Caller for Batch {
+impl CallOwner for TrialBatch {
     fn started(&self, sequence: u64, now: Duration) -> Option<Duration> {
         let mut state = self.lock();
         if state.given_up {
             return None;
         }
         let deadline = now + state.each;
-        *state.stage(sequence)? = Stage::Running(deadline);
+        *state.stage(sequence)? = TrialStage::Running(deadline);
         Some(deadline)
     }
 
-    fn finished(&self, sequence: u64, _: Duration, result: Result<&Report, Failure>) -> Waiting {
+    fn finished(
+        &self,
+        sequence: u64,
+        _: Duration,
+        result: Result<&CheckReport, CallFailure>,
+    ) -> DeliveryOutcome {
         let mut state = self.lock();
         match state.stage(sequence) {
-            None | Some(Stage::Stuck) => return Waiting::No,
-            Some(stage) => *stage = Stage::Over(result.map(|_| ())),
+            None | Some(TrialStage::Stuck) => return DeliveryOutcome::No,
+            Some(stage) => *stage = TrialStage::Over(result.map(|_| ())),
         }
         state.over += 1;
         drop(state);
         self.changed.notify_all();
-        Waiting::Yes
+        DeliveryOutcome::Yes
     }
 
     fn is_cancelled(&self, sequence: u64) -> bool {
         let mut state = self.lock();
-        state.given_up || !matches!(state.stage(sequence), Some(Stage::Running(_)))
+        state.given_up || !matches!(state.stage(sequence), Some(TrialStage::Running(_)))
     }
 }
 

@@ -9,22 +9,22 @@ use std::{
 };
 
 use conductor_plugin_api::manifest::ApiVersion;
-use conductor_runtime::{Call, ConfigSchema, ProbeId, Report};
+use conductor_runtime::{AdmittedCall, CheckReport, ConfigSchema, ProbeId};
 use conductor_types::ErrorType;
 
 use super::*;
 
-type WhenEnded = Box<dyn FnOnce(Ended) + Send>;
+type WhenEnded = Box<dyn FnOnce(UnexpectedExit) + Send>;
 
 /// A worker whose calls end immediately, except for those that hang; one of them can kill it.
 struct Played {
-    description: Description,
+    description: PluginDescription,
     configs: Mutex<Vec<String>>,
     when_ended: Mutex<Option<WhenEnded>>,
 }
 
 impl LoadedPlugin for Played {
-    fn description(&self) -> &Description {
+    fn description(&self) -> &PluginDescription {
         &self.description
     }
 
@@ -36,25 +36,25 @@ impl LoadedPlugin for Played {
 
     fn close(&self, _: ProbeId) {}
 
-    fn start(&self, calls: &mut Vec<Call>) -> bool {
+    fn start(&self, calls: &mut Vec<AdmittedCall>) -> bool {
         let now = Duration::ZERO;
         let calls = std::mem::take(calls);
-        let config = |call: &Call| self.configs.lock().unwrap()[call.probe.0].clone();
+        let config = |call: &AdmittedCall| self.configs.lock().unwrap()[call.probe.0].clone();
         for call in &calls {
             assert!(call.caller.started(call.sequence, now).is_some());
         }
-        let end = |call: &Call, result: Result<(), Failure>| {
-            let report = Report::empty();
+        let end = |call: &AdmittedCall, result: Result<(), CallFailure>| {
+            let report = CheckReport::empty();
             call.caller
                 .finished(call.sequence, now, result.map(|()| &report));
         };
         if calls.iter().any(|call| config(call) == "kill") {
-            let ended = Ended {
+            let ended = UnexpectedExit {
                 kind: ErrorType::Crash,
                 message: "was killed by signal 11 (SIGSEGV)".to_owned(),
                 over_limit: false,
             };
-            let failure = Failure::new(ended.kind, format!("its worker {}", ended.message));
+            let failure = CallFailure::new(ended.kind, format!("its worker {}", ended.message));
             for call in &calls {
                 end(call, Err(failure.clone()));
             }
@@ -64,7 +64,7 @@ impl LoadedPlugin for Played {
         for call in &calls {
             match config(call).as_str() {
                 "hang" => {}
-                "bad" => end(call, Err(Failure::new(ErrorType::Config, "bad"))),
+                "bad" => end(call, Err(CallFailure::new(ErrorType::Config, "bad"))),
                 text if text.starts_with('{') => end(call, as_a_plugin(text)),
                 _ => end(call, Ok(())),
             }
@@ -85,7 +85,7 @@ impl LoadedPlugin for Played {
 }
 
 /// A plugin whose schema has the keys `mode` and `inner.mode`, and whose `create` refuses every `mode` but "good".
-fn as_a_plugin(config: &str) -> Result<(), Failure> {
+fn as_a_plugin(config: &str) -> Result<(), CallFailure> {
     let config: Value = serde_json::from_str(config).unwrap();
     let mut violations = Vec::new();
     for (path, table) in [(&[][..], &config), (&["inner"], &config["inner"])] {
@@ -93,7 +93,7 @@ fn as_a_plugin(config: &str) -> Result<(), Failure> {
             let at_key = key != "mode" && key != "inner";
             if at_key || (key == "mode" && !value.is_string()) {
                 let path = path.iter().copied().chain([key.as_str()]);
-                violations.push(Violation {
+                violations.push(SchemaViolation {
                     path: path.map(str::to_owned).collect(),
                     at_key,
                     message: format!("not {key}"),
@@ -103,14 +103,17 @@ fn as_a_plugin(config: &str) -> Result<(), Failure> {
         }
     }
     if !violations.is_empty() {
-        return Err(Failure {
+        return Err(CallFailure {
             violations,
-            ..Failure::new(ErrorType::Config, "not to the schema")
+            ..CallFailure::new(ErrorType::Config, "not to the schema")
         });
     }
     match config["mode"].as_str() {
         None | Some("good") => Ok(()),
-        Some(other) => Err(Failure::new(ErrorType::Config, format!("create: {other}"))),
+        Some(other) => Err(CallFailure::new(
+            ErrorType::Config,
+            format!("create: {other}"),
+        )),
     }
 }
 
@@ -121,17 +124,17 @@ fn tried(configs: &[&str]) -> (Vec<String>, usize) {
 fn tried_within(configs: &[&str], all: Duration) -> (Vec<String>, usize) {
     let candidates: Vec<_> = configs
         .iter()
-        .map(|config| Candidate {
+        .map(|config| ConfigCandidate {
             platform: "shop".into(),
             config: (*config).into(),
-            subject: Subject::default(),
+            subject: ValueLocation::default(),
         })
         .collect();
     let started = AtomicUsize::new(0);
     let start = |ended: WhenEnded| {
         started.fetch_add(1, Ordering::Relaxed);
         Ok(Played {
-            description: Description {
+            description: PluginDescription {
                 id: "played".to_owned(),
                 version: "1.0.0".to_owned(),
                 api: ApiVersion::CURRENT,
@@ -143,16 +146,16 @@ fn tried_within(configs: &[&str], all: Duration) -> (Vec<String>, usize) {
         })
     };
     // A hanging trial times out at the first look, since a fake call begins at the clock's zero.
-    let terms = Terms {
+    let terms = TrialSettings {
         each: Duration::ZERO,
         all,
-        ..Terms::new(true)
+        ..TrialSettings::new(true)
     };
     let verdict = judge(start, &candidates, terms, Clock::start()).unwrap();
-    let told = |finding: &Finding| match finding {
-        Finding::Create(failure) => failure.message.clone(),
-        Finding::Killed(end) => end.clone(),
-        Finding::Violations(violations) => {
+    let told = |finding: &ConfigFinding| match finding {
+        ConfigFinding::Create(failure) => failure.message.clone(),
+        ConfigFinding::Killed(end) => end.clone(),
+        ConfigFinding::Violations(violations) => {
             let said: Vec<_> = violations.iter().map(|v| v.message.clone()).collect();
             said.join(", ")
         }

@@ -5,18 +5,18 @@ use std::{
 };
 
 /// Upper bounds of the finite buckets, in nanoseconds, ascending.
-pub(super) type Bounds = [u64; BUCKETS];
+pub(super) type BucketBounds = [u64; BUCKETS];
 
 /// Counts durations in buckets, each with an inclusive upper bound.
-pub(super) struct Histogram {
-    bounds: &'static Bounds,
+pub(super) struct DurationHistogram {
+    bounds: &'static BucketBounds,
     buckets: [AtomicU64; BUCKETS],
     above: AtomicU64,
     sum_ns: AtomicU64,
 }
 
-impl Histogram {
-    pub(super) fn new(bounds: &'static Bounds) -> Self {
+impl DurationHistogram {
+    pub(super) fn new(bounds: &'static BucketBounds) -> Self {
         Self {
             bounds,
             buckets: [const { AtomicU64::new(0) }; BUCKETS],
@@ -53,7 +53,7 @@ impl Histogram {
 }
 
 /// Converts bounds from whole milliseconds.
-pub(super) const fn bounds_in_ms(ms: [u64; BUCKETS]) -> Bounds {
+pub(super) const fn bounds_in_ms(ms: [u64; BUCKETS]) -> BucketBounds {
     let mut bounds = ms;
     let mut i = 0;
     while i < BUCKETS {

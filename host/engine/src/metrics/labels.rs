@@ -5,15 +5,15 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use conductor_types::Label;
+use conductor_types::LabelValue;
 
 /// One counter per value of a label; `N` is the number of values.
-pub(super) struct Counts<L, const N: usize> {
+pub(super) struct LabelCounters<L, const N: usize> {
     counts: [AtomicU64; N],
     label: PhantomData<L>,
 }
 
-impl<L: Label, const N: usize> Counts<L, N> {
+impl<L: LabelValue, const N: usize> LabelCounters<L, N> {
     pub(super) fn add(&self, label: L, n: u64) {
         self.counts[label.index()].fetch_add(n, Ordering::Relaxed);
     }
@@ -26,7 +26,7 @@ impl<L: Label, const N: usize> Counts<L, N> {
     }
 }
 
-impl<L, const N: usize> Default for Counts<L, N> {
+impl<L, const N: usize> Default for LabelCounters<L, N> {
     fn default() -> Self {
         Self {
             counts: [const { AtomicU64::new(0) }; N],

@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use super::{FAMILIES, Family, Kind, Metrics, Sample, Snapshot, Value};
+use super::{
+    FAMILIES, HostMetrics, MetricDefinition, MetricKind, MetricSample, SampleValue, SeriesSnapshot,
+};
 
 #[cfg(test)]
 mod tests;
@@ -17,7 +19,7 @@ pub struct LogFallback {
     first_asked: Option<Duration>,
     /// The time of the next write; `None` while the log is not used.
     next_write: Option<Duration>,
-    written: Written,
+    written: WrittenValues,
 }
 
 impl LogFallback {
@@ -28,7 +30,7 @@ impl LogFallback {
             after,
             first_asked: None,
             next_write: None,
-            written: Written::default(),
+            written: WrittenValues::default(),
         }
     }
 
@@ -41,28 +43,33 @@ impl LogFallback {
     ///
     /// `bound` is `true` if `/metrics` can be scraped at all, `last_scrape` is the time of the last scrape. A host that
     /// has never been scraped counts from the first call of this function.
-    pub fn decide(&mut self, bound: bool, last_scrape: Option<Duration>, now: Duration) -> Step {
+    pub fn decide(
+        &mut self,
+        bound: bool,
+        last_scrape: Option<Duration>,
+        now: Duration,
+    ) -> FallbackStep {
         let first_asked = *self.first_asked.get_or_insert(now);
         let silence = now.saturating_sub(last_scrape.unwrap_or(first_asked));
         let reason = match bound {
-            false => Some(Reason::NotServed),
-            true => (silence > self.after).then_some(Reason::NotScraped),
+            false => Some(FallbackReason::NotServed),
+            true => (silence > self.after).then_some(FallbackReason::NotScraped),
         };
         match (reason, self.next_write) {
-            (None, None) => Step::Nothing,
+            (None, None) => FallbackStep::Nothing,
             (None, Some(_)) => {
                 self.next_write = None;
-                Step::Stop
+                FallbackStep::Stop
             }
             (Some(reason), None) => {
                 self.next_write = Some(now + PERIOD);
-                Step::Start(reason)
+                FallbackStep::Start(reason)
             }
             (Some(_), Some(next)) if now >= next => {
                 self.next_write = Some(now + PERIOD);
-                Step::Write
+                FallbackStep::Write
             }
-            (Some(_), Some(_)) => Step::Nothing,
+            (Some(_), Some(_)) => FallbackStep::Nothing,
         }
     }
 
@@ -72,14 +79,14 @@ impl LogFallback {
     /// Call it every few seconds, from a thread that is not latency-sensitive.
     pub fn tick(
         &mut self,
-        metrics: &Metrics,
+        metrics: &HostMetrics,
         bound: bool,
         last_scrape: Option<Duration>,
         now: Duration,
     ) {
         match self.decide(bound, last_scrape, now) {
-            Step::Nothing => {}
-            Step::Start(reason) => {
+            FallbackStep::Nothing => {}
+            FallbackStep::Start(reason) => {
                 tracing::warn!(
                     target: TARGET,
                     "{}, so every {} s the samples that changed are written to this log",
@@ -88,9 +95,9 @@ impl LogFallback {
                 );
                 self.write(metrics);
             }
-            Step::Write => self.write(metrics),
-            Step::Stop => {
-                self.written = Written::default();
+            FallbackStep::Write => self.write(metrics),
+            FallbackStep::Stop => {
+                self.written = WrittenValues::default();
                 tracing::info!(
                     target: TARGET,
                     "/metrics is scraped, so samples are no longer written to this log"
@@ -99,7 +106,7 @@ impl LogFallback {
         }
     }
 
-    fn write(&mut self, metrics: &Metrics) {
+    fn write(&mut self, metrics: &HostMetrics) {
         self.written.changed(
             &metrics.snapshot(),
             |line| tracing::info!(target: TARGET, "{line}"),
@@ -109,11 +116,11 @@ impl LogFallback {
 
 /// The decision of [`LogFallback::decide`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum FallbackStep {
     /// Do nothing.
     Nothing,
     /// Announce that the log is used from now on, and why, and write the samples.
-    Start(Reason),
+    Start(FallbackReason),
     /// Write the samples that changed.
     Write,
     /// Announce that the log is no longer used.
@@ -122,14 +129,14 @@ pub enum Step {
 
 /// The reason why samples are logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum FallbackReason {
     /// There is no `/metrics` endpoint.
     NotServed,
     /// Nothing scrapes the `/metrics` endpoint.
     NotScraped,
 }
 
-impl Reason {
+impl FallbackReason {
     const fn text(self) -> &'static str {
         match self {
             Self::NotServed => {
@@ -142,23 +149,23 @@ impl Reason {
 
 /// The last values written, so that only changes are logged.
 #[derive(Default)]
-struct Written {
+struct WrittenValues {
     /// The hash of a series → the bits of its value. Names would take ten times the memory.
     values: HashMap<u64, u64>,
     hasher: RandomState,
 }
 
-impl Written {
+impl WrittenValues {
     /// Calls `write` with a line for each sample whose value has changed since the last write.
     ///
     /// Counters start as if 0 had been written: a counter that never moved is not logged.
-    fn changed(&mut self, snapshot: &Snapshot, mut write: impl FnMut(&str)) {
+    fn changed(&mut self, snapshot: &SeriesSnapshot, mut write: impl FnMut(&str)) {
         for family in &FAMILIES {
             for sample in family.samples(snapshot) {
                 match sample.value {
-                    Value::Number(value) => self.one(family, "", &sample, value, &mut write),
-                    Value::Histogram { sum, count, .. } => {
-                        if let Value::Number(count) = Value::count(count) {
+                    SampleValue::Number(value) => self.one(family, "", &sample, value, &mut write),
+                    SampleValue::Histogram { sum, count, .. } => {
+                        if let SampleValue::Number(count) = SampleValue::count(count) {
                             self.one(family, "_count", &sample, count, &mut write);
                         }
                         self.one(family, "_sum", &sample, sum, &mut write);
@@ -170,16 +177,16 @@ impl Written {
 
     fn one(
         &mut self,
-        family: &Family,
+        family: &MetricDefinition,
         suffix: &str,
-        sample: &Sample<'_>,
+        sample: &MetricSample<'_>,
         value: f64,
         write: &mut impl FnMut(&str),
     ) {
         let series = self.hasher.hash_one((family.name, suffix, &sample.labels));
         let last = match self.values.get(&series) {
             Some(bits) => Some(*bits),
-            None if family.kind == Kind::Gauge => None,
+            None if family.kind == MetricKind::Gauge => None,
             None => Some(0.0_f64.to_bits()),
         };
         if last != Some(value.to_bits()) {
@@ -191,7 +198,7 @@ impl Written {
 
 /// Formats the sample in the Prometheus format, with control characters escaped: names of measurements come from
 /// plugins, and must not forge log lines.
-fn line(name: &str, suffix: &str, sample: &Sample<'_>, value: f64) -> String {
+fn line(name: &str, suffix: &str, sample: &MetricSample<'_>, value: f64) -> String {
     let mut line = format!("{name}{suffix}");
     let mut separator = '{';
     for (label, text) in &sample.labels {

@@ -14,13 +14,13 @@ use conductor_types::{
 };
 
 use super::{
-    histogram::{Bounds, Histogram, bounds_in_ms},
-    labels::Counts,
+    histogram::{BucketBounds, DurationHistogram, bounds_in_ms},
+    labels::LabelCounters,
 };
 
 /// The result of a check that ran: the report's status, or the reason why there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CheckOutcome {
     /// The report says healthy.
     Healthy,
     /// The report says degraded.
@@ -31,7 +31,7 @@ pub enum Outcome {
     Failed(ErrorType),
 }
 
-impl Outcome {
+impl CheckOutcome {
     /// Returns the outcome as a value of the `status` label.
     #[must_use]
     pub const fn status(self) -> Status {
@@ -107,11 +107,11 @@ impl PlatformInfo {
 pub struct PlatformMetrics {
     pub(super) platform: Arc<str>,
     pub(super) plugin: Arc<str>,
-    pub(super) checks: Counts<Status, { Status::ALL.len() }>,
-    pub(super) duration: Histogram,
-    pub(super) failures: Counts<ErrorType, { ErrorType::ALL.len() }>,
-    pub(super) skips: Counts<SkipReason, { SkipReason::ALL.len() }>,
-    pub(super) transitions: Counts<BreakerState, { BreakerState::ALL.len() }>,
+    pub(super) checks: LabelCounters<Status, { Status::ALL.len() }>,
+    pub(super) duration: DurationHistogram,
+    pub(super) failures: LabelCounters<ErrorType, { ErrorType::ALL.len() }>,
+    pub(super) skips: LabelCounters<SkipReason, { SkipReason::ALL.len() }>,
+    pub(super) transitions: LabelCounters<BreakerState, { BreakerState::ALL.len() }>,
     /// In nanoseconds of the host's clock; 0 before the first report.
     last_report: AtomicU64,
     /// The end of the last check, in nanoseconds of the host's clock; 0 before the first.
@@ -123,7 +123,7 @@ pub struct PlatformMetrics {
     /// The age, in nanoseconds, from which a report is not current.
     patience: AtomicU64,
     pub(super) measurements_dropped: AtomicU64,
-    measurements: Mutex<Vec<Measurement>>,
+    measurements: Mutex<Vec<MeasurementSeries>>,
     info: Mutex<Arc<PlatformInfo>>,
     breaker: AtomicU8,
     /// The result of the last check: a [`Status`], or [`NEVER`].
@@ -136,11 +136,11 @@ impl PlatformMetrics {
         Self {
             platform,
             plugin,
-            checks: Counts::default(),
-            duration: Histogram::new(&DURATION_BOUNDS),
-            failures: Counts::default(),
-            skips: Counts::default(),
-            transitions: Counts::default(),
+            checks: LabelCounters::default(),
+            duration: DurationHistogram::new(&DURATION_BOUNDS),
+            failures: LabelCounters::default(),
+            skips: LabelCounters::default(),
+            transitions: LabelCounters::default(),
             last_report: AtomicU64::new(0),
             last_check: AtomicU64::new(0),
             paused: AtomicBool::new(false),
@@ -170,10 +170,10 @@ impl PlatformMetrics {
     /// Counts one check that ran, sets the platform's state and, if there is a report, its time.
     ///
     /// `ended` is the end of the check by the host's clock.
-    pub fn record(&self, outcome: Outcome, duration: Duration, ended: Duration) {
+    pub fn record(&self, outcome: CheckOutcome, duration: Duration, ended: Duration) {
         self.checks.add(outcome.status(), 1);
         self.duration.record(duration);
-        if let Outcome::Failed(error_type) = outcome {
+        if let CheckOutcome::Failed(error_type) = outcome {
             self.failures.add(error_type, 1);
         } else {
             self.last_report.store(nanos(ended), Ordering::Relaxed);
@@ -248,7 +248,7 @@ impl PlatformMetrics {
             } else if let Some(known) = kept.iter_mut().find(|known| &*known.name == name) {
                 known.value = *value;
             } else if kept.len() < MEASUREMENTS {
-                kept.push(Measurement {
+                kept.push(MeasurementSeries {
                     name: name.into(),
                     value: *value,
                 });
@@ -335,7 +335,7 @@ impl PlatformMetrics {
             .collect()
     }
 
-    fn lock_measurements(&self) -> std::sync::MutexGuard<'_, Vec<Measurement>> {
+    fn lock_measurements(&self) -> std::sync::MutexGuard<'_, Vec<MeasurementSeries>> {
         self.measurements
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -343,13 +343,13 @@ impl PlatformMetrics {
 }
 
 /// A name the platform has used, and its value: NaN if the last report lacked it.
-struct Measurement {
+struct MeasurementSeries {
     name: Box<str>,
     value: f64,
 }
 
 /// The original's bounds 0.1, 0.5, 1, 2 and 5 s, and finer ones for local checks.
-const DURATION_BOUNDS: Bounds = bounds_in_ms([1, 10, 50, 100, 250, 500, 1000, 2000, 5000]);
+const DURATION_BOUNDS: BucketBounds = bounds_in_ms([1, 10, 50, 100, 250, 500, 1000, 2000, 5000]);
 
 /// The state of a platform without a current report.
 const UNKNOWN: u8 = 3;

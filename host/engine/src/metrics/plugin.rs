@@ -6,7 +6,7 @@ use std::sync::{
 
 use conductor_types::{Isolation, RestartReason};
 
-use super::labels::Counts;
+use super::labels::LabelCounters;
 
 /// A plugin's current generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct PluginInfo {
 /// The counters and gauges of one plugin, updated by its guard.
 pub struct PluginMetrics {
     pub(super) name: Arc<str>,
-    pub(super) restarts: Counts<RestartReason, { RestartReason::ALL.len() }>,
+    pub(super) restarts: LabelCounters<RestartReason, { RestartReason::ALL.len() }>,
     stuck_calls: AtomicU64,
     /// The last measured usage of its worker: bytes, and the bits of seconds; absent if not finite.
     memory: AtomicU64,
@@ -39,7 +39,7 @@ impl PluginMetrics {
     pub(super) fn new(name: Arc<str>) -> Self {
         Self {
             name,
-            restarts: Counts::default(),
+            restarts: LabelCounters::default(),
             stuck_calls: AtomicU64::new(0),
             memory: AtomicU64::new(0),
             cpu_seconds: AtomicU64::new(f64::NAN.to_bits()),

@@ -16,7 +16,7 @@ use ::prometheus::{
 };
 
 use super::{
-    FAMILIES, Family, Kind, Metrics, Sample, Snapshot, Value,
+    FAMILIES, HostMetrics, MetricDefinition, MetricKind, MetricSample, SampleValue, SeriesSnapshot,
     openmetrics::{self, OpenMetrics},
 };
 
@@ -25,14 +25,14 @@ mod tests;
 
 /// A format that a scraper can ask for.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Format {
+pub enum ExpositionFormat {
     /// Prometheus's text format, 0.0.4.
     Text,
     /// OpenMetrics 1.0.
     OpenMetrics,
 }
 
-impl Format {
+impl ExpositionFormat {
     /// Returns the content type of [`render`]'s output.
     #[must_use]
     pub fn content_type(self) -> &'static str {
@@ -49,12 +49,20 @@ impl Format {
 ///
 /// # Errors
 /// If a write to `out` fails; nothing more is written then.
-pub fn render(metrics: &Metrics, format: Format, out: &mut dyn Write) -> io::Result<()> {
+pub fn render(
+    metrics: &HostMetrics,
+    format: ExpositionFormat,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     render_snapshot(&metrics.snapshot(), format, out)
 }
 
-fn render_snapshot(snapshot: &Snapshot, format: Format, out: &mut dyn Write) -> io::Result<()> {
-    if format == Format::Text {
+fn render_snapshot(
+    snapshot: &SeriesSnapshot,
+    format: ExpositionFormat,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    if format == ExpositionFormat::Text {
         return render_text(snapshot, &mut |text| out.write_all(text.as_bytes()));
     }
     let mut out = OpenMetrics(out);
@@ -63,8 +71,8 @@ fn render_snapshot(snapshot: &Snapshot, format: Format, out: &mut dyn Write) -> 
 }
 
 /// Writes the text format, some hundred kilobytes of whole lines at a time.
-fn render_text(snapshot: &Snapshot, out: Out<'_>) -> io::Result<()> {
-    let tray = Tray::default();
+fn render_text(snapshot: &SeriesSnapshot, out: TextSink<'_>) -> io::Result<()> {
+    let tray = PageCollector::default();
     let registry = Registry::new();
     registry
         .register(Box::new(tray.clone()))
@@ -87,19 +95,19 @@ fn render_text(snapshot: &Snapshot, out: Out<'_>) -> io::Result<()> {
 }
 
 /// Writes a piece of the text.
-type Out<'a> = &'a mut dyn FnMut(&str) -> io::Result<()>;
+type TextSink<'a> = &'a mut dyn FnMut(&str) -> io::Result<()>;
 
 /// The collector of our samples: returns the page that was last put into it.
 #[derive(Clone, Default)]
-struct Tray(Arc<Mutex<Option<MetricFamily>>>);
+struct PageCollector(Arc<Mutex<Option<MetricFamily>>>);
 
-impl Tray {
+impl PageCollector {
     fn put(&self, page: MetricFamily) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(page);
     }
 }
 
-impl Collector for Tray {
+impl Collector for PageCollector {
     /// No descriptions: they only serve to find conflicting collectors, and this one is alone in its registry.
     fn desc(&self) -> Vec<&Desc> {
         Vec::new()
@@ -112,7 +120,7 @@ impl Collector for Tray {
 }
 
 #[cfg(target_os = "linux")]
-fn write_process(out: Out<'_>) -> io::Result<()> {
+fn write_process(out: TextSink<'_>) -> io::Result<()> {
     let registry = Registry::new();
     let mut text = String::new();
     registry
@@ -125,24 +133,24 @@ fn write_process(out: Out<'_>) -> io::Result<()> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn write_process(_: Out<'_>) -> io::Result<()> {
+fn write_process(_: TextSink<'_>) -> io::Result<()> {
     Ok(())
 }
 
-fn page(family: &Family, metrics: Vec<Metric>) -> MetricFamily {
+fn page(family: &MetricDefinition, metrics: Vec<Metric>) -> MetricFamily {
     let mut page = MetricFamily::default();
     page.set_name(family.name.to_owned());
     page.set_help(family.help.to_owned());
     page.set_field_type(match family.kind {
-        Kind::Counter => MetricType::COUNTER,
-        Kind::Gauge => MetricType::GAUGE,
-        Kind::Histogram => MetricType::HISTOGRAM,
+        MetricKind::Counter => MetricType::COUNTER,
+        MetricKind::Gauge => MetricType::GAUGE,
+        MetricKind::Histogram => MetricType::HISTOGRAM,
     });
     page.set_metric(metrics);
     page
 }
 
-fn metric_of(family: &Family) -> impl Fn(Sample<'_>) -> Metric {
+fn metric_of(family: &MetricDefinition) -> impl Fn(MetricSample<'_>) -> Metric {
     let kind = family.kind;
     move |sample| {
         let labels = sample.labels.into_iter().map(|(name, value)| {
@@ -153,18 +161,18 @@ fn metric_of(family: &Family) -> impl Fn(Sample<'_>) -> Metric {
         });
         let mut metric = Metric::from_label(labels.collect());
         match (sample.value, kind) {
-            (Value::Number(value), Kind::Counter) => {
+            (SampleValue::Number(value), MetricKind::Counter) => {
                 let mut counter = Counter::default();
                 counter.set_value(value);
                 metric.set_counter(counter);
             }
-            (Value::Number(value), _) => {
+            (SampleValue::Number(value), _) => {
                 let mut gauge = Gauge::default();
                 gauge.set_value(value);
                 metric.set_gauge(gauge);
             }
             (
-                Value::Histogram {
+                SampleValue::Histogram {
                     buckets,
                     sum,
                     count,

@@ -6,16 +6,16 @@ use conductor_types::{BreakerState, ErrorType, Isolation, RestartReason, SkipRea
 use super::*;
 
 /// A host with a platform of each kind and fixed values.
-pub(super) fn small_host() -> Metrics {
-    let metrics = Metrics::new();
+pub(super) fn small_host() -> HostMetrics {
+    let metrics = HostMetrics::new();
     let chat = metrics.platform("chat", "http");
     chat.record(
-        Outcome::Healthy,
+        CheckOutcome::Healthy,
         Duration::from_millis(30),
         Duration::from_millis(250),
     );
     chat.record(
-        Outcome::Degraded,
+        CheckOutcome::Degraded,
         Duration::from_millis(1200),
         Duration::from_millis(5500),
     );
@@ -25,7 +25,7 @@ pub(super) fn small_host() -> Metrics {
     chat.measurements(&[("first_byte_seconds", 0.25), ("say \"hi\"\\\n", -1.0)]);
     let disk = metrics.platform("disk", "disk");
     disk.record(
-        Outcome::Failed(ErrorType::Timeout),
+        CheckOutcome::Failed(ErrorType::Timeout),
         Duration::from_secs(4),
         Duration::from_secs(4),
     );
@@ -55,17 +55,17 @@ pub(super) fn small_host() -> Metrics {
 pub(super) const ORIGIN: f64 = 1_750_000_000.0;
 
 /// Returns all samples except for histograms, ten seconds after 1970: name and labels → value.
-fn numbers(metrics: &Metrics) -> BTreeMap<String, f64> {
+fn numbers(metrics: &HostMetrics) -> BTreeMap<String, f64> {
     numbers_at(metrics, Duration::from_secs(10))
 }
 
 /// Returns all samples except for histograms at this time, if the origin of the host's clock is 1970.
-fn numbers_at(metrics: &Metrics, now: Duration) -> BTreeMap<String, f64> {
+fn numbers_at(metrics: &HostMetrics, now: Duration) -> BTreeMap<String, f64> {
     let snapshot = metrics.snapshot_at(now, 0.0);
     let mut numbers = BTreeMap::new();
     for family in &FAMILIES {
         for sample in family.samples(&snapshot) {
-            if let Value::Number(value) = sample.value {
+            if let SampleValue::Number(value) = sample.value {
                 let labels: Vec<&str> = sample.labels.iter().map(|(_, text)| &**text).collect();
                 let series = format!("{} {}", family.name, labels.join(" "));
                 assert_eq!(numbers.insert(series, value), None, "a series twice");
@@ -76,11 +76,11 @@ fn numbers_at(metrics: &Metrics, now: Duration) -> BTreeMap<String, f64> {
 }
 
 /// Returns the one sample of a histogram: cumulative counts, sum and count.
-fn histogram(metrics: &Metrics, name: &str) -> (Vec<u64>, f64, u64) {
+fn histogram(metrics: &HostMetrics, name: &str) -> (Vec<u64>, f64, u64) {
     let snapshot = metrics.snapshot();
     let family = FAMILIES.iter().find(|family| family.name == name).unwrap();
     let sample = family.samples(&snapshot).next().unwrap();
-    let Value::Histogram {
+    let SampleValue::Histogram {
         buckets,
         sum,
         count,
@@ -104,10 +104,10 @@ fn every_sample_has_the_labels_its_family_announces() {
                 labels.retain(|name| !name.starts_with("label_"));
             }
             assert_eq!(labels, family.labels, "{}", family.name);
-            let is_histogram = matches!(sample.value, Value::Histogram { .. });
+            let is_histogram = matches!(sample.value, SampleValue::Histogram { .. });
             assert_eq!(
                 is_histogram,
-                family.kind == Kind::Histogram,
+                family.kind == MetricKind::Histogram,
                 "{}",
                 family.name
             );
@@ -117,7 +117,7 @@ fn every_sample_has_the_labels_its_family_announces() {
 
 #[test]
 fn a_refused_config_shows_until_one_is_applied_and_the_time_is_that_of_the_one_in_force() {
-    let metrics = Metrics::new();
+    let metrics = HostMetrics::new();
     let shown = || {
         let numbers = numbers(&metrics);
         let of = |name: &str| {
@@ -151,7 +151,7 @@ fn the_original_s_names_are_kept() {
 
 #[test]
 fn closed_label_sets_start_at_zero() {
-    let metrics = Metrics::new();
+    let metrics = HostMetrics::new();
     let _handle = metrics.platform("a", "p");
     let numbers = numbers(&metrics);
     let all_zero = |name: &str, labels: Vec<&str>| {
@@ -185,11 +185,19 @@ fn closed_label_sets_start_at_zero() {
 
 #[test]
 fn a_check_that_ran_is_counted_once_whatever_became_of_it() {
-    let outcomes = [Outcome::Healthy, Outcome::Degraded, Outcome::Unhealthy]
-        .into_iter()
-        .chain(ErrorType::ALL.iter().map(|&error| Outcome::Failed(error)));
+    let outcomes = [
+        CheckOutcome::Healthy,
+        CheckOutcome::Degraded,
+        CheckOutcome::Unhealthy,
+    ]
+    .into_iter()
+    .chain(
+        ErrorType::ALL
+            .iter()
+            .map(|&error| CheckOutcome::Failed(error)),
+    );
     for outcome in outcomes {
-        let metrics = Metrics::new();
+        let metrics = HostMetrics::new();
         let handle = metrics.platform("a", "p");
         handle.record(outcome, Duration::from_millis(1), S);
         let moved: Vec<String> = numbers(&metrics)
@@ -201,7 +209,7 @@ fn a_check_that_ran_is_counted_once_whatever_became_of_it() {
             "health_check_total a p {} 1",
             outcome.status().label()
         )];
-        if let Outcome::Failed(error) = outcome {
+        if let CheckOutcome::Failed(error) = outcome {
             expected.push(format!("plugin_failure_total a p {} 1", error.label()));
         }
         assert_eq!(moved, expected);
@@ -211,14 +219,14 @@ fn a_check_that_ran_is_counted_once_whatever_became_of_it() {
 
 #[test]
 fn a_duration_at_a_bound_is_in_its_bucket_and_one_above_all_only_in_the_count() {
-    let metrics = Metrics::new();
+    let metrics = HostMetrics::new();
     let handle = metrics.platform("a", "p");
     for duration in [
         Duration::from_millis(100),
         Duration::from_nanos(100_000_001),
         Duration::from_secs(6),
     ] {
-        handle.record(Outcome::Healthy, duration, S);
+        handle.record(CheckOutcome::Healthy, duration, S);
     }
     let (buckets, sum, count) = histogram(&metrics, "health_check_duration_seconds");
     assert_eq!(buckets, [0, 0, 0, 1, 2, 2, 2, 2, 2]);
@@ -228,7 +236,7 @@ fn a_duration_at_a_bound_is_in_its_bucket_and_one_above_all_only_in_the_count() 
 
 #[test]
 fn what_is_not_known_yet_is_absent() {
-    let metrics = Metrics::new();
+    let metrics = HostMetrics::new();
     let handle = metrics.platform("a", "p");
     let (up, last) = (
         "conductor_platform_up a p",
@@ -243,11 +251,15 @@ fn what_is_not_known_yet_is_absent() {
             .any(|k| k.starts_with("conductor_plugin_info"))
     );
 
-    handle.record(Outcome::Failed(ErrorType::Panic), Duration::ZERO, 5 * S);
+    handle.record(
+        CheckOutcome::Failed(ErrorType::Panic),
+        Duration::ZERO,
+        5 * S,
+    );
     assert_eq!((shown(up), shown(last)), (Some(0.0), None));
-    handle.record(Outcome::Degraded, Duration::ZERO, 6 * S);
+    handle.record(CheckOutcome::Degraded, Duration::ZERO, 6 * S);
     assert_eq!((shown(up), shown(last)), (Some(1.0), Some(6.0)));
-    handle.record(Outcome::Unhealthy, Duration::ZERO, 7 * S);
+    handle.record(CheckOutcome::Unhealthy, Duration::ZERO, 7 * S);
     assert_eq!((shown(up), shown(last)), (Some(0.0), Some(7.0)));
 
     metrics.resource(Resource::Cpu, 12.5);
@@ -258,7 +270,7 @@ fn what_is_not_known_yet_is_absent() {
 
 #[test]
 fn a_transition_counts_and_sets_the_state_and_setting_the_state_does_not_count() {
-    let metrics = Metrics::new();
+    let metrics = HostMetrics::new();
     let handle = metrics.platform("a", "p");
     handle.transition(BreakerState::Open);
     assert_eq!(numbers(&metrics)["circuit_breaker_state a p"], 1.0);
@@ -274,9 +286,9 @@ fn a_transition_counts_and_sets_the_state_and_setting_the_state_does_not_count()
 
 #[test]
 fn what_cannot_be_shown_of_measurements_is_dropped_and_counted() {
-    let metrics = Metrics::new();
+    let metrics = HostMetrics::new();
     let handle = metrics.platform("a", "p");
-    handle.record(Outcome::Healthy, S, S);
+    handle.record(CheckOutcome::Healthy, S, S);
     handle.measurements(&[
         ("fine", 1.0),
         ("any UTF-8, naïvely: 温度", 2.0),
@@ -300,9 +312,9 @@ fn what_cannot_be_shown_of_measurements_is_dropped_and_counted() {
 
 #[test]
 fn a_probe_that_makes_up_names_gets_64_series_in_its_life() {
-    let metrics = Metrics::new();
+    let metrics = HostMetrics::new();
     let handle = metrics.platform("a", "p");
-    handle.record(Outcome::Healthy, S, S);
+    handle.record(CheckOutcome::Healthy, S, S);
     let dropped = || numbers(&metrics)["conductor_measurements_dropped_total a p"];
     let seen = |report: u32| -> Vec<String> {
         let names: Vec<(String, f64)> = (0..10).map(|i| (format!("{report}-{i}"), 1.0)).collect();
@@ -326,9 +338,9 @@ fn a_probe_that_makes_up_names_gets_64_series_in_its_life() {
 
 #[test]
 fn a_name_the_last_report_lacks_is_no_longer_shown() {
-    let metrics = Metrics::new();
+    let metrics = HostMetrics::new();
     let handle = metrics.platform("a", "p");
-    handle.record(Outcome::Healthy, S, S);
+    handle.record(CheckOutcome::Healthy, S, S);
     handle.measurements(&[("x", 1.0), ("y", 2.0)]);
     handle.measurements(&[("y", 3.0)]);
     let numbers = numbers(&metrics);
@@ -338,7 +350,7 @@ fn a_name_the_last_report_lacks_is_no_longer_shown() {
 
 #[test]
 fn counters_survive_a_second_registration_and_a_removal() {
-    let metrics = Metrics::new();
+    let metrics = HostMetrics::new();
     let first = metrics.platform("a", "p");
     first.skipped(SkipReason::Missed, 3);
     assert!(Arc::ptr_eq(&first, &metrics.platform("a", "p")));
@@ -347,7 +359,11 @@ fn counters_survive_a_second_registration_and_a_removal() {
     metrics.remove_platform("a", "p");
     first.skipped(SkipReason::Missed, 1);
     assert_eq!(numbers(&metrics).get(series), None);
-    first.record(Outcome::Healthy, Duration::ZERO, Duration::from_secs(5));
+    first.record(
+        CheckOutcome::Healthy,
+        Duration::ZERO,
+        Duration::from_secs(5),
+    );
     let _second = metrics.platform("a", "p");
     assert_eq!(numbers(&metrics)[series], 4.0, "it goes on counting");
     let up = "conductor_platform_up a p";
@@ -359,7 +375,7 @@ fn counters_survive_a_second_registration_and_a_removal() {
 
 #[test]
 fn of_removed_platforms_the_last_ones_are_remembered_and_no_more() {
-    let metrics = Metrics::new();
+    let metrics = HostMetrics::new();
     for n in 0..RETIRED + 500 {
         let name = format!("p{n}");
         metrics.platform(&name, "p").skipped(SkipReason::Missed, 1);
@@ -376,7 +392,7 @@ fn of_removed_platforms_the_last_ones_are_remembered_and_no_more() {
 
 #[test]
 fn the_processor_time_of_a_plugins_workers_never_decreases() {
-    let metrics = Metrics::new();
+    let metrics = HostMetrics::new();
     let plugin = metrics.plugin("p");
     let shown = |name| numbers(&metrics).get(&format!("{name} p")).copied();
     let seconds = || shown("conductor_worker_cpu_seconds_total");
@@ -392,13 +408,13 @@ fn the_processor_time_of_a_plugins_workers_never_decreases() {
 
 #[test]
 fn threads_that_count_at_the_same_time_lose_nothing() {
-    let metrics = Metrics::new();
+    let metrics = HostMetrics::new();
     std::thread::scope(|scope| {
         for _ in 0..4 {
             let handle = metrics.platform("a", "p");
             scope.spawn(move || {
                 for _ in 0..10_000 {
-                    handle.record(Outcome::Healthy, Duration::from_nanos(3), S);
+                    handle.record(CheckOutcome::Healthy, Duration::from_nanos(3), S);
                 }
             });
         }
@@ -414,7 +430,7 @@ fn threads_that_count_at_the_same_time_lose_nothing() {
 
 #[test]
 fn measurements_and_state_are_shown_while_the_report_is_current() {
-    let metrics = Metrics::new();
+    let metrics = HostMetrics::new();
     let handle = metrics.platform("a", "p");
     handle.set_patience(14 * S);
     let measured = "conductor_measurement a p used_percent";
@@ -426,14 +442,14 @@ fn measurements_and_state_are_shown_while_the_report_is_current() {
     };
     assert_eq!(shown(S), (3.0, None, None), "not checked yet");
     handle.measurements(&[("used_percent", 91.0)]);
-    handle.record(Outcome::Unhealthy, S, 10 * S);
+    handle.record(CheckOutcome::Unhealthy, S, 10 * S);
     let reported = (2.0, Some(0.0), Some(91.0));
     assert_eq!(shown(11 * S), reported);
     assert_eq!(shown(24 * S), reported, "as old as a report may get");
     assert_eq!(shown(25 * S), (3.0, Some(0.0), None), "out of date");
 
     handle.measurements(&[("used_percent", 80.0)]);
-    handle.record(Outcome::Healthy, S, 30 * S);
+    handle.record(CheckOutcome::Healthy, S, 30 * S);
     assert_eq!(shown(31 * S), (0.0, Some(1.0), Some(80.0)));
     assert_eq!(shown(99 * S), (3.0, Some(0.0), None), "checks stopped");
     handle.set_patience(90 * S);
@@ -443,7 +459,7 @@ fn measurements_and_state_are_shown_while_the_report_is_current() {
         "checks were made less often on purpose"
     );
     handle.set_patience(14 * S);
-    handle.record(Outcome::Failed(ErrorType::Timeout), S, 100 * S);
+    handle.record(CheckOutcome::Failed(ErrorType::Timeout), S, 100 * S);
     assert_eq!(shown(101 * S), (3.0, Some(0.0), None), "the check failed");
     assert_eq!(
         numbers(&metrics)["conductor_last_report_timestamp_seconds a p"],
@@ -453,7 +469,7 @@ fn measurements_and_state_are_shown_while_the_report_is_current() {
 
 #[test]
 fn a_state_from_before_a_pause_is_not_shown_as_the_state_now() {
-    let metrics = Metrics::new();
+    let metrics = HostMetrics::new();
     let handle = metrics.platform("a", "p");
     handle.set_patience(14 * S);
     let shown = |now| {
@@ -466,9 +482,12 @@ fn a_state_from_before_a_pause_is_not_shown_as_the_state_now() {
     };
     let unhealthy = (2.0, Some(0.0));
     let waiting = (3.0, None);
-    for outcome in [Outcome::Unhealthy, Outcome::Failed(ErrorType::Error)] {
+    for outcome in [
+        CheckOutcome::Unhealthy,
+        CheckOutcome::Failed(ErrorType::Error),
+    ] {
         let before = match outcome {
-            Outcome::Unhealthy => unhealthy,
+            CheckOutcome::Unhealthy => unhealthy,
             _ => (3.0, Some(0.0)),
         };
         handle.record(outcome, S, 10 * S);
@@ -479,16 +498,16 @@ fn a_state_from_before_a_pause_is_not_shown_as_the_state_now() {
         assert_eq!(shown(60 * S), waiting, "no check since the pause");
         assert_eq!(shown(74 * S), waiting, "the first check is due");
         assert_eq!(shown(75 * S), (3.0, Some(0.0)), "checks have stopped");
-        handle.record(Outcome::Unhealthy, S, 76 * S);
+        handle.record(CheckOutcome::Unhealthy, S, 76 * S);
         assert_eq!(shown(76 * S), unhealthy);
     }
-    handle.record(Outcome::Healthy, S, 100 * S);
+    handle.record(CheckOutcome::Healthy, S, 100 * S);
     handle.set_paused(true, 101 * S);
     handle.set_paused(false, 103 * S);
     assert_eq!(shown(104 * S), (0.0, Some(1.0)), "the pause was short");
     assert_eq!(shown(116 * S), waiting, "the first check is due");
     handle.set_paused(true, 130 * S);
-    handle.record(Outcome::Failed(ErrorType::Error), S, 131 * S);
+    handle.record(CheckOutcome::Failed(ErrorType::Error), S, 131 * S);
     assert_eq!(shown(132 * S), (3.0, Some(0.0)), "a check during the pause");
 }
 

@@ -15,7 +15,7 @@ mod memory;
 
 /// The folders of this process's groups: one per level, its own first.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Cgroup {
+pub(super) struct ProcessCgroups {
     unified: Vec<PathBuf>,
     /// Version 1 groups, if they limit memory.
     memory_v1: Vec<PathBuf>,
@@ -23,15 +23,15 @@ pub(super) struct Cgroup {
     last: Option<(Duration, Vec<Option<Duration>>)>,
 }
 
-impl Cgroup {
+impl ProcessCgroups {
     pub(super) fn of_this_process() -> Self {
         let read = |file| fs::read_to_string(file).unwrap_or_default();
         Self::find(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"))
     }
 
     fn find(groups: &str, mounts: &str) -> Self {
-        let unified = |mount: &Mount<'_>| mount.kind == "cgroup2";
-        let memory = |mount: &Mount<'_>| {
+        let unified = |mount: &CgroupMount<'_>| mount.kind == "cgroup2";
+        let memory = |mount: &CgroupMount<'_>| {
             mount.kind == "cgroup" && mount.options.split(',').any(|option| option == "memory")
         };
         Self {
@@ -86,7 +86,7 @@ impl Cgroup {
     }
 }
 
-struct Mount<'a> {
+struct CgroupMount<'a> {
     /// The group at the mount point: not the topmost one inside most containers.
     root: &'a Path,
     point: PathBuf,
@@ -94,7 +94,7 @@ struct Mount<'a> {
     options: &'a str,
 }
 
-impl<'a> Mount<'a> {
+impl<'a> CgroupMount<'a> {
     /// Parses one line of `/proc/self/mountinfo`; see proc_pid_mountinfo(5).
     fn parse(line: &'a str) -> Option<Self> {
         let (mount, filesystem) = line.split_once(" - ")?;
@@ -118,8 +118,12 @@ fn group_path<'a>(groups: &'a str, controller: &str) -> Option<&'a Path> {
     })
 }
 
-fn levels(group: Option<&Path>, mounts: &str, wanted: impl Fn(&Mount<'_>) -> bool) -> Vec<PathBuf> {
-    let mut mounts = mounts.lines().filter_map(Mount::parse).filter(wanted);
+fn levels(
+    group: Option<&Path>,
+    mounts: &str,
+    wanted: impl Fn(&CgroupMount<'_>) -> bool,
+) -> Vec<PathBuf> {
+    let mut mounts = mounts.lines().filter_map(CgroupMount::parse).filter(wanted);
     let found = mounts.find_map(|mount| {
         let below = group?.strip_prefix(mount.root).ok()?;
         let levels = below.ancestors().map(|level| mount.point.join(level));
@@ -166,7 +170,7 @@ mod tests {
 
     #[test]
     fn every_level_up_to_the_mount_is_found() {
-        let found = Cgroup::find("0::/system.slice/conductor.service\n", V2);
+        let found = ProcessCgroups::find("0::/system.slice/conductor.service\n", V2);
         let expected = [
             "/sys/fs/cgroup/system.slice/conductor.service",
             "/sys/fs/cgroup/system.slice",
@@ -178,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_hybrid_machine_limits_memory_by_version_1() {
-        let found = Cgroup::find("4:memory:/a b\n1:cpu:/\n0::/\n", HYBRID);
+        let found = ProcessCgroups::find("4:memory:/a b\n1:cpu:/\n0::/\n", HYBRID);
         let expected = ["/sys/fs/cgroup/memory/a b", "/sys/fs/cgroup/memory/"];
         assert_eq!(found.memory_v1, paths(&expected));
         assert_eq!(found.unified, paths(&["/sys/fs/cgroup/unified/"]));
@@ -187,14 +191,14 @@ mod tests {
     #[test]
     fn a_container_sees_its_group_at_the_mount_point() {
         let mounts = "30 23 0:26 /docker/abc /sys/fs/cgroup ro - cgroup2 cgroup rw\n";
-        let found = Cgroup::find("0::/docker/abc\n", mounts);
+        let found = ProcessCgroups::find("0::/docker/abc\n", mounts);
         assert_eq!(found.unified, paths(&["/sys/fs/cgroup/"]));
     }
 
     #[test]
     fn a_mount_point_may_have_a_space_in_it() {
         let mounts = "30 23 0:26 / /my\\040groups rw - cgroup2 cgroup2 rw\n";
-        let found = Cgroup::find("0::/\n", mounts);
+        let found = ProcessCgroups::find("0::/\n", mounts);
         assert_eq!(found.unified, paths(&["/my groups/"]));
     }
 
@@ -207,15 +211,15 @@ mod tests {
             ("nonsense\n:::\n0", "x - y\n - \n1 2 3 4 - cgroup2\n"),
             ("0::/elsewhere", "1 2 3 /here /mnt - cgroup2 x rw"),
         ] {
-            let mut cgroup = Cgroup::find(groups, mounts);
-            assert_eq!(cgroup, Cgroup::default(), "{groups:?} {mounts:?}");
+            let mut cgroup = ProcessCgroups::find(groups, mounts);
+            assert_eq!(cgroup, ProcessCgroups::default(), "{groups:?} {mounts:?}");
             assert_eq!(cgroup.memory_percent(), None);
             assert_eq!(cgroup.cpu_percent(Duration::ZERO), None);
             assert_eq!(cgroup.cpu_percent(Duration::from_secs(1)), None);
         }
     }
 
-    struct Fake(tempfile::TempDir, Cgroup);
+    struct Fake(tempfile::TempDir, ProcessCgroups);
 
     /// A group "a/b" under a mounted top, made of plain files.
     fn fake() -> Fake {
@@ -225,9 +229,9 @@ mod tests {
             .iter()
             .map(|level| dir.path().join(level))
             .collect();
-        let cgroup = Cgroup {
+        let cgroup = ProcessCgroups {
             unified: levels,
-            ..Cgroup::default()
+            ..ProcessCgroups::default()
         };
         Fake(dir, cgroup)
     }

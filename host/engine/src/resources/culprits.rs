@@ -40,7 +40,7 @@ impl CpuLoad {
 
 /// The measured CPU usage of the machine.
 #[derive(Clone, Copy, Debug)]
-pub struct Machine {
+pub struct MachineCpu {
     /// In use, percent, 0–100.
     pub percent: f64,
     /// The number of cores that are 100 %.
@@ -49,19 +49,23 @@ pub struct Machine {
     pub limit: f64,
 }
 
-/// Plugins that cause the current shortage.
+/// Plugins that cause the current shortage of CPU.
 #[derive(Debug, Default)]
-pub struct Culprits {
+pub struct CpuCulprits {
     /// By id, with each one's percent of the machine's CPU when it was found.
     named: BTreeMap<Arc<str>, f64>,
     /// Consecutive samples with a shortage that they do not explain.
     unexplained: u32,
 }
 
-impl Culprits {
+impl CpuCulprits {
     /// Records a sample of a machine that is short of CPU only, with the number of cores that each plugin's worker
     /// keeps busy; returns the new culprits.
-    pub fn observe(&mut self, machine: Machine, loads: &[(Arc<str>, f64)]) -> Vec<(Arc<str>, f64)> {
+    pub fn observe(
+        &mut self,
+        machine: MachineCpu,
+        loads: &[(Arc<str>, f64)],
+    ) -> Vec<(Arc<str>, f64)> {
         if machine.percent <= machine.limit {
             // They are held back, or idle for a moment: the judge decides when the shortage is over.
             if self.unexplained < PATIENCE {
@@ -140,8 +144,8 @@ const PATIENCE: u32 = 3;
 mod tests {
     use super::*;
 
-    fn machine(percent: f64) -> Machine {
-        Machine {
+    fn machine(percent: f64) -> MachineCpu {
+        MachineCpu {
             percent,
             cores: 2.0,
             limit: 80.0,
@@ -173,7 +177,7 @@ mod tests {
 
     #[test]
     fn two_plugins_that_spin_are_named_and_a_bystander_is_spared() {
-        let mut culprits = Culprits::default();
+        let mut culprits = CpuCulprits::default();
         assert!(!culprits.spare_others());
         let loads = loads(&[("a", 0.98), ("quiet", 0.01), ("b", 0.95)]);
         let new = culprits.observe(machine(99.0), &loads);
@@ -199,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_shortage_that_others_cause_is_no_plugins() {
-        let mut culprits = Culprits::default();
+        let mut culprits = CpuCulprits::default();
         let small = loads(&[("a", 0.15), ("b", 0.1)]);
         assert!(culprits.observe(machine(100.0), &small).is_empty());
         assert!(!culprits.spare_others());
@@ -207,7 +211,7 @@ mod tests {
 
     #[test]
     fn beside_a_load_that_is_no_plugins_the_one_that_spins_is_stretched_first() {
-        let mut culprits = Culprits::default();
+        let mut culprits = CpuCulprits::default();
         let loads = loads(&[("spins", 0.3), ("quiet", 0.01)]);
         let new = culprits.observe(machine(100.0), &loads);
         assert_eq!(names(&new), ["spins"]);
@@ -226,7 +230,7 @@ mod tests {
 
     #[test]
     fn many_plugins_that_use_a_little_each_are_not_named() {
-        let mut culprits = Culprits::default();
+        let mut culprits = CpuCulprits::default();
         let names: Vec<_> = (0..40).map(|n| format!("p{n}")).collect();
         let small: Vec<_> = names.iter().map(|name| (name.as_str(), 0.05)).collect();
         assert!(culprits.observe(machine(100.0), &loads(&small)).is_empty());
@@ -234,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_machine_that_stays_short_without_the_culprit_spares_nobody() {
-        let mut culprits = Culprits::default();
+        let mut culprits = CpuCulprits::default();
         culprits.observe(machine(100.0), &loads(&[("a", 1.9)]));
         assert!(culprits.spare_others());
         for short in [1, 2] {

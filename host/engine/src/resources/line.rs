@@ -3,7 +3,7 @@ use std::{fmt, time::Duration};
 
 /// A limit with hysteresis: crossed after several consecutive samples, and crossed back only after a quiet time.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
+pub(super) struct HysteresisLimit {
     above: f64,
     pub(super) recover_below: f64,
     samples: u32,
@@ -12,7 +12,7 @@ pub(super) struct Line {
     low_since: Option<Duration>,
 }
 
-impl Line {
+impl HysteresisLimit {
     pub(super) fn new(above: f64, recover_below: f64, samples: u32) -> Self {
         Self {
             above,
@@ -25,7 +25,7 @@ impl Line {
     }
 
     /// Records a measurement; returns a crossing of the limit.
-    pub(super) fn observe(&mut self, now: Duration, percent: Option<f64>) -> Option<Crossing> {
+    pub(super) fn observe(&mut self, now: Duration, percent: Option<f64>) -> Option<LimitCrossing> {
         let Some(percent) = percent.filter(|percent| !percent.is_nan()) else {
             // An unknown value may have been high, so the quiet time starts again.
             self.low_since = None;
@@ -40,14 +40,14 @@ impl Line {
         let quiet = self.low_since.map(|since| now.saturating_sub(since));
         if !self.over && self.high_running >= self.samples {
             self.over = true;
-            Some(Crossing::Over {
+            Some(LimitCrossing::Over {
                 percent,
                 limit: self.above,
                 samples: self.samples,
             })
         } else if self.over && quiet >= Some(QUIET) {
             self.over = false;
-            Some(Crossing::Back {
+            Some(LimitCrossing::Back {
                 percent,
                 limit: self.recover_below,
             })
@@ -57,9 +57,9 @@ impl Line {
     }
 }
 
-/// A crossing, to be read after the name of the resource.
+/// A limit that was crossed, formatted to follow the name of the resource.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Crossing {
+pub(super) enum LimitCrossing {
     Over {
         percent: f64,
         limit: f64,
@@ -71,7 +71,7 @@ pub(super) enum Crossing {
     },
 }
 
-impl fmt::Display for Crossing {
+impl fmt::Display for LimitCrossing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // One decimal: "92.4 % (limit 92 %)" makes sense where "92 % (limit 92 %)" does not.
         let round = |percent: f64| (percent * 10.0).round() / 10.0;

@@ -6,25 +6,25 @@ use std::{fs, path::Path};
 
 /// The time that work waited for each resource. `None`: this OS or kernel does not report it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Pressure {
+pub struct ResourcePressure {
     /// Waiting for a CPU.
-    pub cpu: Option<Stall>,
+    pub cpu: Option<PressureStall>,
     /// Waiting for memory: page faults that hit the disk, reclaim, swap.
-    pub memory: Option<Stall>,
+    pub memory: Option<PressureStall>,
     /// Waiting for disks.
-    pub io: Option<Stall>,
+    pub io: Option<PressureStall>,
 }
 
 /// The share of the last ten seconds lost to waiting, in percent, 0–100.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Stall {
+pub struct PressureStall {
     /// At least one task waited.
     pub some: f64,
     /// Every task that was not idle waited: no work was done.
     pub full: f64,
 }
 
-impl Pressure {
+impl ResourcePressure {
     /// Reads the pressure on the machine, or on the control group at `cgroup` if that is worse.
     ///
     /// A group's own pressure counts because a tight memory limit makes the group thrash on an idle machine.
@@ -44,13 +44,13 @@ impl Pressure {
 }
 
 /// Returns `None` also for a kernel booted with `psi=0`, which has the files but refuses to read them.
-fn read_stall(file: &Path) -> Option<Stall> {
+fn read_stall(file: &Path) -> Option<PressureStall> {
     parse(&fs::read_to_string(file).ok()?)
 }
 
-fn worse(a: Option<Stall>, b: Option<Stall>) -> Option<Stall> {
+fn worse(a: Option<PressureStall>, b: Option<PressureStall>) -> Option<PressureStall> {
     match (a, b) {
-        (Some(a), Some(b)) => Some(Stall {
+        (Some(a), Some(b)) => Some(PressureStall {
             some: a.some.max(b.some),
             full: a.full.max(b.full),
         }),
@@ -59,14 +59,14 @@ fn worse(a: Option<Stall>, b: Option<Stall>) -> Option<Stall> {
 }
 
 /// Kernels before 5.13 write no `full` line for the CPU; for a whole machine it means nothing and is 0 in later ones.
-fn parse(text: &str) -> Option<Stall> {
+fn parse(text: &str) -> Option<PressureStall> {
     let line = |kind: &str| {
         text.lines().find_map(|line| {
             let mut words = line.split_ascii_whitespace();
             (words.next() == Some(kind)).then(|| words.find_map(|word| word.strip_prefix("avg10=")))
         })
     };
-    Some(Stall {
+    Some(PressureStall {
         some: percent(line("some")??)?,
         full: match line("full") {
             Some(full) => percent(full?)?,
@@ -89,7 +89,7 @@ mod tests {
     fn the_ten_second_averages_are_read() {
         let text = "some avg10=7.25 avg60=0.64 avg300=0.81 total=8853885\n\
                     full avg10=3.00 avg60=0.00 avg300=0.00 total=0\n";
-        let stall = Stall {
+        let stall = PressureStall {
             some: 7.25,
             full: 3.0,
         };
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn an_old_kernels_cpu_file_has_no_full_line() {
         let text = "some avg10=100.00 avg60=0.64 avg300=0.81 total=8853885\n";
-        let stall = Stall {
+        let stall = PressureStall {
             some: 100.0,
             full: 0.0,
         };
@@ -133,10 +133,10 @@ mod tests {
     fn a_groups_pressure_counts_where_it_is_worse_than_the_machines() {
         let dir = tempfile::tempdir().expect("a folder");
         let write = |text: &str| fs::write(dir.path().join("memory.pressure"), text);
-        let read = || Pressure::read(Some(dir.path())).memory;
+        let read = || ResourcePressure::read(Some(dir.path())).memory;
 
         write("some avg10=100.00\nfull avg10=100.00\n").expect("written");
-        let worst = Stall {
+        let worst = PressureStall {
             some: 100.0,
             full: 100.0,
         };

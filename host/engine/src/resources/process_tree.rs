@@ -16,14 +16,14 @@ pub(super) fn cpu_seconds(root: u32) -> Option<f64> {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Process {
+struct ProcessStat {
     pid: u32,
     parent: u32,
     group: u32,
     seconds: f64,
 }
 
-fn processes() -> Vec<Process> {
+fn processes() -> Vec<ProcessStat> {
     let entries = fs::read_dir("/proc").into_iter().flatten();
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     pids.filter_map(|pid: u32| {
@@ -33,13 +33,13 @@ fn processes() -> Vec<Process> {
     .collect()
 }
 
-fn parse(pid: u32, stat: &str) -> Option<Process> {
+fn parse(pid: u32, stat: &str) -> Option<ProcessStat> {
     // The program's name is in parentheses and may contain anything; the state is the first word after it.
     let words: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |at: usize| words.get(at)?.parse::<u32>().ok();
     let ticks = words.get(11..15)?.iter();
     let ticks: Option<Vec<f64>> = ticks.map(|word| word.parse().ok()).collect();
-    Some(Process {
+    Some(ProcessStat {
         pid,
         parent: number(1)?,
         group: number(2)?,
@@ -47,10 +47,10 @@ fn parse(pid: u32, stat: &str) -> Option<Process> {
     })
 }
 
-fn sum(root: u32, processes: &[Process]) -> Option<f64> {
+fn sum(root: u32, processes: &[ProcessStat]) -> Option<f64> {
     let mut tree = BTreeSet::from([root]);
     loop {
-        let belongs = |p: &&Process| p.group == root || tree.contains(&p.parent);
+        let belongs = |p: &&ProcessStat| p.group == root || tree.contains(&p.parent);
         let found = processes.iter().filter(belongs).map(|p| p.pid);
         let larger: BTreeSet<_> = tree.iter().copied().chain(found).collect();
         if larger.len() == tree.len() {

@@ -18,21 +18,21 @@ use std::{
 use conductor_core::clock::Clock;
 use sysinfo::{CpuRefreshKind, MINIMUM_CPU_UPDATE_INTERVAL, MemoryRefreshKind, System};
 
-use super::{Disk, Sample, cgroup::Cgroup, pressure::Pressure};
+use super::{DiskUsage, MachineSample, cgroup::ProcessCgroups, pressure::ResourcePressure};
 
 #[cfg(test)]
 mod tests;
 
-/// Takes one [`Sample`] per request.
+/// Takes one [`MachineSample`] per request.
 ///
 /// Dropping it ends its threads as soon as their current work is done, and waits for none of them.
 #[derive(Debug)]
-pub struct Sampler {
+pub struct MachineSampler {
     ask: SyncSender<()>,
     busy: Arc<AtomicBool>,
 }
 
-impl Sampler {
+impl MachineSampler {
     /// Starts the threads; no sample is taken before the first request.
     ///
     /// `disks` are paths on the file systems to watch, such as `/` and the state folder. `on_sample` is called on the
@@ -43,17 +43,17 @@ impl Sampler {
     pub fn start(
         clock: Clock,
         disks: Vec<PathBuf>,
-        on_sample: impl FnMut(Sample) + Send + 'static,
+        on_sample: impl FnMut(MachineSample) + Send + 'static,
     ) -> io::Result<Self> {
         Self::start_with(clock, disks, fullness, on_sample)
     }
 
-    /// [`Sampler::start`] with another way to measure a disk: tests have no dead mount.
+    /// [`MachineSampler::start`] with another way to measure a disk: tests have no dead mount.
     fn start_with(
         clock: Clock,
         disks: Vec<PathBuf>,
-        measure_disk: impl FnMut(&Path) -> io::Result<Option<Disk>> + Clone + Send + 'static,
-        mut on_sample: impl FnMut(Sample) + Send + 'static,
+        measure_disk: impl FnMut(&Path) -> io::Result<Option<DiskUsage>> + Clone + Send + 'static,
+        mut on_sample: impl FnMut(MachineSample) + Send + 'static,
     ) -> io::Result<Self> {
         let mut disks = disks
             .into_iter()
@@ -65,7 +65,7 @@ impl Sampler {
         thread::Builder::new()
             .name("resources".to_owned())
             .spawn(move || {
-                let mut machine = Machine::new(clock);
+                let mut machine = MachineMeter::new(clock);
                 while asked.recv().is_ok() {
                     let sample = take(&mut machine, &mut disks);
                     done.store(false, Ordering::Release);
@@ -84,7 +84,7 @@ impl Sampler {
     }
 }
 
-fn take(machine: &mut Machine, disks: &mut [DiskThread]) -> Sample {
+fn take(machine: &mut MachineMeter, disks: &mut [DiskThread]) -> MachineSample {
     // Requested first and received last, so that disks and machine are measured at the same time.
     for disk in disks.iter_mut() {
         disk.ask();
@@ -99,26 +99,26 @@ fn take(machine: &mut Machine, disks: &mut [DiskThread]) -> Sample {
                     sample.disk = Some(found);
                 }
             }
-            Err(Stuck) => sample.disks_stuck.push(disk.path.display().to_string()),
+            Err(DiskTimeout) => sample.disks_stuck.push(disk.path.display().to_string()),
         }
     }
     sample
 }
 
-/// CPU, memory and pressure: values that `/proc` and its like return without delay.
-struct Machine {
+/// Measures CPU, memory and pressure, which the OS reports without delay.
+struct MachineMeter {
     clock: Clock,
     system: Option<System>,
     cpu_read_at: Duration,
-    cgroup: Cgroup,
+    cgroup: ProcessCgroups,
 }
 
-impl Machine {
+impl MachineMeter {
     fn new(clock: Clock) -> Self {
         let mut system = System::new()
             .inspect_err(|error| tracing::warn!(%error, "CPU and memory cannot be measured here"))
             .ok();
-        let mut cgroup = Cgroup::of_this_process();
+        let mut cgroup = ProcessCgroups::of_this_process();
         // The first reading is the mean since boot. It is discarded, and the first sample is measured from here.
         if let Some(system) = &mut system {
             refresh_cpu(system);
@@ -133,7 +133,7 @@ impl Machine {
         }
     }
 
-    fn measure(&mut self) -> Sample {
+    fn measure(&mut self) -> MachineSample {
         let (machine_cpu, machine_memory, machine_cores) = match &mut self.system {
             Some(system) => {
                 // If asked any earlier, `sysinfo` would return its last reading again.
@@ -153,7 +153,7 @@ impl Machine {
         };
         self.cpu_read_at = self.clock.now();
         let group_cpu = self.cgroup.cpu_percent(self.cpu_read_at);
-        Sample {
+        MachineSample {
             cpu_percent: tighter(machine_cpu, group_cpu),
             cores: match (machine_cpu, group_cpu) {
                 (Some(machine), Some(group)) if group > machine => self.cgroup.cores(),
@@ -161,8 +161,8 @@ impl Machine {
                 _ => machine_cores,
             },
             memory_percent: tighter(machine_memory, self.cgroup.memory_percent()),
-            pressure: Pressure::read(self.cgroup.pressure_dir()),
-            ..Sample::default()
+            pressure: ResourcePressure::read(self.cgroup.pressure_dir()),
+            ..MachineSample::default()
         }
     }
 }
@@ -231,7 +231,7 @@ pub(super) fn percent_of(part: u64, whole: u64) -> Option<f64> {
 struct DiskThread {
     path: PathBuf,
     ask: SyncSender<()>,
-    answers: Receiver<Option<Disk>>,
+    answers: Receiver<Option<DiskUsage>>,
     state: DiskState,
 }
 
@@ -244,14 +244,14 @@ enum DiskState {
     Late,
 }
 
-/// The file system did not respond.
+/// The file system did not respond in time.
 #[derive(Debug, PartialEq)]
-struct Stuck;
+struct DiskTimeout;
 
 impl DiskThread {
     fn start(
         path: PathBuf,
-        mut measure: impl FnMut(&Path) -> io::Result<Option<Disk>> + Send + 'static,
+        mut measure: impl FnMut(&Path) -> io::Result<Option<DiskUsage>> + Send + 'static,
     ) -> io::Result<Self> {
         let (ask, asked) = sync_channel(1);
         let (answer, answers) = sync_channel(1);
@@ -293,14 +293,14 @@ impl DiskThread {
         };
     }
 
-    fn listen(&mut self) -> Result<Option<Disk>, Stuck> {
+    fn listen(&mut self) -> Result<Option<DiskUsage>, DiskTimeout> {
         let answer = match self.state {
-            DiskState::Asked => self.answers.recv_timeout(PATIENCE).map_err(|_| Stuck),
-            DiskState::Idle | DiskState::Late => Err(Stuck),
+            DiskState::Asked => self.answers.recv_timeout(PATIENCE).map_err(|_| DiskTimeout),
+            DiskState::Idle | DiskState::Late => Err(DiskTimeout),
         };
         self.state = match answer {
             Ok(_) => DiskState::Idle,
-            Err(Stuck) => DiskState::Late,
+            Err(DiskTimeout) => DiskState::Late,
         };
         answer
     }
@@ -310,7 +310,7 @@ impl DiskThread {
 ///
 /// `None` if that means nothing: a read-only file system is always full.
 #[cfg(unix)]
-fn fullness(path: &Path) -> io::Result<Option<Disk>> {
+fn fullness(path: &Path) -> io::Result<Option<DiskUsage>> {
     use rustix::fs::{StatVfsMountFlags, statvfs};
     let stat = statvfs(path)?;
     if stat.f_flag.contains(StatVfsMountFlags::RDONLY) && !is_only_this_view_read_only(path) {
@@ -321,11 +321,11 @@ fn fullness(path: &Path) -> io::Result<Option<Disk>> {
     let inodes = used(stat.f_files, stat.f_ffree, stat.f_favail)
         .filter(|_| stat.f_ffree > 0 || has_inode_limit(path));
     Ok(match (space, inodes) {
-        (space, Some(percent)) if space.is_none_or(|space| percent > space) => Some(Disk {
+        (space, Some(percent)) if space.is_none_or(|space| percent > space) => Some(DiskUsage {
             place: format!("{place} (inodes)"),
             percent,
         }),
-        (space, _) => space.map(|percent| Disk { place, percent }),
+        (space, _) => space.map(|percent| DiskUsage { place, percent }),
     })
 }
 
@@ -382,7 +382,7 @@ fn used(total: u64, free: u64, available: u64) -> Option<f64> {
 
 /// Returns the usage of the volume of `path`.
 #[cfg(not(unix))]
-fn fullness(path: &Path) -> io::Result<Option<Disk>> {
+fn fullness(path: &Path) -> io::Result<Option<DiskUsage>> {
     use sysinfo::{DiskRefreshKind, Disks};
     let path = std::path::absolute(path)?;
     let volumes =
@@ -397,7 +397,7 @@ fn fullness(path: &Path) -> io::Result<Option<Disk>> {
         let total = volume.total_space();
         let percent = percent_of(total.saturating_sub(volume.available_space()), total)?;
         let place = path.display().to_string();
-        Some(Disk { place, percent })
+        Some(DiskUsage { place, percent })
     }))
 }
 

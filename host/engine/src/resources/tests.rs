@@ -1,83 +1,83 @@
 //! The judge with given measurements.
 use proptest::prelude::*;
 
-use super::{pressure::Stall, *};
+use super::{pressure::PressureStall, *};
 
 /// The interval between samples in the tests: the default one.
 const STEP: Duration = Duration::from_secs(5);
 
 /// A judge and the time, which advances one step with each sample.
 struct Fed {
-    judge: Judge,
+    judge: ResourceJudge,
     now: Duration,
 }
 
 impl Fed {
     fn new() -> Self {
         Self {
-            judge: Judge::new(Limits::default()),
+            judge: ResourceJudge::new(ResourceLimits::default()),
             now: Duration::ZERO,
         }
     }
 
-    fn feed(&mut self, sample: &Sample) -> Judgement {
+    fn feed(&mut self, sample: &MachineSample) -> ResourceJudgement {
         self.now += STEP;
         self.judge.observe(self.now, sample)
     }
 
     /// Feeds samples and returns the mode displayed after each.
-    fn feed_all(&mut self, samples: impl IntoIterator<Item = Sample>) -> Vec<Mode> {
+    fn feed_all(&mut self, samples: impl IntoIterator<Item = MachineSample>) -> Vec<ResourceMode> {
         let samples = samples.into_iter();
         samples.map(|sample| self.feed(&sample).shown).collect()
     }
 }
 
-fn cpu(percent: f64) -> Sample {
-    Sample {
+fn cpu(percent: f64) -> MachineSample {
+    MachineSample {
         cpu_percent: Some(percent),
         ..calm()
     }
 }
 
-fn memory(percent: f64) -> Sample {
-    Sample {
+fn memory(percent: f64) -> MachineSample {
+    MachineSample {
         memory_percent: Some(percent),
         ..calm()
     }
 }
 
-fn disk(percent: f64) -> Sample {
+fn disk(percent: f64) -> MachineSample {
     let place = "/var".to_owned();
-    Sample {
-        disk: Some(Disk { place, percent }),
+    MachineSample {
+        disk: Some(DiskUsage { place, percent }),
         ..calm()
     }
 }
 
-fn stalled(full: f64) -> Sample {
+fn stalled(full: f64) -> MachineSample {
     let some = full;
-    Sample {
-        pressure: Pressure {
-            memory: Some(Stall { some, full }),
-            ..Pressure::default()
+    MachineSample {
+        pressure: ResourcePressure {
+            memory: Some(PressureStall { some, full }),
+            ..ResourcePressure::default()
         },
         ..calm()
     }
 }
 
-fn calm() -> Sample {
+fn calm() -> MachineSample {
     let place = "/".to_owned();
-    let quiet = Some(Stall::default());
-    Sample {
+    let quiet = Some(PressureStall::default());
+    MachineSample {
         cpu_percent: Some(10.0),
         cores: Some(4.0),
         memory_percent: Some(40.0),
-        disk: Some(Disk {
+        disk: Some(DiskUsage {
             place,
             percent: 20.0,
         }),
         disks_stuck: vec![],
-        pressure: Pressure {
+        pressure: ResourcePressure {
             cpu: quiet,
             memory: quiet,
             io: quiet,
@@ -85,11 +85,11 @@ fn calm() -> Sample {
     }
 }
 
-fn why(judgement: Judgement) -> String {
+fn why(judgement: ResourceJudgement) -> String {
     judgement.changed.expect("a change").why
 }
 
-use Mode::{Critical, Degraded, Normal};
+use ResourceMode::{Critical, Degraded, Normal};
 
 #[test]
 fn three_samples_running_above_the_line_degrade_and_fewer_do_not() {
@@ -109,7 +109,7 @@ fn three_samples_running_above_the_line_degrade_and_fewer_do_not() {
 #[test]
 fn recovery_takes_sixty_seconds_running_below_the_lower_line() {
     for (kind, high, low) in [
-        (cpu as fn(f64) -> Sample, 81.0, 69.9),
+        (cpu as fn(f64) -> MachineSample, 81.0, 69.9),
         (memory, 81.0, 69.9),
         (disk, 81.0, 69.9),
         (stalled, 11.0, 4.9),
@@ -198,7 +198,7 @@ fn disk_is_not_left_out_and_does_not_stretch() {
         "disk /var above 80 % for 3 consecutive samples (85 %)"
     );
 
-    let both = Sample {
+    let both = MachineSample {
         cpu_percent: Some(99.0),
         ..disk(85.0)
     };
@@ -262,7 +262,7 @@ fn changes_per_hour(mean: f64, spread: f64, keep: f64) -> (f64, f64) {
 
 #[test]
 fn unknown_is_not_zero() {
-    let unknown = Sample::default();
+    let unknown = MachineSample::default();
     let mut fed = Fed::new();
     fed.feed(&memory(95.0));
     assert_eq!(fed.feed_all(vec![unknown.clone(); 100]), [Critical; 100]);
@@ -275,12 +275,15 @@ fn unknown_is_not_zero() {
     let nan = cpu(f64::NAN);
     let gappy = [cpu(81.0), unknown, cpu(81.0), nan, cpu(81.0)];
     assert_eq!(fed.feed_all(gappy).last(), Some(&Degraded));
-    assert_eq!(Fed::new().feed_all(vec![Sample::default(); 9]), [Normal; 9]);
+    assert_eq!(
+        Fed::new().feed_all(vec![MachineSample::default(); 9]),
+        [Normal; 9]
+    );
 }
 
 #[test]
 fn a_stuck_disk_never_counts_as_an_empty_one() {
-    let stuck = |percent| Sample {
+    let stuck = |percent| MachineSample {
         disks_stuck: vec!["/mnt".to_owned()],
         ..disk(percent)
     };
@@ -327,9 +330,16 @@ fn the_reasons_are_sentences_for_people() {
 
 #[test]
 fn limits_that_cannot_work_are_refused_with_the_reason() {
-    let text = |a, b, c| Limits::new(a, b, c).expect_err("refused").to_string();
-    assert_eq!(Limits::new(80.0, 70.0, 92.0), Ok(Limits::default()));
-    assert!(Limits::new(92.0, 91.0, 92.0).is_ok());
+    let text = |a, b, c| {
+        ResourceLimits::new(a, b, c)
+            .expect_err("refused")
+            .to_string()
+    };
+    assert_eq!(
+        ResourceLimits::new(80.0, 70.0, 92.0),
+        Ok(ResourceLimits::default())
+    );
+    assert!(ResourceLimits::new(92.0, 91.0, 92.0).is_ok());
     assert_eq!(
         text(80.0, 80.0, 92.0),
         "recover_below (80) must be lower than degraded_above (80), by 10 or so; \
@@ -357,26 +367,26 @@ fn percent() -> impl Strategy<Value = Option<f64>> {
 }
 
 /// Runs of similar samples: noise alone would hardly ever stay below the limit for a minute.
-fn history() -> impl Strategy<Value = Vec<(u64, Sample)>> {
+fn history() -> impl Strategy<Value = Vec<(u64, MachineSample)>> {
     let sample = (percent(), percent(), percent(), any::<bool>(), percent());
     let run = (1..30_usize, 1..8_000_u64, sample);
     prop::collection::vec(run, 1..12).prop_map(|runs| {
         let runs = runs.into_iter().map(|(length, step, parts)| {
             let (cpu_percent, memory_percent, disk, stuck, full) = parts;
             let place = "/".to_owned();
-            let stall = full.map(|full| Stall {
+            let stall = full.map(|full| PressureStall {
                 some: full,
                 full: full / 8.0,
             });
-            let sample = Sample {
+            let sample = MachineSample {
                 cpu_percent,
                 cores: Some(4.0),
                 memory_percent,
-                disk: disk.map(|percent| Disk { place, percent }),
+                disk: disk.map(|percent| DiskUsage { place, percent }),
                 disks_stuck: vec!["/mnt".to_owned(); usize::from(stuck)],
-                pressure: Pressure {
+                pressure: ResourcePressure {
                     memory: stall,
-                    ..Pressure::default()
+                    ..ResourcePressure::default()
                 },
             };
             vec![(step, sample); length]
@@ -385,8 +395,8 @@ fn history() -> impl Strategy<Value = Vec<(u64, Sample)>> {
     })
 }
 
-fn judge_all(history: &[(u64, Sample)]) -> Vec<(Duration, Judgement)> {
-    let mut judge = Judge::new(Limits::default());
+fn judge_all(history: &[(u64, MachineSample)]) -> Vec<(Duration, ResourceJudgement)> {
+    let mut judge = ResourceJudge::new(ResourceLimits::default());
     let mut now = Duration::ZERO;
     let judged = history.iter().map(|(step, sample)| {
         now += Duration::from_millis(*step);
@@ -411,7 +421,7 @@ proptest! {
             let start = minute[0];
             let covered = start > 0 || judged[start].0 + QUIET_FOR == now;
             prop_assert!(covered, "left after {:?}", now - judged[start].0);
-            let calm = |read: fn(&Sample) -> Option<f64>, below: f64| {
+            let calm = |read: fn(&MachineSample) -> Option<f64>, below: f64| {
                 minute.iter().all(|&i| read(&history[i].1).is_some_and(|p| p < below))
             };
             let one_was_calm = calm(|s| s.cpu_percent, 70.0)
@@ -433,7 +443,7 @@ proptest! {
                 prop_assert_ne!(judgement.stretch, Critical);
             }
             if before == Normal && judgement.stretch == Degraded {
-                let last_three_high = |read: fn(&Sample) -> Option<f64>, above: f64| {
+                let last_three_high = |read: fn(&MachineSample) -> Option<f64>, above: f64| {
                     let known = history[..=end].iter().rev().filter_map(|(_, s)| read(s));
                     let three: Vec<_> = known.take(3).collect();
                     three.len() == 3 && three.iter().all(|&percent| percent > above)
@@ -453,7 +463,7 @@ proptest! {
         let without: Vec<_> = history
             .iter()
             .map(|(step, sample)| {
-                let sample = Sample { disk: None, disks_stuck: vec![], ..sample.clone() };
+                let sample = MachineSample { disk: None, disks_stuck: vec![], ..sample.clone() };
                 (*step, sample)
             })
             .collect();

@@ -12,7 +12,7 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 /// The resource usage of a process.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Usage {
+pub struct ProcessUsage {
     /// Resident memory in bytes.
     pub memory: u64,
     /// Processor time in seconds since it was started, including its children.
@@ -21,7 +21,7 @@ pub struct Usage {
 
 /// A process to measure.
 #[derive(Clone, Copy, Debug)]
-pub struct Measured {
+pub struct MeasuredProcess {
     /// Its process id.
     pub pid: u32,
     /// `true` if it may start children, which are looked for only then.
@@ -29,7 +29,7 @@ pub struct Measured {
 }
 
 /// Measures processes.
-pub struct Meter {
+pub struct ProcessMeter {
     system: System,
     /// By process.
     trees: HashMap<u32, TreeTime>,
@@ -51,7 +51,7 @@ impl TreeTime {
     }
 }
 
-impl Meter {
+impl ProcessMeter {
     /// Creates a meter without measurements.
     ///
     /// # Errors
@@ -64,7 +64,7 @@ impl Meter {
     }
 
     /// Returns the usage of each process; `None` for one that is gone.
-    pub fn measure(&mut self, workers: &[Measured]) -> Vec<Option<Usage>> {
+    pub fn measure(&mut self, workers: &[MeasuredProcess]) -> Vec<Option<ProcessUsage>> {
         let pids: Vec<_> = workers.iter().map(|w| Pid::from_u32(w.pid)).collect();
         self.system.refresh_processes_specifics(
             ProcessesToUpdate::Some(&pids),
@@ -76,7 +76,7 @@ impl Meter {
         );
         self.trees
             .retain(|pid, _| workers.iter().any(|worker| worker.pid == *pid));
-        let usage = |worker: &Measured| {
+        let usage = |worker: &MeasuredProcess| {
             let process = self.system.process(Pid::from_u32(worker.pid))?;
             let own = Duration::from_millis(process.accumulated_cpu_time()).as_secs_f64();
             let all = worker.may_run.then(|| tree_seconds(worker.pid)).flatten();
@@ -84,7 +84,7 @@ impl Meter {
                 Some(all) => self.trees.entry(worker.pid).or_default().note(all),
                 None => own,
             };
-            Some(Usage {
+            Some(ProcessUsage {
                 memory: process.memory(),
                 cpu_seconds,
             })
@@ -104,19 +104,19 @@ fn tree_seconds(_: u32) -> Option<f64> {
 
 /// Checks one worker's usage against its limits. Pure.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub struct UsageMonitor {
     /// Processor seconds by time, over the last minute.
     past: VecDeque<(Duration, f64)>,
 }
 
-impl Ledger {
+impl UsageMonitor {
     /// Records a measurement; returns the exceeded limit, as in "uses 600 MiB of memory; its limit is 512 MiB".
     ///
     /// `memory` is in bytes; `cpu_percent` is of one core, which the average of a whole minute must exceed.
     pub fn exceeded(
         &mut self,
         now: Duration,
-        usage: Usage,
+        usage: ProcessUsage,
         memory: u64,
         cpu_percent: u32,
     ) -> Option<String> {
@@ -159,8 +159,8 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn usage(cpu_seconds: f64) -> Usage {
-        Usage {
+    fn usage(cpu_seconds: f64) -> ProcessUsage {
+        ProcessUsage {
             memory: 100 * MIB,
             cpu_seconds,
         }
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn memory_above_the_limit_is_told_at_once() {
-        let mut ledger = Ledger::default();
+        let mut ledger = UsageMonitor::default();
         assert_eq!(
             ledger.exceeded(Duration::ZERO, usage(0.0), 100 * MIB, 50),
             None
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn processor_time_is_judged_by_the_minute_and_a_burst_is_no_excess() {
-        let mut ledger = Ledger::default();
+        let mut ledger = UsageMonitor::default();
         let mut told = |second: u32, cpu: f64| {
             let now = Duration::from_secs(second.into());
             ledger.exceeded(now, usage(cpu), u64::MAX, 50)
@@ -217,10 +217,10 @@ mod tests {
             .spawn()
             .unwrap();
         child.wait().unwrap();
-        let mut meter = Meter::new().unwrap();
+        let mut meter = ProcessMeter::new().unwrap();
         let pid = std::process::id();
         let mut seconds = |may_run| {
-            let found = meter.measure(&[Measured { pid, may_run }]);
+            let found = meter.measure(&[MeasuredProcess { pid, may_run }]);
             found[0].unwrap().cpu_seconds
         };
         let own = seconds(false);
@@ -230,8 +230,8 @@ mod tests {
 
     #[test]
     fn a_meter_sees_this_process_and_none_that_is_gone() {
-        let mut meter = Meter::new().unwrap();
-        let own = |pid| Measured {
+        let mut meter = ProcessMeter::new().unwrap();
+        let own = |pid| MeasuredProcess {
             pid,
             may_run: false,
         };

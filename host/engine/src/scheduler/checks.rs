@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use conductor_core::schedule::{Due, Mode, Start, next_run, stretch_factor};
+use conductor_core::schedule::{DueEntry, LatticeStart, ResourceMode, next_run, stretch_factor};
 use conductor_types::SkipReason;
 
-use super::{Driver, index::PlatformIx, platforms::Platform, takeover::progress};
-use crate::{guard::Skip, state::CheckNow};
+use super::{SchedulerDriver, index::PlatformIx, platforms::ScheduledPlatform, takeover::progress};
+use crate::{guard::SkipCause, state::CheckNow};
 
-impl Driver {
+impl SchedulerDriver {
     pub(super) fn begin_due(&mut self, now: Duration) {
         let mut due = std::mem::take(&mut self.due);
         self.schedule.poll(now, |found| due.push(found));
@@ -23,12 +23,12 @@ impl Driver {
     }
 
     /// Handles one platform's due entry.
-    fn begin_one(&mut self, at: PlatformIx, found: Due, now: Duration) {
+    fn begin_one(&mut self, at: PlatformIx, found: DueEntry, now: Duration) {
         let guard = &self.platforms[at].guard;
         if found.missed > 0 {
             guard.skip(SkipReason::Missed, found.missed);
         }
-        let Some(Start {
+        let Some(LatticeStart {
             at: slot_time,
             tick,
             slot,
@@ -39,7 +39,7 @@ impl Driver {
         let settings = guard.settings();
         let interval = settings.interval;
         let mode = match self.culprits.spare_others() {
-            true if !self.culprits.contains(guard.plugin().id()) => Mode::Normal,
+            true if !self.culprits.contains(guard.plugin().id()) => ResourceMode::Normal,
             _ => self.stretch,
         };
         let factor = stretch_factor(settings.priority, mode, interval);
@@ -68,7 +68,7 @@ impl Driver {
         at: PlatformIx,
         slot_time: Duration,
         now: Duration,
-    ) -> Result<(), Skip> {
+    ) -> Result<(), SkipCause> {
         let begun = self.platforms[at].guard.begin(slot_time, now);
         self.go_on(at, begun, now)
     }
@@ -77,9 +77,9 @@ impl Driver {
     fn go_on(
         &mut self,
         at: PlatformIx,
-        begun: Result<u64, Skip>,
+        begun: Result<u64, SkipCause>,
         now: Duration,
-    ) -> Result<(), Skip> {
+    ) -> Result<(), SkipCause> {
         let platform = &self.platforms[at];
         let plugin = platform.plugin;
         match begun {
@@ -88,11 +88,11 @@ impl Driver {
                 self.watch.begun(at, sequence, now);
             }
             Ok(sequence) => self.hold(plugin, at, sequence, now),
-            Err(Skip::Stuck(since)) => {
+            Err(SkipCause::Stuck(since)) => {
                 let patience = platform.guard.settings().breaker.reset_timeout();
                 self.consider_stuck(plugin, now.saturating_sub(since) >= patience, now);
             }
-            Err(Skip::Waiting(since)) => {
+            Err(SkipCause::Waiting(since)) => {
                 let settings = platform.guard.settings();
                 let patience = settings.breaker.reset_timeout() + settings.timeout;
                 let since = since.max(platform.guard.plugin().last_start());
@@ -102,14 +102,14 @@ impl Driver {
                     self.consider_stuck(plugin, false, now);
                 }
             }
-            Err(Skip::Saturated) => self.consider_stuck(plugin, false, now),
-            Err(Skip::Overlap | Skip::BreakerOpen) => {}
+            Err(SkipCause::Saturated) => self.consider_stuck(plugin, false, now),
+            Err(SkipCause::Overlap | SkipCause::BreakerOpen) => {}
         }
         begun.map(|_| ())
     }
 
     pub(super) fn check_now(&mut self, name: &str) -> CheckNow {
-        let named = |platform: &Platform| &*platform.guard.settings().name == name;
+        let named = |platform: &ScheduledPlatform| &*platform.guard.settings().name == name;
         let found = {
             let mut staying = self.platforms.staying();
             staying.find_map(|(at, platform)| named(platform).then_some(at))

@@ -9,29 +9,29 @@ use std::{
     time::Duration,
 };
 
-use super::{Command, LibraryChange, Plan, Renewal};
+use super::{LibraryChange, ReloadPlan, ReplacementOrder, SchedulerCommand};
 use crate::state::CheckNow;
 
 /// Sends commands to the scheduler.
-pub struct Handle {
-    pub(super) commands: Sender<Command>,
+pub struct SchedulerHandle {
+    pub(super) commands: Sender<SchedulerCommand>,
     pub(super) thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
-impl Handle {
+impl SchedulerHandle {
     /// Applies another config: unchanged platforms keep slot, probe, breaker and counters.
-    pub fn follow(&self, plan: Plan) {
-        let _ = self.commands.send(Command::Follow(Box::new(plan)));
+    pub fn follow(&self, plan: ReloadPlan) {
+        let _ = self.commands.send(SchedulerCommand::Follow(Box::new(plan)));
     }
 
     /// Reports a change in the plugin folders to the plugin of this id.
     pub fn library_changed(&self, id: String, change: LibraryChange) {
-        let _ = self.commands.send(Command::Library(id, change));
+        let _ = self.commands.send(SchedulerCommand::Library(id, change));
     }
 
     /// Replaces a generation.
-    pub fn renew(&self, order: Renewal) {
-        let _ = self.commands.send(Command::Renew(order));
+    pub fn renew(&self, order: ReplacementOrder) {
+        let _ = self.commands.send(SchedulerCommand::Renew(order));
     }
 
     /// Begins a check of this platform now, if its guard admits it.
@@ -39,14 +39,14 @@ impl Handle {
         let (tell, told) = channel();
         let _ = self
             .commands
-            .send(Command::CheckNow(platform.to_owned(), tell));
+            .send(SchedulerCommand::CheckNow(platform.to_owned(), tell));
         told.recv().unwrap_or(CheckNow::Leaving)
     }
 
     /// Returns `true` if its loop completes another turn within this time.
     pub fn goes_round_within(&self, patience: Duration) -> bool {
         let (tell, told) = channel();
-        let _ = self.commands.send(Command::Answer(tell));
+        let _ = self.commands.send(SchedulerCommand::Answer(tell));
         told.recv_timeout(patience).is_ok()
     }
 
@@ -60,7 +60,7 @@ impl Handle {
     /// Stops new checks; returns when those under way have ended, or after the grace period.
     pub fn stop(&self) {
         // If the scheduler has ended, there is nothing to stop.
-        let _ = self.commands.send(Command::Stop);
+        let _ = self.commands.send(SchedulerCommand::Stop);
         let thread = self.thread().take();
         if let Some(thread) = thread {
             let _ = thread.join();

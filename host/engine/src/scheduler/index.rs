@@ -1,18 +1,18 @@
 //! Typed indices of platforms and plugins, and the one conversion between a platform's index and its key on the
 //! schedule.
 
-use conductor_core::schedule::Key;
+use conductor_core::schedule::ScheduleKey;
 
-/// Index of a platform in [`Platforms`](super::platforms::Platforms). A free one is reused.
+/// Index of a platform in [`PlatformTable`](super::platforms::PlatformTable). A free one is reused.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) struct PlatformIx(pub(super) u32);
 
-/// Index of a plugin in [`Plugins`](super::plugins::Plugins). Never reused.
+/// Index of a plugin in [`PluginTable`](super::plugins::PluginTable). Never reused.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) struct PluginIx(pub(super) u32);
 
 /// Key of the resource monitor, which is added first and gets the first slot.
-pub(super) const MONITOR_KEY: Key = Key(0);
+pub(super) const MONITOR_KEY: ScheduleKey = ScheduleKey(0);
 
 impl PlatformIx {
     /// Returns the index of the element at `position`.
@@ -22,13 +22,13 @@ impl PlatformIx {
     }
 
     /// Returns the platform that has this key; `None` for the resource monitor's.
-    pub(super) fn from_key(key: Key) -> Option<Self> {
+    pub(super) fn from_key(key: ScheduleKey) -> Option<Self> {
         key.0.checked_sub(1).map(Self)
     }
 
     /// Returns its key on the schedule.
-    pub(super) fn key(self) -> Key {
-        Key(self.0.saturating_add(1))
+    pub(super) fn key(self) -> ScheduleKey {
+        ScheduleKey(self.0.saturating_add(1))
     }
 
     pub(super) fn position(self) -> usize {

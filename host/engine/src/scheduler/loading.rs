@@ -19,16 +19,16 @@ use conductor_runtime::{
 use conductor_types::{ErrorType, RestartReason};
 
 use super::{
-    Command, Driver, RefusedConfig,
+    RefusedConfig, SchedulerCommand, SchedulerDriver,
     index::PluginIx,
-    plugin::{Candidate, CandidateProbes, NextGeneration},
+    plugin::{CandidateGeneration, CandidateProbes, NextGeneration},
 };
 use crate::guard::StartPermit;
 
 /// The result of loading a generation.
 pub(super) type LoadResult = Result<(LoadedGeneration, BTreeMap<String, RefusedConfig>), LoadError>;
 
-impl Driver {
+impl SchedulerDriver {
     /// Starts all plugins in parallel, and waits a while for them; returns `false` if the host is to stop.
     pub(super) fn start_all(&mut self) -> bool {
         let start = self.shared.clock.now();
@@ -37,7 +37,7 @@ impl Driver {
         while self.is_starting_plugins() {
             let left = end.saturating_sub(self.shared.clock.now());
             match self.inbox.recv_timeout(left) {
-                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+                Ok(SchedulerCommand::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
                 Ok(command) => self.obey(command),
                 Err(RecvTimeoutError::Timeout) => break,
             }
@@ -76,7 +76,7 @@ impl Driver {
             in_worker: plugin.in_worker,
             // The channel is closed once the host is stopping.
             ended: Box::new(move |ended| {
-                let _ = when_ended.send(Command::Ended(at, number, ended));
+                let _ = when_ended.send(SchedulerCommand::Ended(at, number, ended));
             }),
         };
         let (loader, commands) = (Arc::clone(&plugin.loader), self.commands.clone());
@@ -87,7 +87,7 @@ impl Driver {
                     "internal error: loading it panicked in the host",
                 ))
             });
-            let _ = commands.send(Command::Loaded(at, number, result));
+            let _ = commands.send(SchedulerCommand::Loaded(at, number, result));
         };
         match self.environment.spawn("load plugin", Box::new(job)) {
             Ok(()) => {
@@ -160,7 +160,7 @@ impl Driver {
             };
             probes.insert(ix, (Arc::clone(&platform.guard), probe));
         }
-        let candidate = Candidate {
+        let candidate = CandidateGeneration {
             permit,
             generation: Arc::new(generation),
             probes,

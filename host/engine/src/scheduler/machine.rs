@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use conductor_core::schedule::Mode;
+use conductor_core::schedule::ResourceMode;
 use conductor_runtime::redaction;
 use conductor_types::{DegradedMode, Resource, Tracked};
 
-use super::{Command, Driver, plugin::Plugin};
-use crate::resources::{Sample, culprits::Machine};
+use super::{SchedulerCommand, SchedulerDriver, plugin::ScheduledPlugin};
+use crate::resources::{MachineSample, culprits::MachineCpu};
 
-impl Driver {
+impl SchedulerDriver {
     pub(super) fn start_monitor(&mut self) {
         let commands = self.commands.clone();
         let on_sample = move |sample| {
-            let _ = commands.send(Command::Sampled(sample));
+            let _ = commands.send(SchedulerCommand::Sampled(sample));
         };
         let (clock, disks) = (self.shared.clock, self.board.disk_paths());
         let monitor = self
@@ -42,7 +42,7 @@ impl Driver {
     /// Updates the metrics of tracked objects.
     pub(super) fn track(&self) {
         let metrics = &self.shared.metrics;
-        let probes = self.plugins.iter().map(Plugin::open_probes);
+        let probes = self.plugins.iter().map(ScheduledPlugin::open_probes);
         metrics.track(Tracked::Platform, self.platforms.count());
         metrics.track(Tracked::Probe, probes.sum());
         metrics.track(Tracked::Plugin, self.plugins.count());
@@ -50,16 +50,16 @@ impl Driver {
         metrics.track(Tracked::Secret, redaction::known());
     }
 
-    pub(super) fn judge(&mut self, sample: &Sample) {
+    pub(super) fn judge(&mut self, sample: &MachineSample) {
         let now = self.shared.clock.now();
         let judgement = self.judge.observe(now, sample);
         self.stretch = judgement.stretch;
         self.find_culprits(sample);
         let metrics = &self.shared.metrics;
         metrics.degraded_mode(match judgement.shown {
-            Mode::Normal => DegradedMode::Normal,
-            Mode::Degraded => DegradedMode::Degraded,
-            Mode::Critical => DegradedMode::Critical,
+            ResourceMode::Normal => DegradedMode::Normal,
+            ResourceMode::Degraded => DegradedMode::Degraded,
+            ResourceMode::Critical => DegradedMode::Critical,
         });
         for (resource, percent) in [
             (Resource::Cpu, sample.cpu_percent),
@@ -75,13 +75,13 @@ impl Driver {
         }
         if let Some(change) = &judgement.changed {
             let effect = match (judgement.stretch, self.culprits.spare_others()) {
-                (Mode::Normal, _) => "checks on schedule",
-                (Mode::Degraded, true) => "other checks on schedule",
-                (Mode::Degraded, false) => "checks stretched",
-                (Mode::Critical, _) => "checks stretched or paused",
+                (ResourceMode::Normal, _) => "checks on schedule",
+                (ResourceMode::Degraded, true) => "other checks on schedule",
+                (ResourceMode::Degraded, false) => "checks stretched",
+                (ResourceMode::Critical, _) => "checks stretched or paused",
             };
             match change.to {
-                Mode::Normal => tracing::info!("machine normal, {effect}: {}", change.why),
+                ResourceMode::Normal => tracing::info!("machine normal, {effect}: {}", change.why),
                 to => tracing::warn!("machine {}, {effect}: {}", to.name(), change.why),
             }
         }
@@ -90,7 +90,7 @@ impl Driver {
     }
 
     /// Finds the plugins that cause a shortage of CPU.
-    pub(super) fn find_culprits(&mut self, sample: &Sample) {
+    pub(super) fn find_culprits(&mut self, sample: &MachineSample) {
         if !self.judge.is_short_of_cpu_alone() {
             for plugin in self.culprits.clear() {
                 if let Some(at) = self.plugin_ix(&plugin) {
@@ -105,7 +105,7 @@ impl Driver {
         let guards = self.plugins.iter().map(|plugin| &plugin.guard);
         let loads = guards.filter_map(|guard| Some((guard.id().into(), guard.cores()?)));
         let loads: Vec<(Arc<str>, f64)> = loads.collect();
-        let machine = Machine {
+        let machine = MachineCpu {
             percent,
             cores,
             limit: self.limits.degraded_above(),

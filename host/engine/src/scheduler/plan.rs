@@ -8,19 +8,19 @@ use std::{
 };
 
 use super::{
-    Driver, Plan, PlatformSetup, PluginSetup,
+    PlatformSetup, PluginSetup, ReloadPlan, SchedulerDriver,
     index::{MONITOR_KEY, PlatformIx, PluginIx},
     loading::load_error,
-    platforms::Platform,
-    plugin::Plugin,
+    platforms::ScheduledPlatform,
+    plugin::ScheduledPlugin,
     schedule,
     takeover::progress,
 };
-use crate::{guard::Progress, resources::Judge};
+use crate::{guard::CallProgress, resources::ResourceJudge};
 
-impl Driver {
+impl SchedulerDriver {
     /// Applies another plan; unchanged platforms keep slot, probe, breaker and counters.
-    pub(super) fn follow(&mut self, plan: Plan) {
+    pub(super) fn follow(&mut self, plan: ReloadPlan) {
         let now = self.shared.clock.now();
         // Starts due until now belong to the old plan.
         self.begin_due(now);
@@ -29,7 +29,7 @@ impl Driver {
         self.timing = plan.timing;
         if plan.limits != self.limits {
             self.limits = plan.limits;
-            self.judge = Judge::new(plan.limits);
+            self.judge = ResourceJudge::new(plan.limits);
         }
         self.take_in(plan.plugins, plan.platforms);
         for plugin in self.plugins.iter_mut() {
@@ -66,7 +66,9 @@ impl Driver {
                         self.want_renewal(at, now);
                     }
                 }
-                None => self.plugins.add(Plugin::new(setup.guard, setup.loader)),
+                None => self
+                    .plugins
+                    .add(ScheduledPlugin::new(setup.guard, setup.loader)),
             }
         }
         self.remove_platforms(&platforms);
@@ -118,7 +120,7 @@ impl Driver {
         let Some(plugin) = self.plugin_ix(setup.guard.plugin().id()) else {
             return;
         };
-        let mut platform = Platform {
+        let mut platform = ScheduledPlatform {
             guard: setup.guard,
             plugin,
             config: setup.config,
@@ -159,7 +161,7 @@ impl Driver {
         }
         let mut busy = HashSet::new();
         self.watch.each(|at, sequence| {
-            if progress(&self.platforms, at, sequence) != Progress::Over {
+            if progress(&self.platforms, at, sequence) != CallProgress::Over {
                 busy.insert(at);
             }
         });

@@ -12,13 +12,13 @@ use crate::guard::PlatformGuard;
 
 /// The platforms by their index.
 #[derive(Default)]
-pub(super) struct Platforms {
-    platforms: Vec<Option<Platform>>,
+pub(super) struct PlatformTable {
+    platforms: Vec<Option<ScheduledPlatform>>,
     free: Vec<PlatformIx>,
 }
 
 /// One platform, as the driver knows it.
-pub(super) struct Platform {
+pub(super) struct ScheduledPlatform {
     pub(super) guard: Arc<PlatformGuard>,
     pub(super) plugin: PluginIx,
     pub(super) config: Arc<str>,
@@ -28,7 +28,7 @@ pub(super) struct Platform {
     pub(super) leaving: bool,
 }
 
-impl Platform {
+impl ScheduledPlatform {
     /// Returns the spec of its probe.
     pub(super) fn spec(&self) -> ProbeSpec {
         let name = Arc::clone(&self.guard.settings().name);
@@ -36,9 +36,9 @@ impl Platform {
     }
 }
 
-impl Platforms {
+impl PlatformTable {
     /// Adds a platform and returns its index.
-    pub(super) fn add(&mut self, platform: Platform) -> PlatformIx {
+    pub(super) fn add(&mut self, platform: ScheduledPlatform) -> PlatformIx {
         if let Some(free) = self.free.pop() {
             self.platforms[free.position()] = Some(platform);
             free
@@ -49,7 +49,7 @@ impl Platforms {
     }
 
     /// Removes a platform and frees its index.
-    pub(super) fn remove(&mut self, at: PlatformIx) -> Option<Platform> {
+    pub(super) fn remove(&mut self, at: PlatformIx) -> Option<ScheduledPlatform> {
         let gone = self.platforms[at.position()].take()?;
         self.free.push(at);
         Some(gone)
@@ -61,7 +61,7 @@ impl Platforms {
     }
 
     /// Returns each platform on the schedule, with its index.
-    pub(super) fn staying(&self) -> impl Iterator<Item = (PlatformIx, &Platform)> {
+    pub(super) fn staying(&self) -> impl Iterator<Item = (PlatformIx, &ScheduledPlatform)> {
         self.platforms
             .iter()
             .enumerate()
@@ -75,7 +75,7 @@ impl Platforms {
     pub(super) fn of(
         &mut self,
         plugin: PluginIx,
-    ) -> impl Iterator<Item = (PlatformIx, &mut Platform)> {
+    ) -> impl Iterator<Item = (PlatformIx, &mut ScheduledPlatform)> {
         self.platforms
             .iter_mut()
             .enumerate()
@@ -92,23 +92,23 @@ impl Platforms {
     }
 
     /// Returns the platform at an index that may have become free.
-    pub(super) fn get(&self, at: PlatformIx) -> Option<&Platform> {
+    pub(super) fn get(&self, at: PlatformIx) -> Option<&ScheduledPlatform> {
         self.platforms.get(at.position())?.as_ref()
     }
 }
 
-impl Index<PlatformIx> for Platforms {
-    type Output = Platform;
+impl Index<PlatformIx> for PlatformTable {
+    type Output = ScheduledPlatform;
 
-    fn index(&self, at: PlatformIx) -> &Platform {
+    fn index(&self, at: PlatformIx) -> &ScheduledPlatform {
         self.platforms[at.position()]
             .as_ref()
             .expect("an index is free only when nothing refers to it any more")
     }
 }
 
-impl IndexMut<PlatformIx> for Platforms {
-    fn index_mut(&mut self, at: PlatformIx) -> &mut Platform {
+impl IndexMut<PlatformIx> for PlatformTable {
+    fn index_mut(&mut self, at: PlatformIx) -> &mut ScheduledPlatform {
         self.platforms[at.position()]
             .as_mut()
             .expect("an index is free only when nothing refers to it any more")

@@ -2,18 +2,18 @@
 
 use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 
-use conductor_library::{Hash, Vetted};
+use conductor_library::{LibraryHash, Vetted};
 use conductor_runtime::{
-    Call, Ended, LoadedPlugin, ProbeId,
+    AdmittedCall, LoadedPlugin, ProbeId, UnexpectedExit,
     loader::{FallbackLibrary, LoadedGeneration},
 };
 use conductor_types::{Isolation, RestartReason};
 
-use super::{PluginLoader, index::PlatformIx, verification::Verification};
+use super::{PluginLoader, index::PlatformIx, verification::GenerationVerification};
 use crate::guard::{PlatformGuard, PluginGuard, StartPermit};
 
 /// One plugin in the driver.
-pub(super) struct Plugin {
+pub(super) struct ScheduledPlugin {
     pub(super) guard: Arc<PluginGuard>,
     pub(super) loader: Arc<dyn PluginLoader>,
     /// No platform uses it and its library is gone: it is dropped once its last call has ended.
@@ -30,7 +30,7 @@ pub(super) struct Plugin {
     /// The number of a generation that must end, and the reason.
     pub(super) outlawed: Option<(u64, String)>,
     /// A library that failed verification; it is not loaded for any other reason either.
-    pub(super) rejected: Option<Hash>,
+    pub(super) rejected: Option<LibraryHash>,
     /// Generations whose last calls are ending.
     pub(super) old: Vec<DrainingGeneration>,
     /// Checks that wait for a generation.
@@ -38,7 +38,7 @@ pub(super) struct Plugin {
     /// `true` once it got stuck in-process too often: from then on it runs in workers.
     pub(super) in_worker: bool,
     /// The calls of this turn.
-    pub(super) batch: Vec<Call>,
+    pub(super) batch: Vec<AdmittedCall>,
     pub(super) wants_nudge: bool,
 }
 
@@ -48,19 +48,19 @@ pub(super) enum NextGeneration {
     Loading {
         permit: StartPermit,
         /// Set if it ended before it was known to be loaded.
-        ended: Option<Ended>,
+        ended: Option<UnexpectedExit>,
     },
     /// It is loaded and being verified.
     Verifying {
-        candidate: Candidate,
-        verification: Arc<Verification>,
+        candidate: CandidateGeneration,
+        verification: Arc<GenerationVerification>,
         /// `true` if the log already mentions that its timeouts do not count.
         is_excused: bool,
     },
 }
 
 /// A loaded generation that is not the current one yet.
-pub(super) struct Candidate {
+pub(super) struct CandidateGeneration {
     pub(super) permit: StartPermit,
     pub(super) generation: Arc<LoadedGeneration>,
     pub(super) probes: CandidateProbes,
@@ -74,11 +74,11 @@ pub(super) type CandidateProbes =
 pub(super) struct DrainingGeneration {
     pub(super) generation: Arc<LoadedGeneration>,
     /// Its calls under way.
-    pub(super) calls: Calls,
+    pub(super) calls: CallList,
 }
 
 /// Calls by their platform and number.
-pub(super) type Calls = Vec<(PlatformIx, u64)>;
+pub(super) type CallList = Vec<(PlatformIx, u64)>;
 
 /// A check that waits for a generation.
 pub(super) struct HeldCheck {
@@ -87,7 +87,7 @@ pub(super) struct HeldCheck {
     pub(super) until: Duration,
 }
 
-impl Plugin {
+impl ScheduledPlugin {
     pub(super) fn new(guard: Arc<PluginGuard>, loader: Arc<dyn PluginLoader>) -> Self {
         Self {
             guard,
@@ -109,14 +109,16 @@ impl Plugin {
     }
 
     /// Takes the generation that is being verified, without judging it.
-    pub(super) fn take_unjudged(&mut self) -> Option<Candidate> {
+    pub(super) fn take_unjudged(&mut self) -> Option<CandidateGeneration> {
         let (mut candidate, verification) = self.take_candidate()?;
         candidate.give_up(&verification);
         Some(candidate)
     }
 
     /// Takes the generation that is being verified, if any.
-    pub(super) fn take_candidate(&mut self) -> Option<(Candidate, Arc<Verification>)> {
+    pub(super) fn take_candidate(
+        &mut self,
+    ) -> Option<(CandidateGeneration, Arc<GenerationVerification>)> {
         let verifying =
             |next: &mut NextGeneration| matches!(next, NextGeneration::Verifying { .. });
         match self.next.take_if(verifying)? {
@@ -220,9 +222,9 @@ impl Plugin {
     }
 }
 
-impl Candidate {
+impl CandidateGeneration {
     /// Ends its verification; a platform whose first check is under way will need another probe.
-    pub(super) fn give_up(&mut self, verification: &Verification) {
+    pub(super) fn give_up(&mut self, verification: &GenerationVerification) {
         for platform in verification.give_up() {
             // Its call may never return; the platform's checks must not wait for it.
             if let Some((_, Ok(probe))) = self.probes.remove(&platform) {
@@ -233,7 +235,7 @@ impl Candidate {
     }
 
     /// Hands over the checks of its verification that there is room for.
-    pub(super) fn go_on(&self, verification: &Arc<Verification>, now: Duration) {
+    pub(super) fn go_on(&self, verification: &Arc<GenerationVerification>, now: Duration) {
         let plugin = &self.generation.plugin;
         if plugin.description().asynchronous {
             // A blocking call would only be given another thread, and the next hanging one yet another.

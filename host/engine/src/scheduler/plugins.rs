@@ -6,24 +6,24 @@ use std::{
     ops::{Index, IndexMut},
 };
 
-use super::{index::PluginIx, plugin::Plugin};
+use super::{index::PluginIx, plugin::ScheduledPlugin};
 
 /// The plugins by their index.
 #[derive(Default)]
-pub(super) struct Plugins {
-    by_index: BTreeMap<PluginIx, Plugin>,
+pub(super) struct PluginTable {
+    by_index: BTreeMap<PluginIx, ScheduledPlugin>,
     next: u32,
 }
 
-impl Plugins {
+impl PluginTable {
     /// Adds a plugin at a new index.
-    pub(super) fn add(&mut self, plugin: Plugin) {
+    pub(super) fn add(&mut self, plugin: ScheduledPlugin) {
         self.by_index.insert(PluginIx(self.next), plugin);
         self.next += 1;
     }
 
     /// Removes the plugins for which `is_over` returns `true`.
-    pub(super) fn remove_if(&mut self, is_over: impl Fn(PluginIx, &Plugin) -> bool) {
+    pub(super) fn remove_if(&mut self, is_over: impl Fn(PluginIx, &ScheduledPlugin) -> bool) {
         self.by_index.retain(|at, plugin| !is_over(*at, plugin));
     }
 
@@ -50,28 +50,28 @@ impl Plugins {
     }
 
     /// Iterates over the plugins.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Plugin> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &ScheduledPlugin> {
         self.by_index.values()
     }
 
     /// Iterates over the plugins.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Plugin> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut ScheduledPlugin> {
         self.by_index.values_mut()
     }
 }
 
-impl Index<PluginIx> for Plugins {
-    type Output = Plugin;
+impl Index<PluginIx> for PluginTable {
+    type Output = ScheduledPlugin;
 
-    fn index(&self, at: PluginIx) -> &Plugin {
+    fn index(&self, at: PluginIx) -> &ScheduledPlugin {
         self.by_index
             .get(&at)
             .expect("a plugin is removed only when no platform or call refers to it")
     }
 }
 
-impl IndexMut<PluginIx> for Plugins {
-    fn index_mut(&mut self, at: PluginIx) -> &mut Plugin {
+impl IndexMut<PluginIx> for PluginTable {
+    fn index_mut(&mut self, at: PluginIx) -> &mut ScheduledPlugin {
         self.by_index
             .get_mut(&at)
             .expect("a plugin is removed only when no platform or call refers to it")

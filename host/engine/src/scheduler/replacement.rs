@@ -3,16 +3,17 @@
 
 use std::time::Duration;
 
-use conductor_runtime::{Ended, LoadError, LoadedPlugin};
+use conductor_runtime::{LoadError, LoadedPlugin, UnexpectedExit};
 use conductor_types::{Isolation, RestartReason};
 
 use super::{
-    Driver, LibraryChange, Renewal, index::PluginIx, loading::load_error, plugin::NextGeneration,
+    LibraryChange, ReplacementOrder, SchedulerDriver, index::PluginIx, loading::load_error,
+    plugin::NextGeneration,
 };
 
-impl Driver {
+impl SchedulerDriver {
     /// Handles the unexpected end of a generation; its calls have already ended as failures.
-    pub(super) fn ended(&mut self, at: PluginIx, number: u64, ended: &Ended) {
+    pub(super) fn ended(&mut self, at: PluginIx, number: u64, ended: &UnexpectedExit) {
         let now = self.shared.clock.now();
         let plugin = &mut self.plugins[at];
         plugin.old.retain(|old| old.generation.number != number);
@@ -92,7 +93,7 @@ impl Driver {
     }
 
     /// Replaces a worker, for example because it exceeds its limits.
-    pub(super) fn succeed(&mut self, order: Renewal) {
+    pub(super) fn succeed(&mut self, order: ReplacementOrder) {
         let now = self.shared.clock.now();
         let Some(at) = self.plugin_ix(&order.plugin) else {
             return;

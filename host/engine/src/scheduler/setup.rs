@@ -10,26 +10,26 @@ use conductor_runtime::{
 use conductor_types::RestartReason;
 
 use crate::{
-    board::Board,
-    environment::Environment,
-    guard::{PlatformGuard, PluginGuard, Shared},
-    resources::Limits,
+    board::StatusBoard,
+    environment::EngineEnvironment,
+    guard::{GuardContext, PlatformGuard, PluginGuard},
+    resources::ResourceLimits,
 };
 
 /// The scheduler's inputs.
-pub struct Setup {
+pub struct SchedulerSetup {
     /// The state shared by the guards.
-    pub shared: Arc<Shared>,
+    pub shared: Arc<GuardContext>,
     /// The board that shows the host's own state.
-    pub board: Arc<Board>,
+    pub board: Arc<StatusBoard>,
     /// The threads and measurements that the engine takes from outside.
-    pub environment: Arc<dyn Environment>,
+    pub environment: Arc<dyn EngineEnvironment>,
     /// The plugins, platforms and times.
-    pub plan: Plan,
+    pub plan: ReloadPlan,
 }
 
-/// The part that a reload can change.
-pub struct Plan {
+/// The part of the setup that a reload can change.
+pub struct ReloadPlan {
     /// The plugins that platforms use.
     pub plugins: Vec<PluginSetup>,
     /// Plugins that no platform uses any more and whose library is gone.
@@ -37,14 +37,14 @@ pub struct Plan {
     /// The platforms.
     pub platforms: Vec<PlatformSetup>,
     /// The timing of checks.
-    pub timing: Timing,
+    pub timing: CheckTiming,
     /// The limits above which the machine counts as short of resources.
-    pub limits: Limits,
+    pub limits: ResourceLimits,
 }
 
 /// The timing of checks.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Timing {
+pub struct CheckTiming {
     /// The interval of the resource monitor, which also gets the ladder's first slot.
     pub interval: Duration,
     /// The spread of starts.
@@ -69,7 +69,7 @@ pub struct PluginSetup {
 
 /// An order to replace a generation.
 #[derive(Debug)]
-pub struct Renewal {
+pub struct ReplacementOrder {
     /// The plugin's id.
     pub plugin: Arc<str>,
     /// The number of the generation.

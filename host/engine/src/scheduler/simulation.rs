@@ -9,26 +9,26 @@ use std::{
     time::Duration,
 };
 
-use conductor_core::breaker::Settings;
-use conductor_library::{Catalog, Policy};
+use conductor_core::breaker::BreakerSettings;
+use conductor_library::{Catalog, TrustPolicy};
 use conductor_types::{Isolation, Priority};
 
-use self::ledger::Ledger;
+use self::ledger::SimulationLedger;
 pub(super) use self::{
-    plugin::{Mood, SimulatedPlugin, SimulatedSource},
-    world::World,
+    plugin::{PluginBehaviour, SimulatedPlugin, SimulatedSource},
+    world::SimulatedWorld,
 };
 use super::{
-    Driver, Plan, PlatformSetup, PluginSetup, Setup, Timing,
+    CheckTiming, PlatformSetup, PluginSetup, ReloadPlan, SchedulerDriver, SchedulerSetup,
     index::{MONITOR_KEY, PlatformIx},
     loading,
 };
 use crate::{
-    board::Board,
-    guard::{PlatformGuard, PlatformSettings, PluginGuard, Shared},
+    board::StatusBoard,
+    guard::{GuardContext, PlatformGuard, PlatformSettings, PluginGuard},
     log_tail::LogTail,
-    metrics::Metrics,
-    resources::Limits,
+    metrics::HostMetrics,
+    resources::ResourceLimits,
 };
 
 mod disturbances;
@@ -39,10 +39,10 @@ mod world;
 
 /// A host whose clock only a test advances.
 pub(super) struct SimulatedHost {
-    pub(super) driver: Driver,
-    pub(super) world: World,
-    pub(super) shared: Arc<Shared>,
-    ledger: Arc<Ledger>,
+    pub(super) driver: SchedulerDriver,
+    pub(super) world: SimulatedWorld,
+    pub(super) shared: Arc<GuardContext>,
+    ledger: Arc<SimulationLedger>,
     /// The plugins that platforms can use.
     pub(super) plugins: Vec<SimulatedPluginSetup>,
     /// The platforms of the config in force.
@@ -75,32 +75,34 @@ pub(super) struct SimulatedPlatform {
 impl SimulatedHost {
     /// Creates a host without plugins and platforms, which does not run yet.
     pub(super) fn new(seed: u64) -> Self {
-        let world = World::new(seed);
+        let world = SimulatedWorld::new(seed);
         let state = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(&[], false, Policy::default(), Some(state.path())).unwrap();
-        let shared = Shared::new(world.clock, Metrics::by(world.clock), 0).with_seed(seed);
+        let catalog =
+            Catalog::open(&[], false, TrustPolicy::default(), Some(state.path())).unwrap();
+        let shared =
+            GuardContext::new(world.clock, HostMetrics::by(world.clock), 0).with_seed(seed);
         let shared = Arc::new(shared);
-        let board = Board::new(
+        let board = StatusBoard::new(
             Arc::clone(&shared),
             Arc::new(catalog),
             Vec::new(),
             LogTail::default(),
         );
-        let setup = Setup {
+        let setup = SchedulerSetup {
             shared: Arc::clone(&shared),
             board: Arc::new(board),
             environment: Arc::new(world.clone()),
-            plan: Plan {
+            plan: ReloadPlan {
                 plugins: Vec::new(),
                 forgotten: Vec::new(),
                 platforms: Vec::new(),
                 timing: TIMING,
-                limits: Limits::default(),
+                limits: ResourceLimits::default(),
             },
         };
         let (commands, inbox) = channel();
         Self {
-            driver: Driver::new(setup, commands, inbox),
+            driver: SchedulerDriver::new(setup, commands, inbox),
             polled: world.now(),
             world,
             shared,
@@ -117,11 +119,11 @@ impl SimulatedHost {
     pub(super) fn add_plugin(
         &mut self,
         id: &str,
-        mood: Mood,
+        mood: PluginBehaviour,
         isolation: Isolation,
         is_asynchronous: bool,
     ) -> usize {
-        let guard = PluginGuard::new(id, Settings::default(), 8, &self.shared);
+        let guard = PluginGuard::new(id, BreakerSettings::default(), 8, &self.shared);
         let (world, ledger) = (&self.world, &self.ledger);
         let source = SimulatedSource::new(id, mood, isolation, is_asynchronous, world, ledger);
         self.plugins.push(SimulatedPluginSetup {
@@ -150,7 +152,7 @@ impl SimulatedHost {
             interval: platform.interval,
             timeout: platform.interval.min(4 * S),
             priority: platform.priority,
-            breaker: Settings::default(),
+            breaker: BreakerSettings::default(),
             labels: BTreeMap::new(),
         };
         let guard = PlatformGuard::new(settings, Arc::clone(plugin), Arc::clone(&self.shared));
@@ -247,7 +249,7 @@ impl SimulatedHost {
         self.driver.leave_plugins();
     }
 
-    fn plan(&mut self) -> Plan {
+    fn plan(&mut self) -> ReloadPlan {
         let plugin = |plugin: &SimulatedPluginSetup| PluginSetup {
             guard: Arc::clone(&plugin.guard),
             loader: Arc::clone(&plugin.source) as Arc<_>,
@@ -259,7 +261,7 @@ impl SimulatedHost {
             config: "{}".into(),
             refused: None,
         };
-        let plan = Plan {
+        let plan = ReloadPlan {
             plugins: self.plugins.iter().map(plugin).collect(),
             forgotten: std::mem::take(&mut self.forgotten),
             platforms: self.platforms.iter().map(platform).collect(),
@@ -323,7 +325,7 @@ impl SimulatedHost {
 }
 
 pub(super) const S: Duration = Duration::from_secs(1);
-pub(super) const TIMING: Timing = Timing {
+pub(super) const TIMING: CheckTiming = CheckTiming {
     interval: Duration::from_secs(5),
     stagger: Duration::from_millis(500),
     tick: Duration::from_millis(10),

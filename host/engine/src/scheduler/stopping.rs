@@ -4,10 +4,10 @@ use std::{thread, time::Duration};
 
 use conductor_types::SkipReason;
 
-use super::{Command, Driver, index::PlatformIx};
+use super::{SchedulerCommand, SchedulerDriver, index::PlatformIx};
 use crate::state::CheckNow;
 
-impl Driver {
+impl SchedulerDriver {
     /// Starts no more checks; running ones get the grace period, and those that have not started are withdrawn.
     pub(super) fn drain(mut self) {
         let end = self.shared.clock.now() + self.timing.shutdown_grace;
@@ -62,7 +62,7 @@ impl Driver {
     /// Replies to waiting callers; other commands no longer matter.
     pub(super) fn turn_away(&self) {
         for command in self.inbox.try_iter() {
-            if let Command::CheckNow(_, tell) = command {
+            if let SchedulerCommand::CheckNow(_, tell) = command {
                 let _ = tell.send(CheckNow::Leaving);
             }
         }

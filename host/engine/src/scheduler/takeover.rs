@@ -4,16 +4,21 @@
 use std::{mem, sync::Arc, time::Duration};
 
 use super::{
-    Driver,
+    SchedulerDriver,
     index::{PlatformIx, PluginIx},
-    platforms::Platforms,
-    plugin::{Calls, Candidate, DrainingGeneration},
+    platforms::PlatformTable,
+    plugin::{CallList, CandidateGeneration, DrainingGeneration},
 };
-use crate::guard::Progress;
+use crate::guard::CallProgress;
 
-impl Driver {
+impl SchedulerDriver {
     /// Makes this generation the current one.
-    pub(super) fn take_over(&mut self, at: PluginIx, mut candidate: Candidate, now: Duration) {
+    pub(super) fn take_over(
+        &mut self,
+        at: PluginIx,
+        mut candidate: CandidateGeneration,
+        now: Duration,
+    ) {
         let waiting = self.retire(at);
         let loaded = &candidate.generation.plugin;
         for (ix, platform) in self.platforms.of(at).filter(|(_, p)| !p.leaving) {
@@ -51,9 +56,9 @@ impl Driver {
 
     /// Retires the current generation: it gets no further calls, and ends with its last call under way. Returns the
     /// calls that have not started.
-    fn retire(&mut self, at: PluginIx) -> Calls {
+    fn retire(&mut self, at: PluginIx) -> CallList {
         let Some(generation) = self.plugins[at].current.take() else {
-            return Calls::new();
+            return CallList::new();
         };
         // Done before checking which calls have started: it starts none from here on.
         generation.plugin.retire();
@@ -64,14 +69,14 @@ impl Driver {
     }
 
     /// Clears a plugin's pending calls: returns those that have not started, and those that have.
-    pub(super) fn clear(&mut self, at: PluginIx) -> (Calls, Calls) {
-        let (mut waiting, mut running) = (Calls::new(), Calls::new());
+    pub(super) fn clear(&mut self, at: PluginIx) -> (CallList, CallList) {
+        let (mut waiting, mut running) = (CallList::new(), CallList::new());
         self.watch.each(|platform, sequence| {
             if self.platforms.get(platform).is_some_and(|p| p.plugin == at) {
                 match progress(&self.platforms, platform, sequence) {
-                    Progress::Waiting => waiting.push((platform, sequence)),
-                    Progress::Running(_) => running.push((platform, sequence)),
-                    Progress::Over => {}
+                    CallProgress::Waiting => waiting.push((platform, sequence)),
+                    CallProgress::Running(_) => running.push((platform, sequence)),
+                    CallProgress::Over => {}
                 }
             }
         });
@@ -97,7 +102,7 @@ impl Driver {
             let plugin = &mut self.plugins[at];
             for old in &mut plugin.old {
                 old.calls.retain(|&(platform, sequence)| {
-                    progress(platforms, platform, sequence) != Progress::Over
+                    progress(platforms, platform, sequence) != CallProgress::Over
                 });
             }
             for drained in plugin.old.extract_if(.., |old| old.calls.is_empty()) {
@@ -117,7 +122,13 @@ impl Driver {
 }
 
 /// Returns the progress of a call whose platform may have been removed.
-pub(super) fn progress(platforms: &Platforms, platform: PlatformIx, sequence: u64) -> Progress {
+pub(super) fn progress(
+    platforms: &PlatformTable,
+    platform: PlatformIx,
+    sequence: u64,
+) -> CallProgress {
     let platform = platforms.get(platform);
-    platform.map_or(Progress::Over, |platform| platform.guard.progress(sequence))
+    platform.map_or(CallProgress::Over, |platform| {
+        platform.guard.progress(sequence)
+    })
 }

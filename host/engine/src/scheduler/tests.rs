@@ -3,22 +3,22 @@
 
 use std::sync::Arc;
 
-use conductor_core::{breaker::Settings, maintenance::InForce, schedule::Mode};
+use conductor_core::{breaker::BreakerSettings, maintenance::InForce, schedule::ResourceMode};
 use conductor_library::Vetted;
-use conductor_runtime::{Failure, Report};
+use conductor_runtime::{CallFailure, CheckReport};
 use conductor_types::{
     Checks, ErrorType, Isolation, Priority, RestartReason, requests::BreakerOrder,
 };
 
 use super::{
-    platforms::Platform,
-    simulation::{Mood, S, SimulatedHost, SimulatedPlatform, SimulatedPlugin},
+    platforms::ScheduledPlatform,
+    simulation::{PluginBehaviour, S, SimulatedHost, SimulatedPlatform, SimulatedPlugin},
     *,
 };
 use crate::{
-    actor::Actor,
-    guard::{PlatformGuard, Skip},
-    metrics::{FAMILIES, Metrics, Value},
+    actor::ActionOrigin,
+    guard::{PlatformGuard, SkipCause},
+    metrics::{FAMILIES, HostMetrics, SampleValue},
 };
 
 /// Starts a host with these platforms of one plugin, whose calls the test ends.
@@ -26,7 +26,7 @@ fn host(platforms: &[&str], is_asynchronous: bool) -> SimulatedHost {
     let mut host = SimulatedHost::new(0);
     host.add_plugin(
         "played",
-        Mood::Manual,
+        PluginBehaviour::Manual,
         Isolation::InProcess,
         is_asynchronous,
     );
@@ -66,13 +66,13 @@ impl SimulatedHost {
     }
 
     fn place(&self, platform: &str) -> PlatformIx {
-        let named = |p: &Platform| *p.guard.settings().name == *platform;
+        let named = |p: &ScheduledPlatform| *p.guard.settings().name == *platform;
         let mut staying = self.driver.platforms.staying();
         staying.find(|(_, p)| named(p)).unwrap().0
     }
 
     /// Begins a check at `now`, regardless of the schedule.
-    fn begin(&mut self, platform: &str, now: Duration) -> Result<(), Skip> {
+    fn begin(&mut self, platform: &str, now: Duration) -> Result<(), SkipCause> {
         let begun = self.driver.try_begin(self.place(platform), now, now);
         self.take_begun();
         begun
@@ -147,7 +147,7 @@ fn a_verification_does_not_check_what_maintenance_pauses_or_an_operator_holds_op
         .set_maintenance(paused(), Duration::ZERO);
     let now = host.world.now();
     host.guard("held")
-        .order(BreakerOrder::Open, &Actor::default(), now);
+        .order(BreakerOrder::Open, &ActionOrigin::default(), now);
     host.replace();
     let new = host.generation(2);
     assert_eq!(new.called(), ["kept".into()]);
@@ -173,7 +173,7 @@ fn a_failing_check_of_a_verification_keeps_the_library_out_unless_maintenance_ha
             host.guard("a").set_maintenance(paused(), Duration::ZERO);
         }
         call.caller.started(call.sequence, now).unwrap();
-        let failure = Failure::new(ErrorType::Panic, "on purpose");
+        let failure = CallFailure::new(ErrorType::Panic, "on purpose");
         call.caller.finished(call.sequence, now, Err(failure));
         host.obey_one();
         assert_eq!(host.running(), taken);
@@ -191,7 +191,7 @@ fn a_first_check_that_fails_is_made_again_before_the_library_is_judged() {
     // As if it had begun an eighth of an interval earlier: the retry is due immediately.
     let earlier = now.saturating_sub(S);
     call.caller.started(call.sequence, earlier).unwrap();
-    let failure = Failure::new(ErrorType::Error, "not warm yet");
+    let failure = CallFailure::new(ErrorType::Error, "not warm yet");
     call.caller.finished(call.sequence, earlier, Err(failure));
     assert_eq!(host.running(), 1, "it is not judged yet");
     for plugin in host.driver.plugins.iter_mut() {
@@ -205,7 +205,7 @@ fn a_first_check_that_fails_is_made_again_before_the_library_is_judged() {
 
 #[test]
 fn a_timeout_while_the_host_is_short_of_cpu_does_not_reject_a_new_library() {
-    for (mode, running) in [(Mode::Degraded, 1), (Mode::Normal, 1)] {
+    for (mode, running) in [(ResourceMode::Degraded, 1), (ResourceMode::Normal, 1)] {
         let mut host = host(&["a"], false);
         host.check("a");
         host.replace();
@@ -217,7 +217,7 @@ fn a_timeout_while_the_host_is_short_of_cpu_does_not_reject_a_new_library() {
         host.driver.look_after_generations(now + 5 * S);
         assert_eq!(host.running(), running);
         let is_judged = host.driver.plugins[PluginIx(0)].next.is_none();
-        assert_eq!(is_judged, mode == Mode::Normal, "{mode:?}");
+        assert_eq!(is_judged, mode == ResourceMode::Normal, "{mode:?}");
     }
 }
 
@@ -246,9 +246,12 @@ fn an_asynchronous_plugin_whose_threads_never_come_back_has_a_new_generation_tak
         host.check("a");
         let now = host.world.now();
         host.begin("a", now).unwrap();
-        let patience = Settings::default().reset_timeout() + 4 * S;
+        let patience = BreakerSettings::default().reset_timeout() + 4 * S;
         let later = |host: &mut SimulatedHost, now| host.begin("a", now).unwrap_err();
-        assert_eq!(later(&mut host, now + patience - S), Skip::Waiting(now));
+        assert_eq!(
+            later(&mut host, now + patience - S),
+            SkipCause::Waiting(now)
+        );
         assert!(
             host.driver.plugins[PluginIx(0)].next.is_none(),
             "it may yet start"
@@ -274,7 +277,7 @@ fn whoever_asks_for_a_check_while_the_host_stops_is_told_so_at_once() {
     call.caller.started(call.sequence, now).unwrap();
     host.driver.timing.shutdown_grace = PATIENCE;
     let commands = host.driver.commands.clone();
-    let handle = Handle {
+    let handle = SchedulerHandle {
         commands,
         thread: Mutex::new(None),
     };
@@ -282,15 +285,15 @@ fn whoever_asks_for_a_check_while_the_host_stops_is_told_so_at_once() {
     let draining = thread::spawn(move || driver.drain());
     assert_eq!(handle.check_now("a"), CheckNow::Leaving);
     assert!(!draining.is_finished(), "a check is still under way");
-    let report = Ok(&Report::empty());
+    let report = Ok(&CheckReport::empty());
     call.caller.finished(call.sequence, now, report);
     draining.join().unwrap();
     assert_eq!(handle.check_now("a"), CheckNow::Leaving);
 }
 
 /// Returns the order to end the current generation, which can now read secrets.
-fn closing(number: u64) -> Command {
-    Command::Renew(Renewal {
+fn closing(number: u64) -> SchedulerCommand {
+    SchedulerCommand::Renew(ReplacementOrder {
         plugin: "played".into(),
         generation: number,
         reason: RestartReason::Replace,
@@ -321,7 +324,7 @@ fn a_generation_that_can_read_a_new_secret_is_replaced_without_verification() {
 fn a_generation_that_can_read_a_new_secret_ends_where_no_other_can_take_over() {
     let mut host = host(&["a"], false);
     host.check("a");
-    host.plugins[0].source.set_mood(Mood::Broken);
+    host.plugins[0].source.set_mood(PluginBehaviour::Broken);
     host.driver.obey(closing(1));
     let now = host.world.now();
     host.driver.look_after_generations(now);
@@ -360,12 +363,12 @@ fn two_thousand_reloads_with_renamed_platforms_leave_nothing_behind() {
         }
     }
     assert_eq!(tracked(), before);
-    let probes = Value::Number(6.0);
+    let probes = SampleValue::Number(6.0);
     assert!(before.contains(&("probe".to_owned(), probes)), "{before:?}");
 }
 
 /// Returns `conductor_tracked_objects`, except for objects of other tests in this process.
-fn tracked(metrics: &Metrics) -> Vec<(String, Value)> {
+fn tracked(metrics: &HostMetrics) -> Vec<(String, SampleValue)> {
     let snapshot = metrics.snapshot();
     let mut families = FAMILIES.iter();
     let family = families.find(|f| f.name == "conductor_tracked_objects");
@@ -385,7 +388,7 @@ fn reloads_with_renamed_plugins_leave_nothing_behind() {
             host.remove_plugin(1);
         }
         let id = format!("plugin-{reload}");
-        let plugin = host.add_plugin(&id, Mood::Manual, Isolation::InProcess, false);
+        let plugin = host.add_plugin(&id, PluginBehaviour::Manual, Isolation::InProcess, false);
         host.add_platform("p", SimulatedPlatform { plugin, ..PLATFORM });
         host.reload();
         let now = host.world.now();
@@ -408,13 +411,13 @@ fn reloads_with_renamed_plugins_leave_nothing_behind() {
         }
     }
     // Counters of removed ones are kept for a while, up to a limit.
-    let lasting = |tracked: Vec<(String, Value)>| {
+    let lasting = |tracked: Vec<(String, SampleValue)>| {
         let mut tracked = tracked;
         tracked.retain(|(kind, _)| !kind.starts_with("retired"));
         tracked
     };
     assert_eq!(lasting(tracked(&metrics)), lasting(before.clone()));
     let of = |kind: &str| before.iter().find(|(k, _)| k == kind).unwrap().1.clone();
-    assert_eq!(of("plugin"), Value::Number(2.0));
-    assert_eq!(of("plugin_series"), Value::Number(2.0));
+    assert_eq!(of("plugin"), SampleValue::Number(2.0));
+    assert_eq!(of("plugin_series"), SampleValue::Number(2.0));
 }

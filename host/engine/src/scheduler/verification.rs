@@ -15,13 +15,15 @@ use std::{
     time::Duration,
 };
 
-use conductor_runtime::{Call, Caller, Failure, ProbeId, Report, Waiting};
+use conductor_runtime::{
+    AdmittedCall, CallFailure, CallOwner, CheckReport, DeliveryOutcome, ProbeId,
+};
 use conductor_types::ErrorType;
 
 use super::index::PlatformIx;
 
 /// The checks of one verification.
-pub(super) struct Verification(Mutex<VerificationState>);
+pub(super) struct GenerationVerification(Mutex<VerificationState>);
 
 /// One platform's check in a verification.
 #[derive(Clone, Copy, Debug)]
@@ -56,12 +58,12 @@ enum CheckState {
     /// It is past its deadline, and was asked to end.
     Late,
     /// It failed, and is repeated at this time.
-    Failing(Failure, Duration),
+    Failing(CallFailure, Duration),
     /// It has ended, with this failure if it failed.
-    Ended(Option<Failure>),
+    Ended(Option<CallFailure>),
 }
 
-impl Verification {
+impl GenerationVerification {
     /// Creates a verification by these checks, of which `at_once` are under way at a time. `done` is called when all
     /// have ended; it is overdue at `latest`.
     pub(super) fn new(
@@ -92,7 +94,7 @@ impl Verification {
         self: &Arc<Self>,
         now: Duration,
         wanted: impl Fn(PlatformIx) -> bool,
-    ) -> Vec<Call> {
+    ) -> Vec<AdmittedCall> {
         let mut checks = self.lock();
         checks.hold_back_retries(now);
         let ended = |state: &&CheckState| matches!(state, CheckState::Ended(_));
@@ -112,7 +114,7 @@ impl Verification {
                 continue;
             }
             under_way += 1;
-            calls.push(Call {
+            calls.push(AdmittedCall {
                 probe: check.probe,
                 caller: Arc::new(FirstCall {
                     verification: Arc::clone(self),
@@ -239,7 +241,7 @@ impl VerificationState {
     fn after(
         &mut self,
         platform: PlatformIx,
-        failure: Option<Failure>,
+        failure: Option<CallFailure>,
         now: Duration,
     ) -> CheckState {
         let Some(failure) = failure else {
@@ -261,12 +263,12 @@ impl VerificationState {
 
 /// One platform's check in a verification.
 struct FirstCall {
-    verification: Arc<Verification>,
+    verification: Arc<GenerationVerification>,
     platform: PlatformIx,
     timeout: Duration,
 }
 
-impl Caller for FirstCall {
+impl CallOwner for FirstCall {
     fn started(&self, _: u64, now: Duration) -> Option<Duration> {
         let mut checks = self.verification.lock();
         if checks.given_up {
@@ -279,14 +281,19 @@ impl Caller for FirstCall {
         Some(deadline)
     }
 
-    fn finished(&self, _: u64, now: Duration, result: Result<&Report, Failure>) -> Waiting {
+    fn finished(
+        &self,
+        _: u64,
+        now: Duration,
+        result: Result<&CheckReport, CallFailure>,
+    ) -> DeliveryOutcome {
         let mut checks = self.verification.lock();
         if checks.given_up {
-            return Waiting::No;
+            return DeliveryOutcome::No;
         }
         let is_late = matches!(checks.states.get(&self.platform), Some(CheckState::Late));
         let failure = match is_late {
-            true => Some(Failure::new(ErrorType::Timeout, "no answer in time")),
+            true => Some(CallFailure::new(ErrorType::Timeout, "no answer in time")),
             false => result.err(),
         };
         let state = checks.after(self.platform, failure, now);
@@ -301,8 +308,8 @@ impl Caller for FirstCall {
             done();
         }
         match is_late {
-            true => Waiting::No,
-            false => Waiting::Yes,
+            true => DeliveryOutcome::No,
+            false => DeliveryOutcome::Yes,
         }
     }
 
@@ -333,20 +340,23 @@ mod tests {
         platforms.into_iter().map(check).collect()
     }
 
-    fn verification(platforms: impl IntoIterator<Item = u32>, at_once: usize) -> Arc<Verification> {
-        Verification::new(&first_checks(platforms), at_once, 60 * S, || {})
+    fn verification(
+        platforms: impl IntoIterator<Item = u32>,
+        at_once: usize,
+    ) -> Arc<GenerationVerification> {
+        GenerationVerification::new(&first_checks(platforms), at_once, 60 * S, || {})
     }
 
-    fn failure_of(verification: &Verification, platform: u32) -> Option<String> {
+    fn failure_of(verification: &GenerationVerification, platform: u32) -> Option<String> {
         verification.failure(PlatformIx(platform))
     }
 
-    fn next(verification: &Arc<Verification>) -> Vec<Call> {
+    fn next(verification: &Arc<GenerationVerification>) -> Vec<AdmittedCall> {
         verification.next(S, |_| true)
     }
 
-    fn succeed(call: &Call) -> Waiting {
-        call.caller.finished(0, S, Ok(&Report::empty()))
+    fn succeed(call: &AdmittedCall) -> DeliveryOutcome {
+        call.caller.finished(0, S, Ok(&CheckReport::empty()))
     }
 
     #[test]
@@ -354,12 +364,12 @@ mod tests {
         let done = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&done);
         let verification =
-            Verification::new(&first_checks([3, 5]), usize::MAX, 60 * S, move || {
+            GenerationVerification::new(&first_checks([3, 5]), usize::MAX, 60 * S, move || {
                 counted.fetch_add(1, Ordering::Relaxed);
             });
         let calls = next(&verification);
         assert_eq!(calls[0].caller.started(0, S), Some(2 * S));
-        let failure = Failure::new(ErrorType::Panic, "on purpose");
+        let failure = CallFailure::new(ErrorType::Panic, "on purpose");
         calls[1].caller.finished(0, S, Err(failure));
         assert_eq!(done.load(Ordering::Relaxed), 0);
         assert_eq!(failure_of(&verification, 5).unwrap(), "panic: on purpose");
@@ -381,7 +391,7 @@ mod tests {
         assert!(verification.is_overdue(10 * S), "and the other is stuck");
         assert_eq!(verification.give_up(), [PlatformIx(0)]);
         assert!(calls[0].caller.is_cancelled(0));
-        assert_eq!(succeed(&calls[0]), Waiting::No);
+        assert_eq!(succeed(&calls[0]), DeliveryOutcome::No);
     }
 
     #[test]
@@ -408,7 +418,7 @@ mod tests {
         assert!(verification.late(3 * S).is_empty());
         assert!(calls[0].caller.is_cancelled(0));
         assert!(next(&verification).is_empty(), "it is still there");
-        assert_eq!(succeed(&calls[0]), Waiting::No);
+        assert_eq!(succeed(&calls[0]), DeliveryOutcome::No);
         assert!(
             failure_of(&verification, 0)
                 .unwrap()
@@ -433,19 +443,19 @@ mod tests {
         assert!(verification.is_overdue(60 * S), "and it need not");
     }
 
-    fn fail(call: &Call, kind: ErrorType, now: Duration) {
+    fn fail(call: &AdmittedCall, kind: ErrorType, now: Duration) {
         call.caller.started(0, now);
-        let failure = Failure::new(kind, "not yet");
+        let failure = CallFailure::new(kind, "not yet");
         call.caller.finished(0, now, Err(failure));
     }
 
-    fn retrying(done: &Arc<AtomicU32>) -> Arc<Verification> {
+    fn retrying(done: &Arc<AtomicU32>) -> Arc<GenerationVerification> {
         let check = FirstCheck {
             retry_for: Some(8 * S),
             ..first_checks([0])[0]
         };
         let counted = Arc::clone(done);
-        Verification::new(&[check], 1, 300 * S, move || {
+        GenerationVerification::new(&[check], 1, 300 * S, move || {
             counted.fetch_add(1, Ordering::Relaxed);
         })
     }

@@ -3,22 +3,22 @@
 
 use std::{mem, sync::Arc, time::Duration};
 
-use conductor_core::schedule::Mode;
+use conductor_core::schedule::ResourceMode;
 use conductor_runtime::ProbeId;
 use conductor_types::RestartReason;
 
 use super::{
-    Command, Driver,
+    SchedulerCommand, SchedulerDriver,
     index::PluginIx,
-    plugin::{Candidate, NextGeneration},
-    verification::{FirstCheck, Verification},
+    plugin::{CandidateGeneration, NextGeneration},
+    verification::{FirstCheck, GenerationVerification},
 };
 use crate::guard::PlatformGuard;
 
-impl Driver {
+impl SchedulerDriver {
     /// Returns `true` if a generation must be verified: it may be worse than the current one, which is not stuck and
     /// need not end.
-    pub(super) fn must_verify(&self, at: PluginIx, candidate: &Candidate) -> bool {
+    pub(super) fn must_verify(&self, at: PluginIx, candidate: &CandidateGeneration) -> bool {
         let plugin = &self.plugins[at];
         let Some(current) = &plugin.current else {
             return false;
@@ -32,7 +32,7 @@ impl Driver {
     }
 
     /// Begins the first checks of a generation.
-    pub(super) fn verify(&mut self, at: PluginIx, candidate: Candidate, now: Duration) {
+    pub(super) fn verify(&mut self, at: PluginIx, candidate: CandidateGeneration, now: Duration) {
         let mut checks = Vec::new();
         for (&ix, (guard, probe)) in &candidate.probes {
             if let Ok(probe) = *probe {
@@ -53,8 +53,8 @@ impl Driver {
             false => usize::MAX,
         };
         let verification =
-            Verification::new(&checks, at_once, now + LONGEST_VERIFICATION, move || {
-                let _ = commands.send(Command::Verified(at, number));
+            GenerationVerification::new(&checks, at_once, now + LONGEST_VERIFICATION, move || {
+                let _ = commands.send(SchedulerCommand::Verified(at, number));
             });
         candidate.go_on(&verification, now);
         self.plugins[at].next = Some(NextGeneration::Verifying {
@@ -87,7 +87,8 @@ impl Driver {
     /// Judges the verification under way, unless its checks timed out while the host is short of CPU: those are
     /// repeated.
     fn judge_or_excuse(&mut self, at: PluginIx, now: Duration) {
-        let is_starved = self.stretch != Mode::Normal || self.shared.starvation.is_starved(now);
+        let is_starved =
+            self.stretch != ResourceMode::Normal || self.shared.starvation.is_starved(now);
         let plugin = &mut self.plugins[at];
         if is_starved
             && let Some(NextGeneration::Verifying {
@@ -112,8 +113,8 @@ impl Driver {
     fn judge_verification(
         &mut self,
         at: PluginIx,
-        mut candidate: Candidate,
-        verification: &Verification,
+        mut candidate: CandidateGeneration,
+        verification: &GenerationVerification,
         now: Duration,
     ) {
         let worse: Vec<_> = self.failures(&candidate, verification).collect();
@@ -137,7 +138,7 @@ impl Driver {
     pub(super) fn reject(
         &mut self,
         at: PluginIx,
-        candidate: Candidate,
+        candidate: CandidateGeneration,
         reason: &str,
         now: Duration,
     ) {
@@ -152,8 +153,8 @@ impl Driver {
     /// Returns the failures of the platforms on which the current generation reports.
     fn failures<'a>(
         &'a self,
-        candidate: &'a Candidate,
-        verification: &'a Verification,
+        candidate: &'a CandidateGeneration,
+        verification: &'a GenerationVerification,
     ) -> impl Iterator<Item = String> + 'a {
         candidate.probes.iter().filter_map(|(ix, (guard, probe))| {
             let platform = self.platforms.get(*ix)?;

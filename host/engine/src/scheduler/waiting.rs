@@ -3,16 +3,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use conductor_runtime::{Call, Failure};
+use conductor_runtime::{AdmittedCall, CallFailure};
 use conductor_types::{ErrorType, SkipReason};
 
 use super::{
-    Driver,
+    SchedulerDriver,
     index::{PlatformIx, PluginIx},
     plugin::HeldCheck,
 };
 
-impl Driver {
+impl SchedulerDriver {
     /// Keeps a check for the plugin's next generation if one is or can be started; otherwise fails it with the reason.
     pub(super) fn hold(
         &mut self,
@@ -36,7 +36,7 @@ impl Driver {
             return;
         }
         match &platform.probe {
-            Ok(Some(probe)) => self.plugins[platform.plugin].batch.push(Call {
+            Ok(Some(probe)) => self.plugins[platform.plugin].batch.push(AdmittedCall {
                 probe: *probe,
                 caller: Arc::clone(&platform.guard) as Arc<_>,
                 sequence,
@@ -46,7 +46,7 @@ impl Driver {
                 platform.guard.refuse(sequence, now, &failure);
             }
             Err(reason) => {
-                let failure = Failure::new(ErrorType::Config, reason);
+                let failure = CallFailure::new(ErrorType::Config, reason);
                 platform.guard.refuse(sequence, now, &failure);
             }
         }

@@ -6,18 +6,18 @@
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use super::index::PlatformIx;
-use crate::guard::Progress;
+use crate::guard::CallProgress;
 
-/// The calls that may still be under way.
+/// Calls in flight, by deadline.
 #[derive(Default)]
-pub(super) struct Watch {
+pub(super) struct DeadlineWatch {
     /// Begun since the last turn, or still waiting for a thread: platform, sequence, time of the last look.
     recent: Vec<(PlatformIx, u64, Duration)>,
     /// Running: deadline, platform, sequence.
     running: BinaryHeap<Reverse<(Duration, PlatformIx, u64)>>,
 }
 
-impl Watch {
+impl DeadlineWatch {
     /// Adds a call that begins at `now`.
     pub(super) fn begun(&mut self, platform: PlatformIx, sequence: u64, now: Duration) {
         self.recent.push((platform, sequence, now));
@@ -27,23 +27,23 @@ impl Watch {
     pub(super) fn expire(
         &mut self,
         now: Duration,
-        progress: impl Fn(PlatformIx, u64) -> Progress,
+        progress: impl Fn(PlatformIx, u64) -> CallProgress,
         mut expire: impl FnMut(PlatformIx, u64),
     ) {
         let running = &mut self.running;
         self.recent.retain_mut(|(platform, sequence, seen)| {
             *seen = now;
             match progress(*platform, *sequence) {
-                Progress::Over => false,
-                Progress::Waiting => true,
-                Progress::Running(deadline) => {
+                CallProgress::Over => false,
+                CallProgress::Waiting => true,
+                CallProgress::Running(deadline) => {
                     running.push(Reverse((deadline, *platform, *sequence)));
                     false
                 }
             }
         });
         while let Some(&Reverse((deadline, platform, sequence))) = self.running.peek() {
-            if progress(platform, sequence) == Progress::Over {
+            if progress(platform, sequence) == CallProgress::Over {
                 self.running.pop();
             } else if deadline <= now {
                 self.running.pop();
@@ -88,7 +88,11 @@ mod tests {
 
     const S: Duration = Duration::from_secs(1);
 
-    fn expired(watch: &mut Watch, now: Duration, progress: Progress) -> Vec<(PlatformIx, u64)> {
+    fn expired(
+        watch: &mut DeadlineWatch,
+        now: Duration,
+        progress: CallProgress,
+    ) -> Vec<(PlatformIx, u64)> {
         let mut list = Vec::new();
         watch.expire(
             now,
@@ -100,13 +104,13 @@ mod tests {
 
     #[test]
     fn a_running_call_expires_at_its_deadline_and_not_before() {
-        let mut watch = Watch::default();
+        let mut watch = DeadlineWatch::default();
         watch.begun(PlatformIx(7), 1, S);
         assert_eq!(watch.next(|_| 4 * S), Some(5 * S));
-        assert_eq!(expired(&mut watch, 2 * S, Progress::Running(6 * S)), []);
+        assert_eq!(expired(&mut watch, 2 * S, CallProgress::Running(6 * S)), []);
         assert_eq!(watch.next(|_| 4 * S), Some(6 * S));
         assert_eq!(
-            expired(&mut watch, 6 * S, Progress::Running(6 * S)),
+            expired(&mut watch, 6 * S, CallProgress::Running(6 * S)),
             [(PlatformIx(7), 1)]
         );
         assert_eq!(watch.next(|_| 4 * S), None);
@@ -114,17 +118,17 @@ mod tests {
 
     #[test]
     fn time_spent_waiting_for_a_thread_does_not_count() {
-        let mut watch = Watch::default();
+        let mut watch = DeadlineWatch::default();
         watch.begun(PlatformIx(7), 1, S);
-        assert_eq!(expired(&mut watch, 90 * S, Progress::Waiting), []);
+        assert_eq!(expired(&mut watch, 90 * S, CallProgress::Waiting), []);
         assert_eq!(watch.next(|_| 4 * S), Some(94 * S));
     }
 
     #[test]
     fn a_call_that_is_over_is_forgotten() {
-        let mut watch = Watch::default();
+        let mut watch = DeadlineWatch::default();
         watch.begun(PlatformIx(7), 1, S);
-        assert_eq!(expired(&mut watch, 2 * S, Progress::Over), []);
+        assert_eq!(expired(&mut watch, 2 * S, CallProgress::Over), []);
         assert_eq!(watch.next(|_| S), None);
     }
 }

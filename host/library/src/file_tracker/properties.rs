@@ -6,13 +6,13 @@ use super::{SETTLE, tests::World};
 
 /// The result of a scan: an unlistable folder, a missing file, or a file of this size. Odd sizes are refused.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Shows {
+enum FileObservation {
     NoFolder,
     Nothing,
     File(u64),
 }
 
-impl Shows {
+impl FileObservation {
     fn any() -> impl Strategy<Value = Self> {
         prop_oneof![
             1 => Just(Self::NoFolder),
@@ -24,7 +24,11 @@ impl Shows {
 
 /// Returns `true` if this was the case at a scan at least [`SETTLE`] ago and ever since; scans that do not count are
 /// skipped.
-fn has_been(history: &[(f64, Shows)], is: Shows, counts: impl Fn(Shows) -> bool) -> bool {
+fn has_been(
+    history: &[(f64, FileObservation)],
+    is: FileObservation,
+    counts: impl Fn(FileObservation) -> bool,
+) -> bool {
     let last = history.last().map_or(0.0, |(at, _)| *at);
     let looks = history.iter().rev().filter(|(_, shows)| counts(*shows));
     looks
@@ -35,10 +39,10 @@ fn has_been(history: &[(f64, Shows)], is: Shows, counts: impl Fn(Shows) -> bool)
 proptest! {
     #[test]
     fn only_what_stood_still_is_vetted_and_only_what_stayed_away_is_gone(
-        looks in prop::collection::vec((Shows::any(), 1..12_u32, 1..5_u32), 1..40),
+        looks in prop::collection::vec((FileObservation::any(), 1..12_u32, 1..5_u32), 1..40),
     ) {
         let mut world = World::new(&[("/p/a.so", 2, Some("a"))]);
-        let mut history = vec![(0.0, Shows::File(2))];
+        let mut history = vec![(0.0, FileObservation::File(2))];
         let mut taken = "a=2".to_owned();
         let looks = looks.into_iter().flat_map(|(shows, gap, times)| {
             (0..times).map(move |_| (shows, f64::from(gap) / 4.0))
@@ -46,26 +50,26 @@ proptest! {
         for (shows, gap) in looks {
             let now = history[history.len() - 1].0 + gap;
             history.push((now, shows));
-            world.unavailable = if shows == Shows::NoFolder { vec!["/p"] } else { vec![] };
+            world.unavailable = if shows == FileObservation::NoFolder { vec!["/p"] } else { vec![] };
             let before = taken;
             taken = match shows {
-                Shows::File(size) => {
+                FileObservation::File(size) => {
                     world.look(now, &[("/p/a.so", size, (size % 2 == 0).then_some("a"))])
                 }
-                Shows::NoFolder | Shows::Nothing => world.look(now, &[]),
+                FileObservation::NoFolder | FileObservation::Nothing => world.look(now, &[]),
             };
             let all = |_| true;
             if !world.vetted.is_empty() {
-                let stood_still = has_been(&history, shows, |shows| shows != Shows::NoFolder);
+                let stood_still = has_been(&history, shows, |shows| shows != FileObservation::NoFolder);
                 prop_assert!(stood_still, "vetted while it changed: {history:?}");
             }
             if taken.is_empty() && !before.is_empty() {
-                prop_assert!(has_been(&history, Shows::Nothing, all), "gone: {history:?}");
+                prop_assert!(has_been(&history, FileObservation::Nothing, all), "gone: {history:?}");
             }
-            if has_been(&history, Shows::Nothing, all) {
+            if has_been(&history, FileObservation::Nothing, all) {
                 prop_assert!(taken.is_empty(), "not gone: {history:?}");
             }
-            if let Shows::File(size) = shows
+            if let FileObservation::File(size) = shows
                 && size % 2 == 0
                 && has_been(&history, shows, all)
             {

@@ -3,35 +3,35 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    super::{Refusal, Rule, Vetted},
-    SETTLE, Seen, Stamp,
+    super::{FileRefusal, Vetted, VettingRule},
+    LibraryStamp, ListedFile, SETTLE,
 };
 
 /// One file, over all scans that found it.
 #[derive(Clone, Debug)]
-pub(super) struct Sighting {
-    stamp: Stamp,
+pub(super) struct TrackedFile {
+    stamp: LibraryStamp,
     /// The time it got this stamp.
     since: Duration,
     /// `true` to vet it without waiting for it to settle.
     at_once: bool,
     is_fresh: bool,
-    verdict: Option<Verdict>,
+    verdict: Option<VettingResult>,
 }
 
 #[derive(Clone, Debug)]
-struct Verdict {
+struct VettingResult {
     /// The vetted version.
-    of: Stamp,
+    of: LibraryStamp,
     at: Duration,
-    result: Result<Arc<Vetted>, Refusal>,
+    result: Result<Arc<Vetted>, FileRefusal>,
     /// `true` if it has to be vetted again, although nothing has changed.
     is_provisional: bool,
 }
 
-impl Sighting {
+impl TrackedFile {
     /// Returns a file that did not exist in the previous scan.
-    pub(super) fn new(now: Duration, seen: &Seen, at_once: bool) -> Self {
+    pub(super) fn new(now: Duration, seen: &ListedFile, at_once: bool) -> Self {
         Self {
             stamp: seen.stamp,
             since: now,
@@ -42,7 +42,7 @@ impl Sighting {
     }
 
     /// Records that it exists with this stamp.
-    pub(super) fn seen(&mut self, now: Duration, stamp: Stamp) {
+    pub(super) fn seen(&mut self, now: Duration, stamp: LibraryStamp) {
         if self.stamp != stamp {
             self.stamp = stamp;
             self.since = now;
@@ -51,7 +51,7 @@ impl Sighting {
 
     /// Returns `true` if it should be vetted now.
     pub(super) fn is_due(&self, now: Duration) -> bool {
-        let again = |verdict: &Verdict| {
+        let again = |verdict: &VettingResult| {
             let long_ago = now.saturating_sub(verdict.at) >= RETRY;
             long_ago && verdict.result.as_ref().is_err_and(may_pass_unchanged)
         };
@@ -60,14 +60,19 @@ impl Sighting {
     }
 
     /// Records the result of vetting it; `after` is its stamp afterwards.
-    pub(super) fn judged(&mut self, now: Duration, after: Stamp, result: Result<Vetted, Refusal>) {
+    pub(super) fn judged(
+        &mut self,
+        now: Duration,
+        after: LibraryStamp,
+        result: Result<Vetted, FileRefusal>,
+    ) {
         let changed = after != self.stamp;
         let at_once = std::mem::take(&mut self.at_once);
         if changed && !at_once {
             // A mix of old and new content was read; the next scan sees the change.
             return;
         }
-        self.verdict = Some(Verdict {
+        self.verdict = Some(VettingResult {
             of: self.stamp,
             at: now,
             result: result.map(Arc::new),
@@ -77,7 +82,9 @@ impl Sighting {
 
     /// Invalidates its verdict, if the policy gave it or for `all`.
     pub(super) fn ask_again(&mut self, all: bool) {
-        let by_policy = |refusal: &Refusal| matches!(refusal.rule, Rule::Pin | Rule::Signature);
+        let by_policy = |refusal: &FileRefusal| {
+            matches!(refusal.rule, VettingRule::Pin | VettingRule::Signature)
+        };
         if let Some(verdict) = &mut self.verdict {
             verdict.is_provisional |= all || verdict.result.as_ref().is_err_and(by_policy);
         }
@@ -96,7 +103,7 @@ impl Sighting {
     }
 
     /// Returns the result of the last vetting, if any; the file may have changed since.
-    pub(super) fn result(&self) -> Option<&Result<Arc<Vetted>, Refusal>> {
+    pub(super) fn result(&self) -> Option<&Result<Arc<Vetted>, FileRefusal>> {
         self.verdict.as_ref().map(|verdict| &verdict.result)
     }
 
@@ -106,8 +113,8 @@ impl Sighting {
 }
 
 /// Returns `true` for refusals that depend on more than the file: its folders, and the space for a private copy.
-fn may_pass_unchanged(refusal: &Refusal) -> bool {
-    refusal.rule < Rule::Format || refusal.rule == Rule::Store
+fn may_pass_unchanged(refusal: &FileRefusal) -> bool {
+    refusal.rule < VettingRule::Format || refusal.rule == VettingRule::Store
 }
 
 /// Time until an unchanged file is vetted again, if it was refused because of its environment.

@@ -3,7 +3,7 @@
 use conductor_plugin_api::manifest::{Manifest, record};
 
 use super::*;
-use crate::{Hash, store::Holder};
+use crate::{LibraryHash, store::CopyHolder};
 
 /// Files by path, with a size in place of their stamp and the id found by vetting; `None`: refused.
 pub(super) type Files<'a> = [(&'a str, u64, Option<&'a str>)];
@@ -19,9 +19,9 @@ pub(super) struct World {
     /// The sizes of files withdrawn by the policy.
     withdrawn: Vec<u64>,
     /// The rule that refused files violate.
-    rule: Option<Rule>,
+    rule: Option<VettingRule>,
     pub(super) vetted: Vec<String>,
-    refused: Vec<Refused>,
+    refused: Vec<RefusedFile>,
 }
 
 impl World {
@@ -40,18 +40,19 @@ impl World {
     /// Scans at a time in seconds; returns the accepted plugins with the size of their files.
     pub(super) fn look(&mut self, seconds: f64, files: &Files<'_>) -> String {
         let now = Duration::from_secs_f64(seconds);
-        let refusal = |path: &Path, rule| Refusal::new(path, rule, Problem::new("found", "cure"));
-        let seen = files.iter().map(|(path, size, _)| Seen {
+        let refusal =
+            |path: &Path, rule| FileRefusal::new(path, rule, RuleViolation::new("found", "cure"));
+        let seen = files.iter().map(|(path, size, _)| ListedFile {
             path: path.into(),
-            stamp: Stamp::made_up(*size),
+            stamp: LibraryStamp::made_up(*size),
             is_fresh: self.is_fresh,
         });
         let unavailable = self.unavailable.iter();
-        let look = Look {
+        let look = FolderListing {
             folders: self.folders.clone(),
             missing: Vec::new(),
             unavailable: unavailable
-                .map(|path| refusal(Path::new(path), Rule::Folder))
+                .map(|path| refusal(Path::new(path), VettingRule::Folder))
                 .collect(),
             files: seen.collect(),
             at_once: self.at_once,
@@ -62,17 +63,19 @@ impl World {
             let (_, size, id) = *found.expect("only what was seen is vetted");
             let result = match id {
                 Some(id) => Ok(vetted(&path, size, id)),
-                None => Err(refusal(&path, self.rule.unwrap_or(Rule::Segments))),
+                None => Err(refusal(&path, self.rule.unwrap_or(VettingRule::Segments))),
             };
             self.tracker
-                .judged(now, &path, Stamp::made_up(size), result);
+                .judged(now, &path, LibraryStamp::made_up(size), result);
             self.vetted.push(path.display().to_string());
         }
         let withdrawn = self.withdrawn.clone();
         let withdraws = |vetted: &Vetted| {
-            let problem = Problem::new("not pinned", "pin it");
+            let problem = RuleViolation::new("not pinned", "pin it");
             let size = u64::from(vetted.sha256.0[0]);
-            withdrawn.contains(&size).then_some((Rule::Pin, problem))
+            withdrawn
+                .contains(&size)
+                .then_some((VettingRule::Pin, problem))
         };
         self.refused = self.tracker.conclude(now, &look, withdraws, false);
         let taken = self.tracker.taken();
@@ -88,11 +91,11 @@ impl World {
 
 fn vetted(path: &Path, size: u64, id: &str) -> Vetted {
     let size = u8::try_from(size).unwrap();
-    let holder = Holder::made_up();
+    let holder = CopyHolder::made_up();
     Vetted {
         path: holder.path().to_owned(),
         origin: path.to_owned(),
-        sha256: Hash([size; 32]),
+        sha256: LibraryHash([size; 32]),
         manifest: Manifest::parse(&record(id, "1.0.0", "x", true, &[])).unwrap(),
         size: size.into(),
         signed_by: None,
@@ -158,21 +161,24 @@ fn when_the_new_one_is_refused_the_old_one_stays_and_the_refusal_says_so() {
 fn what_was_read_while_it_changed_counts_for_nothing() {
     let mut world = World::new(&[]);
     let path = Path::new("/p/a.so");
-    let look = |stamp| Look {
+    let look = |stamp| FolderListing {
         folders: vec!["/p".into()],
-        files: vec![Seen {
+        files: vec![ListedFile {
             path: path.into(),
-            stamp: Stamp::made_up(stamp),
+            stamp: LibraryStamp::made_up(stamp),
             is_fresh: true,
         }],
-        ..Look::default()
+        ..FolderListing::default()
     };
     let second = Duration::from_secs;
     world.tracker.observe(second(1), &look(1));
     assert_eq!(world.tracker.observe(second(2), &look(1)), [path]);
-    world
-        .tracker
-        .judged(second(2), path, Stamp::made_up(2), Ok(vetted(path, 1, "a")));
+    world.tracker.judged(
+        second(2),
+        path,
+        LibraryStamp::made_up(2),
+        Ok(vetted(path, 1, "a")),
+    );
     world.tracker.conclude(second(2), &look(1), |_| None, false);
     assert!(world.tracker.taken().is_empty());
     assert_eq!(world.look(3.0, &[("/p/a.so", 2, Some("a"))]), "");
@@ -313,10 +319,10 @@ fn a_fresh_file_that_fails_at_the_start_is_looked_at_again_before_it_is_called_b
 #[test]
 fn what_was_refused_for_something_around_it_is_tried_again() {
     for (rule, again) in [
-        (Rule::Folder, true),
-        (Rule::Store, true),
-        (Rule::Segments, false),
-        (Rule::ApiVersion, false),
+        (VettingRule::Folder, true),
+        (VettingRule::Store, true),
+        (VettingRule::Segments, false),
+        (VettingRule::ApiVersion, false),
     ] {
         let mut world = World::new(&[]);
         world.rule = Some(rule);
@@ -335,7 +341,7 @@ fn what_was_refused_for_something_around_it_is_tried_again() {
 fn when_the_pins_change_what_they_refused_is_vetted_again() {
     let mut world = World::new(&[]);
     let file = [("/p/a.so", 1, None)];
-    world.rule = Some(Rule::Pin);
+    world.rule = Some(VettingRule::Pin);
     world.look(1.0, &file);
     world.look(2.0, &file);
     world.tracker.ask_again(false);

@@ -8,14 +8,16 @@ use object::{
     },
 };
 
-use super::{Format, Image, Kind, Machine, Record, needs};
+use super::{ManifestSection, ObjectFormat, ObjectHeaders, ObjectPurpose, TargetMachine, needs};
 
-pub(super) fn read<H: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> object::Result<Image<'_>> {
+pub(super) fn read<H: FileHeader<Endian = Endianness>>(
+    bytes: &[u8],
+) -> object::Result<ObjectHeaders<'_>> {
     let header = H::parse(bytes)?;
     let endian = header.endian()?;
-    let parts = Parts::<'_, H>::read(header, endian, bytes);
-    Ok(Image {
-        format: Format::Elf,
+    let parts = ElfTables::<'_, H>::read(header, endian, bytes);
+    Ok(ObjectHeaders {
+        format: ObjectFormat::Elf,
         machine: machine(header, endian),
         kind: parts.kind(header.e_type(endian)),
         outside: parts.outside(),
@@ -25,14 +27,14 @@ pub(super) fn read<H: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> object::
 }
 
 /// The readable tables of the file.
-struct Parts<'data, H: FileHeader> {
+struct ElfTables<'data, H: FileHeader> {
     bytes: &'data [u8],
     endian: H::Endian,
     segments: object::Result<&'data [H::ProgramHeader]>,
     sections: object::Result<SectionTable<'data, H>>,
 }
 
-impl<'data, H: FileHeader<Endian = Endianness>> Parts<'data, H> {
+impl<'data, H: FileHeader<Endian = Endianness>> ElfTables<'data, H> {
     fn read(header: &H, endian: Endianness, bytes: &'data [u8]) -> Self {
         Self {
             bytes,
@@ -81,21 +83,23 @@ impl<'data, H: FileHeader<Endian = Endianness>> Parts<'data, H> {
         length == 0 || offset.checked_add(length).is_some_and(|end| end <= size)
     }
 
-    fn kind(&self, said: elf::FileType) -> Kind {
+    fn kind(&self, said: elf::FileType) -> ObjectPurpose {
         let has = |kind| {
             self.segments()
                 .iter()
                 .any(|segment| segment.p_type(self.endian) == kind)
         };
         match said {
-            elf::ET_DYN if self.starts_as_a_process() => Kind::Executable,
+            elf::ET_DYN if self.starts_as_a_process() => ObjectPurpose::Executable,
             // Without the table nothing more can be known.
-            elf::ET_DYN if self.segments.is_err() => Kind::SharedLibrary,
-            elf::ET_DYN if has(elf::PT_LOAD) && has(elf::PT_DYNAMIC) => Kind::SharedLibrary,
-            elf::ET_EXEC => Kind::Executable,
-            elf::ET_REL => Kind::Object,
-            elf::ET_CORE => Kind::Core,
-            _ => Kind::Other,
+            elf::ET_DYN if self.segments.is_err() => ObjectPurpose::SharedLibrary,
+            elf::ET_DYN if has(elf::PT_LOAD) && has(elf::PT_DYNAMIC) => {
+                ObjectPurpose::SharedLibrary
+            }
+            elf::ET_EXEC => ObjectPurpose::Executable,
+            elf::ET_REL => ObjectPurpose::Object,
+            elf::ET_CORE => ObjectPurpose::Core,
+            _ => ObjectPurpose::Other,
         }
     }
 
@@ -125,7 +129,7 @@ impl<'data, H: FileHeader<Endian = Endianness>> Parts<'data, H> {
     }
 
     /// Returns the manifest's note: from its section or, without sections, from the note segments.
-    fn record(&self) -> Record<'data> {
+    fn record(&self) -> ManifestSection<'data> {
         let sections = self.sections.as_ref().ok();
         let section = sections
             .and_then(|all| all.section_by_name(self.endian, Manifest::ELF_SECTION.as_bytes()));
@@ -133,7 +137,9 @@ impl<'data, H: FileHeader<Endian = Endianness>> Parts<'data, H> {
         if let Some((_, section)) = section {
             match section.data(self.endian, self.bytes) {
                 Ok(bytes) => self.collect(section.sh_addralign(self.endian), bytes, &mut found),
-                Err(_) => return Record::Damaged("its manifest lies outside the file".into()),
+                Err(_) => {
+                    return ManifestSection::Damaged("its manifest lies outside the file".into());
+                }
             }
         } else {
             for segment in self.segments() {
@@ -145,14 +151,14 @@ impl<'data, H: FileHeader<Endian = Endianness>> Parts<'data, H> {
             }
         }
         match found[..] {
-            [one] => Record::One(one),
-            [] if section.is_none() => Record::None,
-            [] => Record::Damaged(format!(
+            [one] => ManifestSection::One(one),
+            [] if section.is_none() => ManifestSection::None,
+            [] => ManifestSection::Damaged(format!(
                 "its section {} holds no note of {}",
                 Manifest::ELF_SECTION,
                 Manifest::ELF_OWNER
             )),
-            _ => Record::Damaged(format!(
+            _ => ManifestSection::Damaged(format!(
                 "it has {} manifests, a library holds one plugin",
                 found.len()
             )),
@@ -173,7 +179,7 @@ impl<'data, H: FileHeader<Endian = Endianness>> Parts<'data, H> {
     }
 }
 
-fn machine<H: FileHeader>(header: &H, endian: H::Endian) -> Machine {
+fn machine<H: FileHeader>(header: &H, endian: H::Endian) -> TargetMachine {
     let wide = header.is_class_64();
     let machine = header.e_machine(endian);
     let processor = match machine {
@@ -193,7 +199,7 @@ fn machine<H: FileHeader>(header: &H, endian: H::Endian) -> Machine {
         elf::EM_SPARCV9 => "sparc64",
         _ => "",
     };
-    Machine {
+    TargetMachine {
         processor: match processor {
             "" => format!("ELF machine {}", machine.0),
             known => known.into(),

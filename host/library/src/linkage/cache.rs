@@ -6,11 +6,11 @@ use crate::file_reader;
 
 /// The readable entries of the loader's cache.
 #[derive(Debug, Default)]
-pub(super) struct Cache {
+pub(super) struct LoaderCache {
     entries: Vec<(String, PathBuf)>,
 }
 
-impl Cache {
+impl LoaderCache {
     pub(super) fn read() -> Self {
         let cache = Path::new("/etc/ld.so.cache");
         let read = file_reader::read(cache, super::LARGEST);
@@ -42,7 +42,7 @@ fn is_for_this_machine(path: &Path) -> bool {
     let Ok(content) = file_reader::read(path, super::LARGEST) else {
         return false;
     };
-    super::super::image::Image::read(&content.bytes)
+    super::super::image::ObjectHeaders::read(&content.bytes)
         .is_ok_and(|image| image.is_for_this_machine().is_ok())
 }
 

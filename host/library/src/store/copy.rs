@@ -11,18 +11,18 @@ use std::{
 };
 
 use super::{
-    super::{Hash, refusal::Problem},
+    super::{LibraryHash, refusal::RuleViolation},
     run::RunFolder,
 };
 
 /// Keeps a private copy in place; the copy is removed with its last holder.
 #[derive(Clone)]
-pub(crate) struct Holder(Arc<PrivateCopy>);
+pub(crate) struct CopyHolder(Arc<PrivateCopy>);
 
 /// One copy, shared by its holders.
 struct PrivateCopy {
-    holders: Holders,
-    hash: Hash,
+    holders: StoreCopies,
+    hash: LibraryHash,
     path: PathBuf,
     /// The copy as last written or verified. Open, so that its content outlives its name.
     verified: Mutex<Option<VerifiedCopy>>,
@@ -30,20 +30,20 @@ struct PrivateCopy {
 
 /// The copies of a store.
 #[derive(Clone, Debug)]
-pub(super) struct Holders {
+pub(super) struct StoreCopies {
     run: Arc<RunFolder>,
-    copies: Arc<Mutex<Copies>>,
+    copies: Arc<Mutex<CopyTable>>,
 }
 
 #[derive(Default)]
-struct Copies {
-    held: HashMap<Hash, Weak<PrivateCopy>>,
+struct CopyTable {
+    held: HashMap<LibraryHash, Weak<PrivateCopy>>,
     /// Copies without holders that could not be removed: Windows refuses that while a process has them loaded.
-    leftover: Vec<(Hash, PathBuf)>,
+    leftover: Vec<(LibraryHash, PathBuf)>,
 }
 
-impl Copies {
-    fn is_held(&self, hash: &Hash) -> bool {
+impl CopyTable {
+    fn is_held(&self, hash: &LibraryHash) -> bool {
         self.held
             .get(hash)
             .is_some_and(|copy| copy.strong_count() > 0)
@@ -66,13 +66,13 @@ impl Copies {
     }
 }
 
-impl fmt::Debug for Copies {
+impl fmt::Debug for CopyTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Copies").finish_non_exhaustive()
+        f.debug_struct("CopyTable").finish_non_exhaustive()
     }
 }
 
-impl Holders {
+impl StoreCopies {
     pub(super) fn new(run: Arc<RunFolder>) -> Self {
         Self {
             run,
@@ -81,7 +81,12 @@ impl Holders {
     }
 
     /// Writes the copy at `path`, unless it exists, and keeps it from being removed.
-    pub(super) fn hold(&self, hash: Hash, path: &Path, bytes: &[u8]) -> Result<Holder, Problem> {
+    pub(super) fn hold(
+        &self,
+        hash: LibraryHash,
+        path: &Path,
+        bytes: &[u8],
+    ) -> Result<CopyHolder, RuleViolation> {
         self.run.restore()?;
         let copy = self.share(hash, path);
         // Other holders of the same copy wait until it is written.
@@ -95,11 +100,11 @@ impl Holders {
             }
         };
         drop(verified);
-        Ok(Holder(copy))
+        Ok(CopyHolder(copy))
     }
 
     /// Returns the copy with this hash, which its first holder still has to write.
-    fn share(&self, hash: Hash, path: &Path) -> Arc<PrivateCopy> {
+    fn share(&self, hash: LibraryHash, path: &Path) -> Arc<PrivateCopy> {
         let mut copies = self.lock();
         copies.remove_leftover();
         if let Some(copy) = copies.held.get(&hash).and_then(Weak::upgrade) {
@@ -115,12 +120,12 @@ impl Holders {
         copy
     }
 
-    fn lock(&self) -> MutexGuard<'_, Copies> {
+    fn lock(&self) -> MutexGuard<'_, CopyTable> {
         self.copies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Holder {
+impl CopyHolder {
     /// Returns the copy's path.
     pub(crate) fn path(&self) -> &Path {
         &self.0.path
@@ -128,13 +133,13 @@ impl Holder {
 
     /// Verifies that the copy exists, belongs to the host and has the vetted content; otherwise writes it again, from
     /// the open descriptor or from the file at `origin`. Returns `true` if that was necessary.
-    pub(crate) fn verify_or_restore(&self, origin: &Path) -> Result<bool, Problem> {
+    pub(crate) fn verify_or_restore(&self, origin: &Path) -> Result<bool, RuleViolation> {
         self.0.verify_or_restore(origin)
     }
 }
 
 impl PrivateCopy {
-    fn verify_or_restore(&self, origin: &Path) -> Result<bool, Problem> {
+    fn verify_or_restore(&self, origin: &Path) -> Result<bool, RuleViolation> {
         let mut verified = self.verified();
         if verified.as_ref().is_some_and(|copy| copy.is_at(&self.path)) {
             return Ok(false);
@@ -144,12 +149,12 @@ impl PrivateCopy {
             *verified = Some(copy);
             return Ok(false);
         }
-        let is_vetted = |bytes: &Vec<u8>| Hash::of(bytes) == self.hash;
+        let is_vetted = |bytes: &Vec<u8>| LibraryHash::of(bytes) == self.hash;
         let of_the_origin = || fs::read(origin).ok().filter(is_vetted);
         let still_open = verified.take().and_then(|copy| copy.read().ok());
         let bytes = still_open.filter(is_vetted).or_else(of_the_origin);
         let bytes = bytes.ok_or_else(|| {
-            Problem::new(
+            RuleViolation::new(
                 "its private copy was removed or changed, and the file itself is not the one that was vetted any more",
                 "put the library there again",
             )
@@ -158,7 +163,7 @@ impl PrivateCopy {
         Ok(true)
     }
 
-    fn write(&self, bytes: &[u8]) -> Result<VerifiedCopy, Problem> {
+    fn write(&self, bytes: &[u8]) -> Result<VerifiedCopy, RuleViolation> {
         let run = &self.holders.run;
         write_copy(run.path(), &self.path, bytes).map_err(|error| run.cannot_write(&error))?;
         VerifiedCopy::open(&self.path, &self.hash).ok_or_else(|| {
@@ -185,27 +190,27 @@ impl Drop for PrivateCopy {
     }
 }
 
-impl fmt::Debug for Holder {
+impl fmt::Debug for CopyHolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Holder").field(&self.path()).finish()
+        f.debug_tuple("CopyHolder").field(&self.path()).finish()
     }
 }
 
-impl PartialEq for Holder {
+impl PartialEq for CopyHolder {
     fn eq(&self, other: &Self) -> bool {
         self.path() == other.path()
     }
 }
 
-impl Eq for Holder {}
+impl Eq for CopyHolder {}
 
 #[cfg(any(test, feature = "testing"))]
-impl Holder {
+impl CopyHolder {
     /// Returns the holder of a copy that does not exist.
     pub(crate) fn made_up() -> Self {
         Self(Arc::new(PrivateCopy {
-            holders: Holders::new(Arc::new(RunFolder::over())),
-            hash: Hash([0; 32]),
+            holders: StoreCopies::new(Arc::new(RunFolder::over())),
+            hash: LibraryHash([0; 32]),
             path: PathBuf::from("/nowhere/x.so"),
             verified: Mutex::default(),
         }))
@@ -222,7 +227,7 @@ struct VerifiedCopy {
 impl VerifiedCopy {
     /// Opens the copy at `path`, if it is a regular file of the host's user, readable only by that user and writable by
     /// none, and has the right content.
-    fn open(path: &Path, hash: &Hash) -> Option<Self> {
+    fn open(path: &Path, hash: &LibraryHash) -> Option<Self> {
         let file = open(path).ok()?;
         let metadata = file.metadata().ok()?;
         if !is_private(&metadata) {
@@ -232,7 +237,7 @@ impl VerifiedCopy {
             file,
             stamp: stamp(&metadata),
         };
-        (Hash::of(&copy.read().ok()?) == *hash).then_some(copy)
+        (LibraryHash::of(&copy.read().ok()?) == *hash).then_some(copy)
     }
 
     /// Returns `true` if the file at `path` is this one, unchanged: every change of content, owner or mode changes the
@@ -331,7 +336,7 @@ mod tests {
 
     const LIBRARY: &[u8] = b"library";
 
-    fn keep(store: &Store) -> Holder {
+    fn keep(store: &Store) -> CopyHolder {
         store.keep(LIBRARY, &hash(LIBRARY)).unwrap()
     }
 

@@ -9,7 +9,7 @@ use std::{
     sync::OnceLock,
 };
 
-use super::super::refusal::{Problem, printable_path, quoted};
+use super::super::refusal::{RuleViolation, printable_path, quoted};
 
 /// The default state folder, and the unusable ones before it in the list.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -124,7 +124,7 @@ fn unusable(folder: &Path) -> Option<String> {
         ) {
             return Some(std::io::Error::from(error).to_string());
         }
-        if let Err(problem) = trust::folders(there, None, trust::Who::runs_the_host()) {
+        if let Err(problem) = trust::folders(there, None, trust::TrustedUser::runs_the_host()) {
             return Some(problem.found);
         }
     }
@@ -132,8 +132,8 @@ fn unusable(folder: &Path) -> Option<String> {
 }
 
 /// Returns the refusal of a folder on a noexec mount.
-pub(super) fn cannot_execute(mount: &Path) -> Problem {
-    Problem::new(
+pub(super) fn cannot_execute(mount: &Path) -> RuleViolation {
+    RuleViolation::new(
         format!(
             "libraries cannot be loaded from it, as {} is mounted noexec",
             printable_path(mount)

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    super::refusal::{Problem, quoted},
+    super::refusal::{RuleViolation, quoted},
     CALLS, FolderLock, cannot,
     location::noexec_mount,
 };
@@ -23,7 +23,7 @@ pub(super) struct RunFolder {
 
 impl RunFolder {
     /// Creates a folder for this run under `base`, and removes those of dead runs; their call records go to `records`.
-    pub(super) fn create(base: &Path, records: &Path) -> Result<Self, Problem> {
+    pub(super) fn create(base: &Path, records: &Path) -> Result<Self, RuleViolation> {
         let libraries = private_libraries(base)?;
         let failed = |doing: &str, error: &io::Error| cannot(doing, base, error);
         // Held while folders are created and removed, so that no run mistakes a new folder for a dead one.
@@ -52,18 +52,18 @@ impl RunFolder {
     }
 
     /// Returns the refusal of a copy that cannot be written.
-    pub(super) fn cannot_write(&self, error: &io::Error) -> Problem {
+    pub(super) fn cannot_write(&self, error: &io::Error) -> RuleViolation {
         cannot("write to", &self.base, error)
     }
 
     /// Creates and locks the folder again if it was removed or replaced.
-    pub(super) fn restore(&self) -> Result<(), Problem> {
+    pub(super) fn restore(&self) -> Result<(), RuleViolation> {
         let mut lock = self.lock();
         match &*lock {
             Some(lock) if lock.is_in_place() => return Ok(()),
             Some(_) => {}
             None => {
-                return Err(Problem::new(
+                return Err(RuleViolation::new(
                     "the host is stopping and keeps no private copies any more",
                     "load it with a running host",
                 ));
@@ -122,7 +122,7 @@ pub(super) fn make_private_folder(path: &Path) -> io::Result<()> {
 }
 
 /// Creates the common folder of all runs, and checks that libraries in it are safe and can be loaded.
-fn private_libraries(base: &Path) -> Result<PathBuf, Problem> {
+fn private_libraries(base: &Path) -> Result<PathBuf, RuleViolation> {
     let libraries = base.join("libraries");
     make_private_folder(&libraries).map_err(|error| cannot("make", base, &error))?;
     check_trust(&libraries)?;
@@ -133,13 +133,13 @@ fn private_libraries(base: &Path) -> Result<PathBuf, Problem> {
 }
 
 #[cfg(unix)]
-fn check_trust(folder: &Path) -> Result<(), Problem> {
+fn check_trust(folder: &Path) -> Result<(), RuleViolation> {
     use super::super::trust;
-    trust::folders(folder, None, trust::Who::runs_the_host())
+    trust::folders(folder, None, trust::TrustedUser::runs_the_host())
 }
 
 #[cfg(not(unix))]
-fn check_trust(_: &Path) -> Result<(), Problem> {
+fn check_trust(_: &Path) -> Result<(), RuleViolation> {
     Ok(())
 }
 

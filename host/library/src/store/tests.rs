@@ -4,8 +4,8 @@ use std::fs;
 
 use super::*;
 
-pub(super) fn hash(bytes: &[u8]) -> Hash {
-    Hash::of(bytes)
+pub(super) fn hash(bytes: &[u8]) -> LibraryHash {
+    LibraryHash::of(bytes)
 }
 
 #[test]

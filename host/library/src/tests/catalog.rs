@@ -33,13 +33,13 @@ fn a_copy_goes_with_the_last_that_uses_the_library() {
 fn without_room_for_a_new_copy_the_old_library_stays() {
     let folder = Folder::new(|plugins| cp(&version(b'A'), &plugins.join("x.so")));
     let run = folder.copies()[0].parent().unwrap().to_owned();
-    let new = Hash::of(&version(b'B'));
+    let new = LibraryHash::of(&version(b'B'));
     // Simulates a full disk: a folder in the copy's place also keeps it from being written.
     fs::create_dir(run.join(format!("{new}.so"))).unwrap();
     cp(&version(b'B'), &folder.plugin("x.so"));
     folder.look_until("the refusal", || !folder.catalog.refused().is_empty());
     let refusal = &folder.catalog.refused()[0];
-    assert_eq!(refusal.rule, Rule::Store);
+    assert_eq!(refusal.rule, VettingRule::Store);
     let said = refusal.to_string();
     assert!(
         said.ends_with("; version 1.2.3, taken from there before, stays in use"),
@@ -53,16 +53,19 @@ fn without_room_for_a_new_copy_the_old_library_stays() {
 fn a_new_library_that_is_not_pinned_leaves_the_pinned_one_in_use_until_it_is() {
     let folder = Folder::new(|plugins| cp(&version(b'A'), &plugins.join("x.so")));
     let lock = folder.path("plugins.lock");
-    Pins::read(&lock)
+    LibraryPins::read(&lock)
         .replace(&folder.catalog.libraries())
         .unwrap();
     mv(&version(b'B'), &folder.plugin("x.so"));
     folder.look_until("the refusal", || !folder.catalog.refused().is_empty());
-    assert_eq!(folder.catalog.refused()[0].rule, Rule::Pin);
+    assert_eq!(folder.catalog.refused()[0].rule, VettingRule::Pin);
     assert_eq!(folder.found("specimen").unwrap(), "A specimen");
 
     let pinned = fs::read_to_string(&lock).unwrap();
-    let (old, new) = (Hash::of(&version(b'A')), Hash::of(&version(b'B')));
+    let (old, new) = (
+        LibraryHash::of(&version(b'A')),
+        LibraryHash::of(&version(b'B')),
+    );
     let pinned = pinned.replace(&old.to_string(), &new.to_string());
     fs::write(&lock, pinned).unwrap();
     folder.look_until("the replacement", || {
@@ -87,7 +90,7 @@ fn a_new_library_that_is_not_pinned_leaves_the_pinned_one_in_use_until_it_is() {
     fs::remove_file(folder.plugin("y.so")).unwrap();
     fs::write(&lock, "[libraries]").unwrap();
     folder.look_until("the withdrawal", || folder.found("specimen").is_none());
-    assert_eq!(folder.catalog.refused()[0].rule, Rule::Pin);
+    assert_eq!(folder.catalog.refused()[0].rule, VettingRule::Pin);
 }
 
 #[test]
@@ -95,10 +98,10 @@ fn a_new_policy_is_asked_of_what_is_there_already() {
     let folder = Folder::new(|plugins| cp(&version(b'A'), &plugins.join("x.so")));
     let plugins = [folder.path("plugins")];
     let key = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
-    let signed = Policy {
-        signers: vec![Signer::parse(key).unwrap()],
+    let signed = TrustPolicy {
+        signers: vec![TrustedSigner::parse(key).unwrap()],
         require_signature: true,
-        ..Policy::none()
+        ..TrustPolicy::none()
     };
     folder.catalog.reconfigure(&plugins, false, signed).unwrap();
     folder.look_until("the withdrawal", || folder.found("specimen").is_none());
@@ -109,7 +112,7 @@ fn a_new_policy_is_asked_of_what_is_there_already() {
     );
     folder
         .catalog
-        .reconfigure(&plugins, false, Policy::none())
+        .reconfigure(&plugins, false, TrustPolicy::none())
         .unwrap();
     folder.look_until("its return", || folder.found("specimen").is_some());
 }
@@ -124,7 +127,7 @@ fn new_folders_are_searched_at_once_and_old_ones_left_at_once() {
     let dirs = [elsewhere.clone()];
     folder
         .catalog
-        .reconfigure(&dirs, false, Policy::none())
+        .reconfigure(&dirs, false, TrustPolicy::none())
         .unwrap();
     assert!(folder.found("specimen").is_none());
     assert!(folder.found("xpecimen").is_some());

@@ -27,9 +27,9 @@ impl Folder {
         fs::create_dir(&plugins).unwrap();
         fs::set_permissions(&plugins, fs::Permissions::from_mode(0o755)).unwrap();
         prepare(&plugins);
-        let policy = Policy {
+        let policy = TrustPolicy {
             lock_file: Some(dir.path().join("plugins.lock")),
-            ..Policy::none()
+            ..TrustPolicy::none()
         };
         let state = dir.path().join("state");
         let catalog = Catalog::open(&[plugins], false, policy, Some(&state)).unwrap();
@@ -137,14 +137,14 @@ fn a_library_that_needs_its_neighbour_is_refused_by_name() {
     cc(&["-shared", "-fPIC", "-o", "libdep.so", "dep.c"]);
     let beside = ["-shared", "-fPIC", "-o", "own.so", "own.c", "-L.", "-ldep"];
     cc(&[&beside[..], &["-Wl,-rpath,$ORIGIN"]].concat());
-    let verdict = |inspection: Inspection| {
+    let verdict = |inspection: LibraryInspection| {
         let mut verdicts = inspection.verdicts.into_iter();
         verdicts
-            .find(|verdict| verdict.rule == Rule::Dependencies)
+            .find(|verdict| verdict.rule == VettingRule::Dependencies)
             .unwrap()
             .outcome
     };
-    let Outcome::Refused { found, cure } = verdict(inspect(&at("own.so"))) else {
+    let RuleOutcome::Refused { found, cure } = verdict(inspect(&at("own.so"))) else {
         panic!("it was taken");
     };
     assert!(
@@ -154,5 +154,5 @@ fn a_library_that_needs_its_neighbour_is_refused_by_name() {
     assert!(cure.contains("statically"), "{cure}");
     // If the system has it instead, the private copy finds the same one.
     fs::rename(at("libdep.so"), at("elsewhere.so")).unwrap();
-    assert_eq!(verdict(inspect(&at("own.so"))), Outcome::Passed);
+    assert_eq!(verdict(inspect(&at("own.so"))), RuleOutcome::Passed);
 }

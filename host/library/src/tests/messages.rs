@@ -10,14 +10,14 @@ use conductor_plugin_api::manifest::ApiVersion;
 use rustix::fs::{CWD, FileType, Mode};
 
 use super::{
-    super::{Policy, Signer, Store, inspect, inspect_under, vet},
+    super::{Store, TrustPolicy, TrustedSigner, inspect, inspect_under, vet},
     Place, objects,
 };
 
 impl Place {
     /// Returns `vet`'s message about a file, without the parts that differ between runs and hosts.
     fn refusal(&self, path: &Path) -> String {
-        let said = vet(path, &Policy::none(), &self.store)
+        let said = vet(path, &TrustPolicy::none(), &self.store)
             .unwrap_err()
             .to_string();
         assert_eq!(inspect(path).refusal().unwrap().to_string(), said);
@@ -75,12 +75,12 @@ fn of_files_that_others_can_write() {
     with_mode(&file, 0o666);
     insta::assert_snapshot!(place.refusal(&file), @"DIR/x.so: refused by rule permissions: everybody can write to it (mode 0666); if you trust it as it is now: chmod o-w DIR/x.so");
     with_mode(&file, 0o664);
-    vet(&file, &Policy::none(), &place.store).unwrap();
+    vet(&file, &TrustPolicy::none(), &place.store).unwrap();
     if runs_as_root() {
         chown(&file, None, Some(12_345)).unwrap();
         insta::assert_snapshot!(place.refusal(&file), @"DIR/x.so: refused by rule permissions: its group, gid 12345, can write to it (mode 0664); if you trust it as it is now: chmod g-w DIR/x.so");
         with_mode(&file, 0o644);
-        vet(&file, &Policy::none(), &place.store).unwrap();
+        vet(&file, &TrustPolicy::none(), &place.store).unwrap();
     }
 }
 
@@ -108,9 +108,9 @@ fn of_files_that_others_can_replace() {
     symlink("open it/x.so", &link).unwrap();
     insta::assert_snapshot!(place.refusal(&link), @"DIR/link.so: refused by rule folder: somebody else can replace it through the folder DIR/open it: everybody can write to it (mode 0777); move it elsewhere, or chmod o-w 'DIR/open it'");
     with_mode(&folder, 0o1777);
-    vet(&file, &Policy::none(), &place.store).unwrap();
+    vet(&file, &TrustPolicy::none(), &place.store).unwrap();
     with_mode(&folder, 0o775);
-    vet(&file, &Policy::none(), &place.store).unwrap();
+    vet(&file, &TrustPolicy::none(), &place.store).unwrap();
     // A link in such a folder to a good file outside could be changed as well.
     with_mode(&folder, 0o777);
     symlink("../x.so", folder.join("y.so")).unwrap();
@@ -222,7 +222,7 @@ fn of_an_inspection() {
     let mut inspection = inspect(&file);
     // The compiler's and the libc's own.
     inspection.size = Some(1);
-    inspection.sha256 = Some(super::Hash([0xab; 32]));
+    inspection.sha256 = Some(super::LibraryHash([0xab; 32]));
     assert!(
         inspection
             .libraries
@@ -389,22 +389,22 @@ fn of_an_inspection() {
 fn an_unsigned_library_is_never_said_to_have_passed_the_signature() {
     let place = Place::new();
     let file = place.file(&objects::library());
-    let said = |policy: &Policy| {
+    let said = |policy: &TrustPolicy| {
         let text = inspect_under(&file, policy).to_string();
         let lines = text
             .lines()
             .filter(|line| line.starts_with("pin ") || line.starts_with("signature "));
         place.normalised(&lines.collect::<Vec<_>>().join("\n"))
     };
-    insta::assert_snapshot!(said(&Policy::none()), @r"
+    insta::assert_snapshot!(said(&TrustPolicy::none()), @r"
     pin            not checked: no config names a plugins.lock (--config.file)
     signature      not signed; not checked: no keys are configured ([trust].minisign_keys)
     ");
     let lock = place.dir.path().join("plugins.lock");
     let key = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
-    let trusting = Policy {
+    let trusting = TrustPolicy {
         lock_file: Some(lock),
-        signers: vec![Signer::parse(key).unwrap()],
+        signers: vec![TrustedSigner::parse(key).unwrap()],
         require_signature: false,
     };
     insta::assert_snapshot!(said(&trusting), @r"
@@ -412,11 +412,11 @@ fn an_unsigned_library_is_never_said_to_have_passed_the_signature() {
     signature      not signed; [trust].require_signature is false, so it is loaded
     ");
     fs::write(place.dir.path().join("x.so.minisig"), "x").unwrap();
-    insta::assert_snapshot!(said(&Policy::none()), @r"
+    insta::assert_snapshot!(said(&TrustPolicy::none()), @r"
     pin            not checked: no config names a plugins.lock (--config.file)
     signature      DIR/x.so.minisig not checked: no keys are configured ([trust].minisign_keys)
     ");
-    let json = serde_json::to_value(inspect_under(&file, &Policy::none())).unwrap();
+    let json = serde_json::to_value(inspect_under(&file, &TrustPolicy::none())).unwrap();
     let verdicts = json["verdicts"].as_array().unwrap();
     let signature = verdicts
         .iter()

@@ -17,9 +17,9 @@ use super::{
 };
 
 impl Folder {
-    fn watch(&self) -> (Watch, Receiver<Changes>) {
+    fn watch(&self) -> (FolderWatch, Receiver<CatalogChanges>) {
         let (tell, told) = mpsc::channel();
-        let watch = Watch::start(Arc::clone(&self.catalog), move |changes| {
+        let watch = FolderWatch::start(Arc::clone(&self.catalog), move |changes| {
             let _ = tell.send(changes);
         });
         (watch, told)
@@ -27,7 +27,7 @@ impl Folder {
 }
 
 /// Returns the next report, in short form.
-fn next(told: &Receiver<Changes>) -> Vec<String> {
+fn next(told: &Receiver<CatalogChanges>) -> Vec<String> {
     let changes = told.recv_timeout(PATIENCE).unwrap();
     let plugins = changes
         .plugins
@@ -161,10 +161,10 @@ fn a_dropped_watch_ends_its_thread_and_says_nothing_more() {
 #[test]
 fn a_watch_may_be_dropped_by_what_it_calls() {
     let folder = Folder::new(|_| {});
-    let own = Arc::new(Mutex::new(None::<Watch>));
+    let own = Arc::new(Mutex::new(None::<FolderWatch>));
     let (tell, told) = mpsc::channel();
     let inner = Arc::clone(&own);
-    let watch = Watch::start(Arc::clone(&folder.catalog), move |_| {
+    let watch = FolderWatch::start(Arc::clone(&folder.catalog), move |_| {
         drop(inner.lock().unwrap().take());
         let _ = tell.send(());
     });

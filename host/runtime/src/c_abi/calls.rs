@@ -18,19 +18,19 @@ use std::{
 use conductor_plugin_api::{abi::AbiFailureKind, c};
 use conductor_types::ErrorType;
 
-use super::config::Config;
+use super::config::ProbeConfig;
 use crate::{
-    Failure, MAX_MEASUREMENTS, Report,
-    call_context::{self, Begun, CallContext},
-    observer::{CallObserver, Misuse},
+    CallFailure, CheckReport, MAX_MEASUREMENTS,
+    call_context::{self, CallContext, CallNumber},
+    observer::{CallObserver, ContractViolation},
 };
 
 /// A plugin's handle of a call; 0 is none.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(super) struct Name(usize);
+pub(super) struct CallHandle(usize);
 
-impl Name {
-    pub(super) fn of(begun: Begun) -> Self {
+impl CallHandle {
+    pub(super) fn of(begun: CallNumber) -> Self {
         Self(begun.0)
     }
 
@@ -55,22 +55,22 @@ impl Name {
 }
 
 /// A call in progress.
-pub(super) struct Running {
-    about: About,
+pub(super) struct CallInProgress {
+    about: ContextSource,
     pub(super) platform: Arc<CStr>,
     /// The config, for a call that creates a probe.
-    pub(super) config: Option<Config>,
+    pub(super) config: Option<ProbeConfig>,
     /// `None` once the call is over.
-    outcome: Mutex<Option<Outcome>>,
+    outcome: Mutex<Option<ReportedOutcome>>,
     observer: Option<Arc<dyn CallObserver>>,
 }
 
-enum About {
+enum ContextSource {
     Waited(CallContext),
     Begun(usize),
 }
 
-impl Running {
+impl CallInProgress {
     pub(super) fn remaining(&self) -> Duration {
         let remaining = self.ask(CallContext::remaining);
         remaining.unwrap_or_default()
@@ -82,7 +82,7 @@ impl Running {
     }
 
     /// Changes the outcome, unless the call is over.
-    pub(super) fn change(&self, change: impl FnOnce(&mut Outcome)) {
+    pub(super) fn change(&self, change: impl FnOnce(&mut ReportedOutcome)) {
         if let Some(outcome) = &mut *self.outcome() {
             change(outcome);
         }
@@ -93,33 +93,33 @@ impl Running {
         self.observer.as_deref()
     }
 
-    fn outcome(&self) -> MutexGuard<'_, Option<Outcome>> {
+    fn outcome(&self) -> MutexGuard<'_, Option<ReportedOutcome>> {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ask<T>(&self, question: impl FnOnce(&CallContext) -> T) -> Option<T> {
         match &self.about {
-            About::Waited(data) => Some(question(data)),
-            About::Begun(number) => call_context::with(*number, question),
+            ContextSource::Waited(data) => Some(question(data)),
+            ContextSource::Begun(number) => call_context::with(*number, question),
         }
     }
 }
 
 /// The outcome of a call, as reported by the plugin.
 #[derive(Default)]
-pub(super) struct Outcome {
-    said: Option<Said>,
+pub(super) struct ReportedOutcome {
+    said: Option<ReportOrFailure>,
     measurements: Vec<(Vec<u8>, f64)>,
 }
 
-enum Said {
+enum ReportOrFailure {
     Report(i32, Vec<u8>),
-    Failure(Failure),
+    Failure(CallFailure),
 }
 
-impl Outcome {
+impl ReportedOutcome {
     pub(super) fn report(&mut self, status: i32, message: &[u8]) {
-        self.said = Some(Said::Report(status, message.to_owned()));
+        self.said = Some(ReportOrFailure::Report(status, message.to_owned()));
     }
 
     pub(super) fn measure(&mut self, name: &[u8], value: f64) {
@@ -135,7 +135,7 @@ impl Outcome {
             Ok(AbiFailureKind::TIMEOUT) => ErrorType::Timeout,
             Ok(AbiFailureKind::ERROR) => ErrorType::Error,
             _ => {
-                misuse(observer, Misuse::UnknownKind);
+                misuse(observer, ContractViolation::UnknownKind);
                 ErrorType::Error
             }
         };
@@ -144,18 +144,18 @@ impl Outcome {
         }
         let message = match message {
             b"" => {
-                misuse(observer, Misuse::NoReason);
+                misuse(observer, ContractViolation::NoReason);
                 "the plugin failed and did not say why".into()
             }
             said => String::from_utf8_lossy(said),
         };
-        self.said = Some(Said::Failure(Failure::new(kind, message)));
+        self.said = Some(ReportOrFailure::Failure(CallFailure::new(kind, message)));
     }
 
     /// Returns the failure, if it was reported last.
-    pub(super) fn failure(self) -> Option<Failure> {
+    pub(super) fn failure(self) -> Option<CallFailure> {
         match self.said {
-            Some(Said::Failure(failure)) => Some(failure),
+            Some(ReportOrFailure::Failure(failure)) => Some(failure),
             _ => None,
         }
     }
@@ -163,13 +163,13 @@ impl Outcome {
     /// Ends a check: applies the last report, within the host's limits.
     pub(super) fn fill(
         self,
-        report: &mut Report,
+        report: &mut CheckReport,
         observer: Option<&dyn CallObserver>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CallFailure> {
         match self.said {
-            Some(Said::Report(status, message)) => {
+            Some(ReportOrFailure::Report(status, message)) => {
                 let status = u8::try_from(status).map_err(|_| {
-                    Failure::new(
+                    CallFailure::new(
                         ErrorType::Protocol,
                         format!("the probe reported status {status}; known are 0 healthy, 1 degraded and 2 unhealthy"),
                     )
@@ -182,10 +182,10 @@ impl Outcome {
                     measured.map(|(name, value)| (name.as_slice(), *value)),
                 )
             }
-            Some(Said::Failure(failure)) => Err(failure),
+            Some(ReportOrFailure::Failure(failure)) => Err(failure),
             None => {
-                misuse(observer, Misuse::NoReport);
-                Err(Failure::new(
+                misuse(observer, ContractViolation::NoReport);
+                Err(CallFailure::new(
                     ErrorType::Error,
                     "the check ended without a report; it calls conductor_report or conductor_fail before",
                 ))
@@ -198,14 +198,14 @@ impl Outcome {
 pub(super) fn wait<T>(
     data: &CallContext,
     platform: &Arc<CStr>,
-    config: Option<Config>,
+    config: Option<ProbeConfig>,
     observer: Option<&Arc<dyn CallObserver>>,
     run: impl FnOnce(*const c::Call) -> T,
-) -> (T, Outcome) {
-    let name = Name(NEXT.fetch_add(2, Ordering::Relaxed));
+) -> (T, ReportedOutcome) {
+    let name = CallHandle(NEXT.fetch_add(2, Ordering::Relaxed));
     let running = add(
         name,
-        About::Waited(data.clone()),
+        ContextSource::Waited(data.clone()),
         platform,
         config,
         observer,
@@ -218,22 +218,28 @@ pub(super) fn wait<T>(
 
 /// Registers a call that is about to begin.
 pub(super) fn begin(
-    begun: Begun,
+    begun: CallNumber,
     platform: &Arc<CStr>,
     observer: Option<&Arc<dyn CallObserver>>,
-) -> Name {
-    let name = Name::of(begun);
-    add(name, About::Begun(begun.0), platform, None, observer);
+) -> CallHandle {
+    let name = CallHandle::of(begun);
+    add(
+        name,
+        ContextSource::Begun(begun.0),
+        platform,
+        None,
+        observer,
+    );
     name
 }
 
 /// Returns the call of this name, if it is in progress; it may just have ended.
-pub(super) fn get(name: Name) -> Option<Arc<Running>> {
+pub(super) fn get(name: CallHandle) -> Option<Arc<CallInProgress>> {
     lock().get(&name).cloned()
 }
 
 /// Ends a begun call: returns its outcome, or `None` if it was already over.
-pub(super) fn finish(name: Name) -> Option<(Outcome, Option<Arc<dyn CallObserver>>)> {
+pub(super) fn finish(name: CallHandle) -> Option<(ReportedOutcome, Option<Arc<dyn CallObserver>>)> {
     let mut calls = lock();
     let running = Arc::clone(calls.get(&name)?);
     // An observed call stays until its probe's next one, so that its observer is known if it is completed twice.
@@ -245,44 +251,45 @@ pub(super) fn finish(name: Name) -> Option<(Outcome, Option<Arc<dyn CallObserver
 }
 
 /// Shows a misuse of a call to the plugin's observer, if the call is known.
-pub(super) fn note_misuse(name: Name, found: Misuse) {
+pub(super) fn note_misuse(name: CallHandle, found: ContractViolation) {
     let running = get(name);
     misuse(running.as_ref().and_then(|call| call.observer()), found);
 }
 
 /// Drops a call and its outcome.
-pub(super) fn forget(name: Name) {
+pub(super) fn forget(name: CallHandle) {
     lock().remove(&name);
 }
 
-fn misuse(observer: Option<&dyn CallObserver>, found: Misuse) {
+fn misuse(observer: Option<&dyn CallObserver>, found: ContractViolation) {
     if let Some(observer) = observer {
         observer.misuse(found);
     }
 }
 
 fn add(
-    name: Name,
-    about: About,
+    name: CallHandle,
+    about: ContextSource,
     platform: &Arc<CStr>,
-    config: Option<Config>,
+    config: Option<ProbeConfig>,
     observer: Option<&Arc<dyn CallObserver>>,
-) -> Arc<Running> {
-    let running = Arc::new(Running {
+) -> Arc<CallInProgress> {
+    let running = Arc::new(CallInProgress {
         about,
         platform: Arc::clone(platform),
         config,
-        outcome: Mutex::new(Some(Outcome::default())),
+        outcome: Mutex::new(Some(ReportedOutcome::default())),
         observer: observer.cloned(),
     });
     lock().insert(name, Arc::clone(&running));
     running
 }
 
-fn lock() -> MutexGuard<'static, HashMap<Name, Arc<Running>>> {
+fn lock() -> MutexGuard<'static, HashMap<CallHandle, Arc<CallInProgress>>> {
     CALLS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-static CALLS: LazyLock<Mutex<HashMap<Name, Arc<Running>>>> = LazyLock::new(Mutex::default);
+static CALLS: LazyLock<Mutex<HashMap<CallHandle, Arc<CallInProgress>>>> =
+    LazyLock::new(Mutex::default);
 /// Even, unlike the numbers of begun calls, and never 0.
 static NEXT: AtomicUsize = AtomicUsize::new(2);

@@ -9,19 +9,19 @@ use std::{
 use conductor_types::ErrorType;
 use serde_json::Value;
 
-use crate::Failure;
+use crate::CallFailure;
 
 /// A platform's `config` table, and the texts requested from it.
-pub(super) struct Config {
+pub(super) struct ProbeConfig {
     table: Value,
     /// By their keys. A text that was lent stays in place until the config is dropped.
     texts: Mutex<HashMap<String, CString>>,
 }
 
-impl Config {
+impl ProbeConfig {
     /// # Errors
     /// When it contains a text that C would see only in part.
-    pub(super) fn read(json: &str) -> Result<Self, Failure> {
+    pub(super) fn read(json: &str) -> Result<Self, CallFailure> {
         let table = serde_json::from_str(json).map_err(|e| config(format!("config: {e}")))?;
         if let Some(key) = key_of_nul(&table) {
             return Err(config(format!(
@@ -66,8 +66,8 @@ impl Config {
     }
 }
 
-fn config(message: String) -> Failure {
-    Failure::new(ErrorType::Config, message)
+fn config(message: String) -> CallFailure {
+    CallFailure::new(ErrorType::Config, message)
 }
 
 /// Returns the path to a text with a NUL character, for example `urls.1`.
@@ -99,7 +99,7 @@ mod tests {
     fn values_are_found_by_key_and_by_pointer_and_only_if_their_type_fits() {
         let json =
             r#"{"path": "/x ü", "tls": {"on": true}, "urls": ["a", "b"], "n": 3, "a/b": "odd"}"#;
-        let config = Config::read(json).unwrap();
+        let config = ProbeConfig::read(json).unwrap();
         let text = |key| config.string(key).map(|text| text.to_str().unwrap());
         assert_eq!(text("path"), Some("/x ü"));
         assert_eq!(text("/urls/1"), Some("b"));
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn a_text_stays_where_it_is_while_others_are_asked_for() {
         let table: HashMap<_, _> = (0..200).map(|n| (format!("k{n}"), "text")).collect();
-        let config = Config::read(&serde_json::to_string(&table).unwrap()).unwrap();
+        let config = ProbeConfig::read(&serde_json::to_string(&table).unwrap()).unwrap();
         let first = config.string("k0").unwrap();
         for key in table.keys() {
             config.string(key).unwrap();
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_text_that_c_would_see_a_part_of_is_refused() {
-        let refused = Config::read(r#"{"a": ["x\u0000y"]}"#).err().unwrap();
+        let refused = ProbeConfig::read(r#"{"a": ["x\u0000y"]}"#).err().unwrap();
         assert_eq!(refused.kind, ErrorType::Config);
         assert!(
             refused

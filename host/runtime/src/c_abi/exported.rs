@@ -44,7 +44,7 @@ pub(super) enum ExportError {
 
 /// The functions of a plugin.
 #[derive(Clone, Copy)]
-pub(super) struct Entries {
+pub(super) struct PluginFunctions {
     pub(super) create: Create,
     pub(super) destroy: OnProbe,
     /// Not null if `begin` is.
@@ -53,7 +53,7 @@ pub(super) struct Entries {
     pub(super) cancel: Option<OnProbe>,
 }
 
-impl Entries {
+impl PluginFunctions {
     pub(super) fn of(plugin: &c::Plugin) -> Result<Self, ExportError> {
         if plugin.check.is_none() && plugin.begin.is_none() {
             return Err(ExportError::Null("check"));

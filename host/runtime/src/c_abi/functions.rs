@@ -10,10 +10,10 @@ use std::{
 
 use conductor_plugin_api::{abi::AbiLevel, c, manifest::ApiVersion};
 
-use super::calls::{self, Name};
+use super::calls::{self, CallHandle};
 use crate::{
-    MAX_MESSAGE, Report, call_context, door::HostFunctions, observer::Misuse, redaction,
-    set_message,
+    CheckReport, MAX_MESSAGE, call_context, door::HostFunctions, observer::ContractViolation,
+    redaction, set_message,
 };
 
 /// Returns one plugin's table of host functions; lives as long as the library, which is never closed.
@@ -22,7 +22,7 @@ pub(super) fn table(plugin: &str, functions: HostFunctions) -> *const c::Host {
         HostFunctions::Current => (SIZE, 0),
         HostFunctions::NextMinor => (NEWER_SIZE, 1),
     };
-    let lent: &'static Lent = Box::leak(Box::new(Lent {
+    let lent: &'static HostFunctionTable = Box::leak(Box::new(HostFunctionTable {
         table: c::Host {
             size,
             api_major: ApiVersion::CURRENT.major,
@@ -47,7 +47,7 @@ pub(super) fn table(plugin: &str, functions: HostFunctions) -> *const c::Host {
 
 /// The table that a plugin sees, followed by private data.
 #[repr(C)]
-struct Lent {
+struct HostFunctionTable {
     table: c::Host,
     /// The member that a host of the [next minor version](HostFunctions::NextMinor) has in this place.
     appended: Option<unsafe extern "C" fn(*const c::Call) -> u64>,
@@ -84,7 +84,8 @@ unsafe extern "C" fn log(
     message: *const c_char,
 ) {
     // SAFETY: by the header, a plugin passes back the address that `table` created.
-    let plugin = unsafe { host.cast::<Lent>().as_ref() }.map_or("", |lent| &lent.plugin);
+    let plugin =
+        unsafe { host.cast::<HostFunctionTable>().as_ref() }.map_or("", |lent| &lent.plugin);
     let running = running(call);
     let platform = running
         .as_ref()
@@ -132,9 +133,9 @@ unsafe extern "C" fn fail(call: *const c::Call, kind: i32, message: *const c_cha
 }
 
 unsafe extern "C" fn complete(call: *const c::Call) {
-    let name = Name::from_ptr(call);
+    let name = CallHandle::from_ptr(call);
     if !name.is_begun() {
-        calls::note_misuse(name, Misuse::NotBegun);
+        calls::note_misuse(name, ContractViolation::NotBegun);
         tracing::warn!(
             "a plugin completed a check that it had not begun; one that `check` makes ends as that returns"
         );
@@ -143,11 +144,11 @@ unsafe extern "C" fn complete(call: *const c::Call) {
     let (Some((outcome, observer)), Some(begun)) =
         (calls::finish(name), call_context::take(name.number()))
     else {
-        calls::note_misuse(name, Misuse::NotBegun);
+        calls::note_misuse(name, ContractViolation::NotBegun);
         tracing::warn!("a plugin completed a check that had ended or was not requested");
         return;
     };
-    let mut report = Report::empty();
+    let mut report = CheckReport::empty();
     let result = outcome.fill(&mut report, observer.as_deref());
     begun.end(result.map(|()| report));
 }
@@ -169,7 +170,7 @@ unsafe extern "C" fn config_number(
 ) -> f64 {
     // SAFETY: null or a text, by the header.
     let key = unsafe { text(&key) };
-    with_key(call, key, super::config::Config::number).unwrap_or(otherwise)
+    with_key(call, key, super::config::ProbeConfig::number).unwrap_or(otherwise)
 }
 
 unsafe extern "C" fn config_bool(
@@ -179,20 +180,20 @@ unsafe extern "C" fn config_bool(
 ) -> bool {
     // SAFETY: null or a text, by the header.
     let key = unsafe { text(&key) };
-    with_key(call, key, super::config::Config::bool).unwrap_or(otherwise)
+    with_key(call, key, super::config::ProbeConfig::bool).unwrap_or(otherwise)
 }
 
 fn with_key<T>(
     call: *const c::Call,
     key: &[u8],
-    ask: impl FnOnce(&super::config::Config, &str) -> Option<T>,
+    ask: impl FnOnce(&super::config::ProbeConfig, &str) -> Option<T>,
 ) -> Option<T> {
     let running = running(call)?;
     ask(running.config.as_ref()?, str::from_utf8(key).ok()?)
 }
 
-fn running(call: *const c::Call) -> Option<Arc<calls::Running>> {
-    calls::get(Name::from_ptr(call))
+fn running(call: *const c::Call) -> Option<Arc<calls::CallInProgress>> {
+    calls::get(CallHandle::from_ptr(call))
 }
 
 /// Returns a plugin's message without secrets, up to one byte more than the limit, so that the cut is noticed.

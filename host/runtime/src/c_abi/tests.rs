@@ -87,7 +87,7 @@ fn a_size_that_cannot_be_is_refused() {
 
 #[test]
 fn a_plugin_without_a_function_is_refused_by_its_name() {
-    let refused = |plugin: c::Plugin| Entries::of(&plugin).err().unwrap().to_string();
+    let refused = |plugin: c::Plugin| PluginFunctions::of(&plugin).err().unwrap().to_string();
     let plugin = plugin();
     let create = c::Plugin {
         create: None,
@@ -103,7 +103,7 @@ fn a_plugin_without_a_function_is_refused_by_its_name() {
         check: None,
         ..plugin
     };
-    assert!(Entries::of(&check).is_ok(), "it has `begin`");
+    assert!(PluginFunctions::of(&check).is_ok(), "it has `begin`");
     let neither = c::Plugin {
         begin: None,
         ..check
@@ -114,7 +114,7 @@ fn a_plugin_without_a_function_is_refused_by_its_name() {
 #[test]
 fn what_was_said_last_counts() {
     let host = host();
-    let mut report = Report::empty();
+    let mut report = CheckReport::empty();
     let ((), outcome) = calls::wait(&data(), &platform(), None, None, |call| {
         // SAFETY: texts of this program.
         unsafe {
@@ -145,7 +145,7 @@ fn a_call_that_is_over_is_nobodys() {
             assert_eq!((host.config_number)(over, c"x".as_ptr(), 7.0), 7.0);
         }
     });
-    let failed = outcome.fill(&mut Report::empty(), None).unwrap_err();
+    let failed = outcome.fill(&mut CheckReport::empty(), None).unwrap_err();
     assert!(failed.message.contains("without a report"), "{failed}");
 }
 
@@ -176,7 +176,7 @@ fn a_check_that_was_begun_is_completed_once_from_any_thread() {
 fn texts_that_are_null_or_endless_are_taken_in_part() {
     let host = host();
     let long = CString::new(vec![b'x'; 10_000]).unwrap();
-    let mut report = Report::empty();
+    let mut report = CheckReport::empty();
     for (text, starts) in [(ptr::null(), ""), (long.as_ptr(), "xxx")] {
         let ((), outcome) = calls::wait(&data(), &platform(), None, None, |call| {
             // SAFETY: null or texts of this program.
@@ -199,21 +199,21 @@ fn a_status_that_no_byte_holds_is_refused_by_its_number() {
         // SAFETY: a text of this program.
         unsafe { (host.report)(call, 256, c"?".as_ptr()) };
     });
-    let failed = outcome.fill(&mut Report::empty(), None).unwrap_err();
+    let failed = outcome.fill(&mut CheckReport::empty(), None).unwrap_err();
     assert_eq!(failed.kind, ErrorType::Protocol);
     assert!(failed.message.contains("status 256"), "{failed}");
 }
 
 /// The misuses that an observer was shown.
 #[derive(Default)]
-struct Misuses(Mutex<Vec<Misuse>>);
+struct Misuses(Mutex<Vec<ContractViolation>>);
 
 impl CallObserver for Misuses {
     fn report(&self, _: u8, _: &[u8], _: &[(&[u8], f64)]) {}
 
     fn failure(&self, _: &[u8]) {}
 
-    fn misuse(&self, misuse: Misuse) {
+    fn misuse(&self, misuse: ContractViolation) {
         self.0.lock().unwrap().push(misuse);
     }
 }
@@ -227,15 +227,18 @@ fn an_observer_is_shown_each_misuse_of_a_call() {
     let wait = |run: fn(&c::Host, *const c::Call)| {
         let run = |call| run(host, call);
         let ((), outcome) = calls::wait(&data(), &platform(), None, Some(&observer), run);
-        let _ = outcome.fill(&mut Report::empty(), Some(&*observer));
+        let _ = outcome.fill(&mut CheckReport::empty(), Some(&*observer));
         seen()
     };
-    assert_eq!(wait(|_, _| ()), [Misuse::NoReport]);
+    assert_eq!(wait(|_, _| ()), [ContractViolation::NoReport]);
     let unknown = wait(|host, call| {
         // SAFETY: a text of this program.
         unsafe { (host.fail)(call, 77, c"".as_ptr()) };
     });
-    assert_eq!(unknown, [Misuse::UnknownKind, Misuse::NoReason]);
+    assert_eq!(
+        unknown,
+        [ContractViolation::UnknownKind, ContractViolation::NoReason]
+    );
     let completed = wait(|host, call| {
         // SAFETY: a text of this program.
         unsafe {
@@ -243,7 +246,7 @@ fn an_observer_is_shown_each_misuse_of_a_call() {
             (host.complete)(call);
         }
     });
-    assert_eq!(completed, [Misuse::NotBegun]);
+    assert_eq!(completed, [ContractViolation::NotBegun]);
 
     let (send, ended) = mpsc::channel();
     let begun = call_context::begin(data(), Box::new(move |result| send.send(result).unwrap()));
@@ -256,6 +259,6 @@ fn an_observer_is_shown_each_misuse_of_a_call() {
         assert_eq!(seen(), []);
         (host.complete)(name.as_ptr());
     }
-    assert_eq!(seen(), [Misuse::NotBegun]);
+    assert_eq!(seen(), [ContractViolation::NotBegun]);
     assert_eq!(ended.iter().count(), 1);
 }

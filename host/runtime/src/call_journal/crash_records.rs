@@ -6,11 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use conductor_library::{Hash, file_reader};
+use conductor_library::{LibraryHash, file_reader};
 
 use super::{
-    Phase,
-    layout::{Left, Machine, Said},
+    CallPhase,
+    layout::{InterruptedCall, JournalContents, MachineFacts},
     machine,
 };
 
@@ -18,21 +18,21 @@ use super::{
 #[derive(Debug)]
 pub struct CrashRecords {
     /// The plugins that were in a call, each once per host.
-    pub suspects: Vec<Suspect>,
+    pub suspects: Vec<CrashSuspect>,
     files: Vec<PathBuf>,
 }
 
 /// A plugin that a host was calling when it died.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Suspect {
+pub struct CrashSuspect {
     /// The plugin's id.
     pub plugin: String,
     /// The hash of the loaded library.
-    pub sha256: Hash,
+    pub sha256: LibraryHash,
     /// The platform of the call.
     pub platform: Option<String>,
     /// The phase of the call.
-    pub phase: Phase,
+    pub phase: CallPhase,
     /// Number of plugins in a call at that moment, including this one.
     pub of: usize,
     /// `true` if the kernel has killed processes because of low memory since; the host may have been one.
@@ -76,16 +76,16 @@ impl CrashRecords {
 
 /// Returns the suspects in a record from this machine; for the fuzz targets.
 #[doc(hidden)]
-pub fn suspects_in(bytes: &[u8]) -> Vec<Suspect> {
-    Said::read(bytes).map_or_else(Vec::new, |said| suspects(bytes, said.machine))
+pub fn suspects_in(bytes: &[u8]) -> Vec<CrashSuspect> {
+    JournalContents::read(bytes).map_or_else(Vec::new, |said| suspects(bytes, said.machine))
 }
 
 /// Maximum size of a record, in bytes.
 const LARGEST: u64 = 64 << 20;
 
 /// Returns the suspects in one record.
-fn suspects(bytes: &[u8], now: Machine) -> Vec<Suspect> {
-    let Some(said) = Said::read(bytes) else {
+fn suspects(bytes: &[u8], now: MachineFacts) -> Vec<CrashSuspect> {
+    let Some(said) = JournalContents::read(bytes) else {
         return Vec::new();
     };
     // If boots cannot be distinguished, a loss of power cannot be ruled out.
@@ -99,7 +99,7 @@ fn suspects(bytes: &[u8], now: Machine) -> Vec<Suspect> {
             .find(|call| call.plugin == *plugin)
             .cloned()
     };
-    let suspect = |call: Left| Suspect {
+    let suspect = |call: InterruptedCall| CrashSuspect {
         plugin: call.plugin,
         sha256: call.sha256,
         platform: call.platform,
@@ -110,14 +110,14 @@ fn suspects(bytes: &[u8], now: Machine) -> Vec<Suspect> {
     plugins.iter().filter_map(first).map(suspect).collect()
 }
 
-impl fmt::Display for Suspect {
+impl fmt::Display for CrashSuspect {
     /// One line: the facts, and how little they prove.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let doing = match self.phase {
-            Phase::Load => "being loaded",
-            Phase::Create => "creating a probe",
-            Phase::Check => "inside a check",
-            Phase::Drop => "dropping a probe",
+            CallPhase::Load => "being loaded",
+            CallPhase::Create => "creating a probe",
+            CallPhase::Check => "inside a check",
+            CallPhase::Drop => "dropping a probe",
         };
         write!(f, "suspect: plugin {} was {doing}", self.plugin)?;
         if let Some(platform) = &self.platform {
@@ -147,18 +147,18 @@ mod wording {
 
     #[test]
     fn a_suspect_is_named_with_what_speaks_for_it() {
-        let mut suspect = Suspect {
+        let mut suspect = CrashSuspect {
             plugin: "http".to_owned(),
-            sha256: Hash([0; 32]),
+            sha256: LibraryHash([0; 32]),
             platform: Some("chat".to_owned()),
-            phase: Phase::Check,
+            phase: CallPhase::Check,
             of: 1,
             out_of_memory: false,
         };
         insta::assert_snapshot!(suspect, @"suspect: plugin http was inside a check of platform chat when the last host died; a host that is killed from outside leaves the same traces, and memory spoilt earlier can blame the wrong plugin");
-        suspect = Suspect {
+        suspect = CrashSuspect {
             platform: None,
-            phase: Phase::Load,
+            phase: CallPhase::Load,
             of: 3,
             out_of_memory: true,
             ..suspect

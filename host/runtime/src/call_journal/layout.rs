@@ -5,12 +5,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use conductor_library::Hash;
+use conductor_library::LibraryHash;
 use conductor_plugin_api::manifest::is_valid_id;
 
 /// The host's activity in a plugin.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Phase {
+pub enum CallPhase {
     /// Opening its library, which runs the library's constructors.
     Load = 1,
     /// Creating a probe.
@@ -21,7 +21,7 @@ pub enum Phase {
     Drop = 4,
 }
 
-impl Phase {
+impl CallPhase {
     /// Returns its name, as stored.
     pub const fn name(self) -> &'static str {
         match self {
@@ -42,7 +42,7 @@ impl Phase {
 
 /// The whole file: a page about the host, and the slots of its threads.
 #[repr(C)]
-pub(super) struct Raw {
+pub(super) struct RawJournal {
     magic: AtomicU64,
     boot: [AtomicU64; 2],
     oom_kills: AtomicU64,
@@ -64,16 +64,16 @@ pub(super) struct RawSlot {
 
 /// Facts about the machine of a host, for comparison by its successor.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Machine {
+pub(super) struct MachineFacts {
     /// Changes with each boot.
     pub(super) boot: u128,
     /// Number of processes that the kernel has killed because of low memory.
     pub(super) oom_kills: u64,
 }
 
-impl Raw {
+impl RawJournal {
     /// Turns a zeroed file into a record of a host without calls.
-    pub(super) fn start(&self, machine: Machine) {
+    pub(super) fn start(&self, machine: MachineFacts) {
         for (to, half) in self.boot.iter().zip([machine.boot >> 64, machine.boot]) {
             to.store(low_half(half), Ordering::Relaxed);
         }
@@ -88,7 +88,7 @@ impl Raw {
 
 impl RawSlot {
     /// Records the plugin of the following calls; outside a call.
-    pub(super) fn belongs_to(&self, plugin: &str, sha256: &Hash) {
+    pub(super) fn belongs_to(&self, plugin: &str, sha256: &LibraryHash) {
         for (to, word) in self.plugin.iter().zip(padded::<NAME_WORDS>(plugin)) {
             to.store(word, Ordering::Relaxed);
         }
@@ -98,7 +98,7 @@ impl RawSlot {
     }
 
     /// Records the start of a call. The state is stored last, so that it never appears with another call's platform.
-    pub(super) fn enter(&self, platform: &str, phase: Phase) {
+    pub(super) fn enter(&self, platform: &str, phase: CallPhase) {
         let name = platform.as_bytes();
         let name = &name[..name.len().min(NAME_BYTES)];
         let (words, rest) = name.as_chunks::<WORD>();
@@ -124,24 +124,24 @@ impl RawSlot {
 
 /// A call in progress when the host ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Left {
+pub(super) struct InterruptedCall {
     pub(super) plugin: String,
-    pub(super) sha256: Hash,
+    pub(super) sha256: LibraryHash,
     pub(super) platform: Option<String>,
-    pub(super) phase: Phase,
+    pub(super) phase: CallPhase,
 }
 
-/// The content of a dead host's record.
+/// The journal of a dead host, as read from its file.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) struct Said {
-    pub(super) machine: Machine,
+pub(super) struct JournalContents {
+    pub(super) machine: MachineFacts,
     /// `true` if the host had been asked to end.
     pub(super) leaving: bool,
     /// In slot order.
-    pub(super) calls: Vec<Left>,
+    pub(super) calls: Vec<InterruptedCall>,
 }
 
-impl Said {
+impl JournalContents {
     /// Reads a record; accepts any bytes.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let words: Vec<u64> = bytes
@@ -157,7 +157,7 @@ impl Said {
         }
         let slots = words[PAGE..].chunks_exact(SLOT_WORDS).take(SLOTS);
         Some(Self {
-            machine: Machine {
+            machine: MachineFacts {
                 boot: u128::from(high) << 64 | u128::from(low),
                 oom_kills,
             },
@@ -168,12 +168,12 @@ impl Said {
 }
 
 /// Returns the call in a slot, unless the slot is empty or invalid.
-fn left(slot: &[u64]) -> Option<Left> {
+fn left(slot: &[u64]) -> Option<InterruptedCall> {
     let (&state, rest) = slot.split_first()?;
     let (platform, rest) = rest.split_first_chunk::<NAME_WORDS>()?;
     let (plugin, rest) = rest.split_first_chunk::<NAME_WORDS>()?;
     let (sha256, _) = rest.split_first_chunk::<HASH_WORDS>()?;
-    let phase = Phase::ALL
+    let phase = CallPhase::ALL
         .into_iter()
         .find(|phase| *phase as u64 == state & 0xff)?;
     let length = usize::try_from(state >> 8).ok()?;
@@ -184,9 +184,9 @@ fn left(slot: &[u64]) -> Option<Left> {
     if !is_valid_id(plugin) || platform.contains(char::is_control) {
         return None;
     }
-    let mut hash = Hash([0; 32]);
+    let mut hash = LibraryHash([0; 32]);
     hash.0.copy_from_slice(&bytes(sha256));
-    Some(Left {
+    Some(InterruptedCall {
         plugin: String::from_utf8_lossy(plugin).into_owned(),
         sha256: hash,
         platform: (!platform.is_empty()).then_some(platform),

@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use super::layout::Machine;
+use super::layout::MachineFacts;
 
 /// Returns the current facts; unknown ones are 0.
-pub(super) fn now() -> Machine {
+pub(super) fn now() -> MachineFacts {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
-    Machine {
+    MachineFacts {
         boot: boot(&read("/proc/sys/kernel/random/boot_id")),
         oom_kills: oom_kills(&read("/proc/vmstat")),
     }

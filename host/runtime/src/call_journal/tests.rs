@@ -10,16 +10,16 @@ use std::{
 
 use conductor_library::Store;
 
-use super::{layout::Said, *};
+use super::{layout::JournalContents, *};
 
-const HASH: Hash = Hash([7; 32]);
+const HASH: LibraryHash = LibraryHash([7; 32]);
 
 /// Returns the records of earlier runs that the next store keeps, as a host reads them.
 fn records(base: &Path) -> CrashRecords {
     CrashRecords::read(&Store::open(base).unwrap().records())
 }
 
-fn named(records: &CrashRecords) -> Vec<(&str, Option<&str>, Phase)> {
+fn named(records: &CrashRecords) -> Vec<(&str, Option<&str>, CallPhase)> {
     let suspects = records.suspects.iter();
     suspects
         .map(|s| (&*s.plugin, s.platform.as_deref(), s.phase))
@@ -49,13 +49,13 @@ fn to_act() -> Option<(String, PathBuf)> {
 /// Simulates a host that makes a call and performs `act` inside it.
 fn act(act: &str, base: &Path) {
     let store = Store::open(base).unwrap();
-    let record = Record::create(store.folder()).unwrap();
+    let record = CallJournal::create(store.folder()).unwrap();
     let mut before = record.slot("tcp", &HASH);
-    drop(before.enter("other", Phase::Check));
+    drop(before.enter("other", CallPhase::Check));
     let mut loading = record.slot("disk", &HASH);
-    let loading = (act == "abort-of-two").then(|| loading.enter("", Phase::Load));
+    let loading = (act == "abort-of-two").then(|| loading.enter("", CallPhase::Load));
     let mut slot = record.slot("http", &HASH);
-    let call = slot.enter("chat.gateway", Phase::Check);
+    let call = slot.enter("chat.gateway", CallPhase::Check);
     match act {
         "wait" | "wait-leaving" => {
             if act == "wait-leaving" {
@@ -75,11 +75,11 @@ fn a_host_that_dies_inside_a_call_leaves_the_plugin_and_one_that_ends_in_order_l
     if let Some((what, base)) = to_act() {
         return act(&what, &base);
     }
-    let chat = ("http", Some("chat.gateway"), Phase::Check);
+    let chat = ("http", Some("chat.gateway"), CallPhase::Check);
     for (what, expected) in [
         ("abort", vec![chat]),
         ("exit", vec![chat]),
-        ("abort-of-two", vec![("disk", None, Phase::Load), chat]),
+        ("abort-of-two", vec![("disk", None, CallPhase::Load), chat]),
         ("leave", vec![]),
     ] {
         let base = tempfile::tempdir().unwrap();
@@ -125,9 +125,9 @@ fn a_host_that_is_killed_leaves_the_plugin_unless_it_had_been_asked_to_end() {
 #[test]
 fn after_a_restart_of_the_machine_nobody_is_blamed() {
     let base = tempfile::tempdir().unwrap();
-    let record = Record::create(base.path()).unwrap();
+    let record = CallJournal::create(base.path()).unwrap();
     let mut slot = record.slot("http", &HASH);
-    let _call = slot.enter("chat", Phase::Check);
+    let _call = slot.enter("chat", CallPhase::Check);
     let died = base.path().join("died");
     let found = |bytes: &[u8]| {
         fs::create_dir_all(&died).unwrap();
@@ -146,10 +146,10 @@ fn after_a_restart_of_the_machine_nobody_is_blamed() {
 #[test]
 fn calls_are_read_back_as_they_were_noted() {
     let base = tempfile::tempdir().unwrap();
-    let record = Record::create(base.path()).unwrap();
+    let record = CallJournal::create(base.path()).unwrap();
     let left = || {
         let bytes = fs::read(base.path().join(FILE)).unwrap();
-        Said::read(&bytes).unwrap().calls
+        JournalContents::read(&bytes).unwrap().calls
     };
     // An id has at most 63 bytes, a platform's name is kept to 64.
     let (id, longest) = ("p".repeat(63), "p".repeat(64));
@@ -163,7 +163,12 @@ fn calls_are_read_back_as_they_were_noted() {
         &"x".repeat(70),
         "b",
     ] {
-        for phase in [Phase::Load, Phase::Create, Phase::Check, Phase::Drop] {
+        for phase in [
+            CallPhase::Load,
+            CallPhase::Create,
+            CallPhase::Check,
+            CallPhase::Drop,
+        ] {
             let call = slot.enter(platform, phase);
             let [found] = &left()[..] else {
                 panic!("one call is under way");
@@ -177,21 +182,21 @@ fn calls_are_read_back_as_they_were_noted() {
     }
     drop(slot);
     let mut slot = record.slot("b", &HASH);
-    let _call = slot.enter("", Phase::Load);
+    let _call = slot.enter("", CallPhase::Load);
     assert_eq!(left()[0].plugin, "b", "nothing is left of a longer id");
 }
 
 #[test]
 fn threads_beyond_the_last_slot_are_not_recorded_and_slots_are_used_again() {
     let base = tempfile::tempdir().unwrap();
-    let record = Record::create(base.path()).unwrap();
+    let record = CallJournal::create(base.path()).unwrap();
     let mut slots: Vec<_> = (0..SLOTS).map(|_| record.slot("http", &HASH)).collect();
-    drop(record.slot("beyond", &HASH).enter("chat", Phase::Check));
+    drop(record.slot("beyond", &HASH).enter("chat", CallPhase::Check));
     slots.pop();
     let mut again = record.slot("again", &HASH);
-    let _call = again.enter("chat", Phase::Check);
+    let _call = again.enter("chat", CallPhase::Check);
     let bytes = fs::read(base.path().join(FILE)).unwrap();
-    let calls = Said::read(&bytes).unwrap().calls;
+    let calls = JournalContents::read(&bytes).unwrap().calls;
     assert_eq!(calls.len(), 1);
     assert_eq!(calls[0].plugin, "again");
 }
@@ -199,9 +204,9 @@ fn threads_beyond_the_last_slot_are_not_recorded_and_slots_are_used_again() {
 #[test]
 fn a_spoilt_record_names_nobody_who_cannot_be() {
     let base = tempfile::tempdir().unwrap();
-    let record = Record::create(base.path()).unwrap();
+    let record = CallJournal::create(base.path()).unwrap();
     let mut slot = record.slot("http", &HASH);
-    let _call = slot.enter("chat", Phase::Check);
+    let _call = slot.enter("chat", CallPhase::Check);
     let good = fs::read(base.path().join(FILE)).unwrap();
     let slot_at = |word: usize| 4096 + word * 8;
     for (what, at, byte) in [
@@ -214,11 +219,11 @@ fn a_spoilt_record_names_nobody_who_cannot_be() {
     ] {
         let mut bytes = good.clone();
         bytes[at] = byte;
-        let calls = Said::read(&bytes).map(|said| said.calls);
+        let calls = JournalContents::read(&bytes).map(|said| said.calls);
         assert!(calls.is_none_or(|calls| calls.is_empty()), "{what}");
     }
     for length in [0, 7, 4095, 4096, 4100, 4096 + 191] {
-        let _ = Said::read(&good[..length]);
+        let _ = JournalContents::read(&good[..length]);
     }
 }
 
@@ -226,9 +231,12 @@ fn a_spoilt_record_names_nobody_who_cannot_be() {
 fn every_block_of_the_record_is_there_before_the_first_call() {
     use std::os::unix::fs::MetadataExt as _;
     let base = tempfile::tempdir().unwrap();
-    let _record = Record::create(base.path()).unwrap();
+    let _record = CallJournal::create(base.path()).unwrap();
     let file = fs::metadata(base.path().join(FILE)).unwrap();
     assert!(file.blocks() * 512 >= file.len(), "it has holes");
     assert_eq!(file.mode() & 0o777, 0o600);
-    assert!(Record::create(base.path()).is_err(), "two hosts share it");
+    assert!(
+        CallJournal::create(base.path()).is_err(),
+        "two hosts share it"
+    );
 }

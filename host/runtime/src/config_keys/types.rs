@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::{MAX_DEPTH, Reader, printable};
+use super::{ConfigKeyReader, MAX_DEPTH, printable};
 use crate::schema::formats;
 
-impl<'a> Reader<'a> {
+impl<'a> ConfigKeyReader<'a> {
     /// Returns the values that a key's schema accepts, in words.
     pub(super) fn kind(&mut self, node: &'a Value) -> String {
         let mut kind = self.words(node, 0);

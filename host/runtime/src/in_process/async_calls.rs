@@ -8,20 +8,22 @@ use std::sync::{
 use conductor_core::clock::Clock;
 use conductor_types::ErrorType;
 
-use super::{Job, probes::Cell};
-use crate::{Call, Failure, Report, call_context::Begun, threads::Threads};
+use super::{ProbeJob, probes::InProcessProbe};
+use crate::{
+    AdmittedCall, CallFailure, CheckReport, call_context::CallNumber, threads::ThreadPool,
+};
 
 /// Number of calls in flight that are still wanted.
 pub(super) type InFlight = AtomicUsize;
 
 /// One call, from the time a thread takes it until its end.
 pub(super) struct UnderWay {
-    state: Mutex<State>,
+    state: Mutex<AsyncCallState>,
     in_flight: Arc<InFlight>,
 }
 
-struct State {
-    stage: Stage,
+struct AsyncCallState {
+    stage: AsyncCallStage,
     /// The host no longer waits for it.
     given_up: bool,
     /// The thread inside it is counted as stuck.
@@ -31,17 +33,17 @@ struct State {
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Stage {
+enum AsyncCallStage {
     /// A thread is creating the probe, or beginning the call.
     Inside,
     /// It continues by itself.
-    Alone(Begun),
+    Alone(CallNumber),
     Over,
 }
 
 /// The remaining work of the thread that began a call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Left {
+pub(super) struct RemainingWork {
     /// The thread was counted as stuck.
     pub(super) stuck: bool,
     /// The call should be cancelled.
@@ -52,8 +54,8 @@ impl UnderWay {
     pub(super) fn new(in_flight: &Arc<InFlight>) -> Arc<Self> {
         in_flight.fetch_add(1, Ordering::SeqCst);
         Arc::new(Self {
-            state: Mutex::new(State {
-                stage: Stage::Inside,
+            state: Mutex::new(AsyncCallState {
+                stage: AsyncCallStage::Inside,
                 given_up: false,
                 stuck: false,
                 cancel: false,
@@ -66,47 +68,47 @@ impl UnderWay {
     /// that thread can leave.
     pub(super) fn give_up(&self, stuck: impl FnOnce()) -> bool {
         let mut state = self.lock();
-        if state.stage == Stage::Over || state.given_up {
+        if state.stage == AsyncCallStage::Over || state.given_up {
             return false;
         }
         state.given_up = true;
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
-        if state.stage == Stage::Inside {
+        if state.stage == AsyncCallStage::Inside {
             (state.stuck, state.cancel) = (true, true);
             stuck();
         }
-        matches!(state.stage, Stage::Alone(_))
+        matches!(state.stage, AsyncCallStage::Alone(_))
     }
 
     /// Requests an early end; returns `true` if it can be cancelled now. Otherwise the thread inside cancels it.
     pub(super) fn cancel(&self) -> bool {
         let mut state = self.lock();
         state.cancel = true;
-        matches!(state.stage, Stage::Alone(_))
+        matches!(state.stage, AsyncCallStage::Alone(_))
     }
 
     /// Records that the thread that began it has left it.
-    pub(super) fn left(&self, begun: Begun) -> Left {
+    pub(super) fn left(&self, begun: CallNumber) -> RemainingWork {
         let mut state = self.lock();
-        if state.stage == Stage::Inside {
-            state.stage = Stage::Alone(begun);
+        if state.stage == AsyncCallStage::Inside {
+            state.stage = AsyncCallStage::Alone(begun);
         }
-        Left {
+        RemainingWork {
             stuck: state.stuck,
-            cancel: state.cancel && state.stage != Stage::Over,
+            cancel: state.cancel && state.stage != AsyncCallStage::Over,
         }
     }
 
     /// Returns its number while it continues by itself.
-    pub(super) fn alone(&self) -> Option<Begun> {
+    pub(super) fn alone(&self) -> Option<CallNumber> {
         match self.lock().stage {
-            Stage::Alone(begun) => Some(begun),
-            Stage::Inside | Stage::Over => None,
+            AsyncCallStage::Alone(begun) => Some(begun),
+            AsyncCallStage::Inside | AsyncCallStage::Over => None,
         }
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.lock().stage == Stage::Over
+        self.lock().stage == AsyncCallStage::Over
     }
 
     /// Returns `true` if the thread inside was counted as stuck.
@@ -115,7 +117,7 @@ impl UnderWay {
     }
 
     fn end(&self) {
-        self.lock().stage = Stage::Over;
+        self.lock().stage = AsyncCallStage::Over;
     }
 
     /// Drops its remaining work.
@@ -125,32 +127,32 @@ impl UnderWay {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, AsyncCallState> {
         // No code panics while holding the lock, so the state is consistent either way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The completion of a call.
-pub(super) struct Ending {
-    pub(super) cell: Arc<Cell>,
+pub(super) struct AsyncCallCompletion {
+    pub(super) cell: Arc<InProcessProbe>,
     pub(super) under_way: Arc<UnderWay>,
-    pub(super) call: Call,
+    pub(super) call: AdmittedCall,
     pub(super) clock: Clock,
     /// The threads that close the probe if its generation is over by then; `None` if it was over before the call began.
-    pub(super) threads: Option<Arc<Threads<Job>>>,
+    pub(super) threads: Option<Arc<ThreadPool<ProbeJob>>>,
 }
 
-impl Ending {
+impl AsyncCallCompletion {
     /// Reports the end. It may come from within any call into the plugin, so nothing here calls the plugin or waits for
     /// code that does.
-    pub(super) fn report(self, result: Result<Report, Failure>) {
+    pub(super) fn report(self, result: Result<CheckReport, CallFailure>) {
         self.under_way.end();
-        let broken = |failure: &Failure| failure.kind == ErrorType::Panic;
+        let broken = |failure: &CallFailure| failure.kind == ErrorType::Panic;
         if result.as_ref().is_err_and(broken) {
             self.cell.broken.store(true, Ordering::SeqCst);
         }
-        let Call {
+        let AdmittedCall {
             caller, sequence, ..
         } = &self.call;
         let result = match &result {
@@ -171,7 +173,7 @@ impl Ending {
         if self.cell.closed.load(Ordering::SeqCst)
             && let Some(threads) = &self.threads
         {
-            threads.push([Job::Close(Arc::clone(&self.cell))]);
+            threads.push([ProbeJob::Close(Arc::clone(&self.cell))]);
         }
         self.under_way.forget();
     }

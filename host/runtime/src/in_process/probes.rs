@@ -3,23 +3,23 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicBool};
 
 use super::async_calls::UnderWay;
-use crate::{ProbeId, ProbeSpec, door::Probe};
+use crate::{ProbeId, ProbeSpec, door::PluginProbe};
 
 /// The probes by id; free places are reused.
 #[derive(Default)]
-pub(super) struct Probes(RwLock<Places>);
+pub(super) struct ProbeTable(RwLock<ProbePlaces>);
 
 #[derive(Default)]
-struct Places {
-    cells: Vec<Option<Arc<Cell>>>,
+struct ProbePlaces {
+    cells: Vec<Option<Arc<InProcessProbe>>>,
     free: Vec<usize>,
 }
 
-pub(super) struct Cell {
+pub(super) struct InProcessProbe {
     pub(super) spec: ProbeSpec,
     /// Locked while a thread is inside it. The guard admits one call at a time, so only the next call waits here, for
     /// the thread that began the last one to return.
-    pub(super) probe: Mutex<Option<Box<dyn Probe>>>,
+    pub(super) probe: Mutex<Option<Box<dyn PluginProbe>>>,
     /// Its platform is gone; it is dropped after the call in progress or stuck in it.
     pub(super) closed: AtomicBool,
     /// A begun check panicked: the next one needs a new probe.
@@ -28,9 +28,9 @@ pub(super) struct Cell {
     last: Mutex<Option<Arc<UnderWay>>>,
 }
 
-impl Probes {
+impl ProbeTable {
     pub(super) fn add(&self, spec: ProbeSpec) -> ProbeId {
-        let cell = Some(Arc::new(Cell {
+        let cell = Some(Arc::new(InProcessProbe {
             spec,
             probe: Mutex::new(None),
             closed: AtomicBool::new(false),
@@ -47,12 +47,12 @@ impl Probes {
         }
     }
 
-    pub(super) fn get(&self, probe: ProbeId) -> Option<Arc<Cell>> {
+    pub(super) fn get(&self, probe: ProbeId) -> Option<Arc<InProcessProbe>> {
         let places = self.0.read().unwrap_or_else(PoisonError::into_inner);
         places.cells.get(probe.0).cloned().flatten()
     }
 
-    pub(super) fn remove(&self, probe: ProbeId) -> Option<Arc<Cell>> {
+    pub(super) fn remove(&self, probe: ProbeId) -> Option<Arc<InProcessProbe>> {
         let mut places = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let cell = places.cells.get_mut(probe.0).and_then(Option::take)?;
         places.free.push(probe.0);
@@ -65,14 +65,14 @@ impl Probes {
         places.cells.len() - places.free.len()
     }
 
-    pub(super) fn remove_all(&self) -> Vec<Arc<Cell>> {
+    pub(super) fn remove_all(&self) -> Vec<Arc<InProcessProbe>> {
         let mut places = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let all = std::mem::take(&mut *places);
         all.cells.into_iter().flatten().collect()
     }
 }
 
-impl Cell {
+impl InProcessProbe {
     /// Returns the current or last call in it, if calls are begun.
     pub(super) fn call(&self) -> Option<Arc<UnderWay>> {
         self.last().clone()

@@ -14,9 +14,9 @@ use conductor_types::ErrorType;
 
 use super::*;
 use crate::{
-    Caller, ConfigSchema, Failure, Waiting,
-    call_context::{self, Begun, CallContext},
-    door::Probe,
+    CallFailure, CallOwner, ConfigSchema, DeliveryOutcome,
+    call_context::{self, CallContext, CallNumber},
+    door::PluginProbe,
 };
 
 /// The behaviour of a simulated probe when a check begins.
@@ -52,7 +52,7 @@ struct Stage {
 }
 
 struct PlayedDoor {
-    description: Description,
+    description: PluginDescription,
     stage: Arc<Stage>,
 }
 
@@ -61,12 +61,16 @@ struct PlayedProbe {
     stage: Arc<Stage>,
 }
 
-impl Door for PlayedDoor {
-    fn description(&self) -> &Description {
+impl OpenedLibrary for PlayedDoor {
+    fn description(&self) -> &PluginDescription {
         &self.description
     }
 
-    fn create(&self, spec: &ProbeSpec, _: &CallContext) -> Result<Box<dyn Probe>, Failure> {
+    fn create(
+        &self,
+        spec: &ProbeSpec,
+        _: &CallContext,
+    ) -> Result<Box<dyn PluginProbe>, CallFailure> {
         let play = match &*spec.config {
             "go on" => Play::GoOn,
             "complete within" => Play::CompleteWithin,
@@ -74,7 +78,7 @@ impl Door for PlayedDoor {
             "complete and fail" => Play::CompleteAndFail,
             "complete in cancel" => Play::CompleteInCancel,
             "stay inside" => Play::StayInside,
-            _ => return Err(Failure::new(ErrorType::Config, "no such play")),
+            _ => return Err(CallFailure::new(ErrorType::Config, "no such play")),
         };
         self.stage.told.send(Told::Create).unwrap();
         let stage = Arc::clone(&self.stage);
@@ -82,12 +86,12 @@ impl Door for PlayedDoor {
     }
 }
 
-impl Probe for PlayedProbe {
-    fn check(&mut self, _: &CallContext, _: &mut Report) -> Result<(), Failure> {
+impl PluginProbe for PlayedProbe {
+    fn check(&mut self, _: &CallContext, _: &mut CheckReport) -> Result<(), CallFailure> {
         unreachable!("its checks are begun")
     }
 
-    fn begin(&mut self, Begun(call): Begun) -> Result<(), Failure> {
+    fn begin(&mut self, CallNumber(call): CallNumber) -> Result<(), CallFailure> {
         self.stage.told.send(Told::Begin(call)).unwrap();
         match self.play {
             Play::GoOn | Play::CompleteInCancel => Ok(()),
@@ -107,7 +111,7 @@ impl Probe for PlayedProbe {
         }
     }
 
-    fn cancel(&mut self, Begun(call): Begun) {
+    fn cancel(&mut self, CallNumber(call): CallNumber) {
         // The host may already be gone.
         let _ = self.stage.told.send(Told::Cancel(call));
         if self.play == Play::CompleteInCancel {
@@ -115,22 +119,22 @@ impl Probe for PlayedProbe {
         }
     }
 
-    fn close(&mut self, _: &CallContext) -> Result<(), Failure> {
+    fn close(&mut self, _: &CallContext) -> Result<(), CallFailure> {
         let _ = self.stage.told.send(Told::Close);
         Ok(())
     }
 }
 
-fn failure(kind: ErrorType) -> Failure {
-    Failure::new(kind, "on purpose")
+fn failure(kind: ErrorType) -> CallFailure {
+    CallFailure::new(kind, "on purpose")
 }
 
 fn complete(call: usize) {
-    end(call, Ok(Report::empty()));
+    end(call, Ok(CheckReport::empty()));
 }
 
 /// Ends a call like the host's `complete`.
-fn end(call: usize, result: Result<Report, Failure>) {
+fn end(call: usize, result: Result<CheckReport, CallFailure>) {
     call_context::take(call)
         .expect("completed once")
         .end(result);
@@ -147,15 +151,20 @@ struct Played {
 #[derive(Default)]
 struct Ends(Mutex<BTreeMap<u64, Vec<Result<(), ErrorType>>>>);
 
-impl Caller for Ends {
+impl CallOwner for Ends {
     fn started(&self, _: u64, now: Duration) -> Option<Duration> {
         Some(now + Duration::from_secs(60))
     }
 
-    fn finished(&self, call: u64, _: Duration, result: Result<&Report, Failure>) -> Waiting {
+    fn finished(
+        &self,
+        call: u64,
+        _: Duration,
+        result: Result<&CheckReport, CallFailure>,
+    ) -> DeliveryOutcome {
         let result = result.map(drop).map_err(|failure| failure.kind);
         self.0.lock().unwrap().entry(call).or_default().push(result);
-        Waiting::Yes
+        DeliveryOutcome::Yes
     }
 
     fn is_cancelled(&self, _: u64) -> bool {
@@ -168,7 +177,7 @@ impl Played {
         let (tell, told) = mpsc::channel();
         let (go, wait) = mpsc::channel();
         let door = PlayedDoor {
-            description: Description {
+            description: PluginDescription {
                 id: "played".to_owned(),
                 version: "0.1.0".to_owned(),
                 api: ApiVersion::CURRENT,
@@ -181,7 +190,12 @@ impl Played {
             }),
         };
         Self {
-            plugin: InProcess::behind(Arc::new(door), threads, Clock::start(), Slot::unrecorded),
+            plugin: InProcess::behind(
+                Arc::new(door),
+                threads,
+                Clock::start(),
+                JournalSlot::unrecorded,
+            ),
             told,
             go,
             ends: Arc::default(),
@@ -193,8 +207,8 @@ impl Played {
     }
 
     fn start(&self, probe: ProbeId, sequence: u64) {
-        let caller: Arc<dyn Caller> = Arc::clone(&self.ends) as _;
-        self.plugin.start(&mut vec![Call {
+        let caller: Arc<dyn CallOwner> = Arc::clone(&self.ends) as _;
+        self.plugin.start(&mut vec![AdmittedCall {
             probe,
             caller,
             sequence,

@@ -10,45 +10,45 @@ use conductor_types::ErrorType;
 use serde_json::Value;
 
 use super::{
-    Job,
-    async_calls::{Ending, InFlight, UnderWay},
-    probes::{Cell, Probes},
+    ProbeJob,
+    async_calls::{AsyncCallCompletion, InFlight, UnderWay},
+    probes::{InProcessProbe, ProbeTable},
 };
 use crate::{
-    Call, Failure, Report, Trial, Waiting,
-    call_context::{self, Begun, CallContext},
-    call_journal::{Phase, Slot},
-    door::{Door, Probe},
+    AdmittedCall, CallFailure, CheckReport, ConfigTrial, DeliveryOutcome,
+    call_context::{self, CallContext, CallNumber},
+    call_journal::{CallPhase, JournalSlot},
+    door::{OpenedLibrary, PluginProbe},
     schema::CompiledSchema,
-    threads::{Ran, Threads, Work},
+    threads::{JobOutcome, JobRunner, ThreadPool},
 };
 
 /// The state of one thread.
-pub(super) struct Worker {
-    pub(super) door: Arc<dyn Door>,
-    pub(super) probes: Arc<Probes>,
+pub(super) struct CallThread {
+    pub(super) door: Arc<dyn OpenedLibrary>,
+    pub(super) probes: Arc<ProbeTable>,
     /// The pool it belongs to.
-    pub(super) threads: Weak<Threads<Job>>,
+    pub(super) threads: Weak<ThreadPool<ProbeJob>>,
     pub(super) in_flight: Arc<InFlight>,
     pub(super) schema: Arc<OnceLock<CompiledSchema>>,
     pub(super) clock: Clock,
-    pub(super) report: Report,
-    pub(super) slot: Slot,
+    pub(super) report: CheckReport,
+    pub(super) slot: JournalSlot,
 }
 
-impl Work<Job> for Worker {
-    fn run(&mut self, job: Job) -> Ran {
+impl JobRunner<ProbeJob> for CallThread {
+    fn run(&mut self, job: ProbeJob) -> JobOutcome {
         match job {
-            Job::Check(call) if self.door.description().asynchronous => self.begin(call),
-            Job::Check(call) => self.check(&call),
-            Job::Cancel(cell, under_way) => self.cancel(&cell, &under_way),
-            Job::Close(cell) => self.close(&cell),
+            ProbeJob::Check(call) if self.door.description().asynchronous => self.begin(call),
+            ProbeJob::Check(call) => self.check(&call),
+            ProbeJob::Cancel(cell, under_way) => self.cancel(&cell, &under_way),
+            ProbeJob::Close(cell) => self.close(&cell),
         }
     }
 }
 
-impl Worker {
-    fn check(&mut self, call: &Call) -> Ran {
+impl CallThread {
+    fn check(&mut self, call: &AdmittedCall) -> JobOutcome {
         // Its probe may be removed as soon as the call has started.
         let cell = self.probes.get(call.probe);
         let started = self.clock.now();
@@ -72,19 +72,24 @@ impl Worker {
         let waiting = call
             .caller
             .finished(call.sequence, ended, result.map(|()| &self.report));
-        Ran {
+        JobOutcome {
             took: ended.saturating_sub(started),
-            abandoned: waiting == Waiting::No,
+            abandoned: waiting == DeliveryOutcome::No,
         }
     }
 
     /// Creates the probe if necessary, and calls it.
-    fn call(&mut self, cell: &Cell, call: &Call, deadline: Duration) -> Result<(), Failure> {
+    fn call(
+        &mut self,
+        cell: &InProcessProbe,
+        call: &AdmittedCall,
+        deadline: Duration,
+    ) -> Result<(), CallFailure> {
         let data = self.data(cell, call, deadline);
         let mut probe = cell.probe.lock().unwrap_or_else(PoisonError::into_inner);
         let live = self.live(&mut probe, cell, &data)?;
         let result = {
-            let _in_call = self.slot.enter(&data.platform, Phase::Check);
+            let _in_call = self.slot.enter(&data.platform, CallPhase::Check);
             live.check(&data, &mut self.report)
         };
         if result.as_ref().is_err_and(|f| f.kind == ErrorType::Panic)
@@ -96,30 +101,35 @@ impl Worker {
     }
 
     /// Validates a config against the plugin's schema, and creates and drops a probe if requested.
-    fn try_out(&mut self, cell: &Cell, trial: &Trial, data: CallContext) -> Result<(), Failure> {
+    fn try_out(
+        &mut self,
+        cell: &InProcessProbe,
+        trial: &ConfigTrial,
+        data: CallContext,
+    ) -> Result<(), CallFailure> {
         let Some(schema) = self.schema.get() else {
             let what = "configs are tried out in workers that were started for it";
-            return Err(Failure::new(ErrorType::Error, what));
+            return Err(CallFailure::new(ErrorType::Error, what));
         };
         let config: Value = serde_json::from_str(&cell.spec.config)
-            .map_err(|e| Failure::new(ErrorType::Config, format!("config: {e}")))?;
+            .map_err(|e| CallFailure::new(ErrorType::Config, format!("config: {e}")))?;
         let violations = schema.violations(&config, &trial.subject);
         if let Some(first) = violations.first() {
-            return Err(Failure {
+            return Err(CallFailure {
                 violations: violations.clone(),
-                ..Failure::new(ErrorType::Config, &first.message)
+                ..CallFailure::new(ErrorType::Config, &first.message)
             });
         }
         if trial.creates {
             let probe = self.door.create(&cell.spec, &data)?;
             self.drop_probe(probe, &data)?;
         }
-        self.report = Report::empty();
+        self.report = CheckReport::empty();
         Ok(())
     }
 
     /// Begins a call that then continues by itself.
-    fn begin(&mut self, call: Call) -> Ran {
+    fn begin(&mut self, call: AdmittedCall) -> JobOutcome {
         let started = self.clock.now();
         let Some(cell) = self.probes.get(call.probe) else {
             return self.check(&call);
@@ -130,7 +140,7 @@ impl Worker {
         let under_way = UnderWay::new(&self.in_flight);
         // It may be given up as soon as it has started.
         cell.set_call(&under_way);
-        let ending = Ending {
+        let ending = AsyncCallCompletion {
             cell: Arc::clone(&cell),
             under_way: Arc::clone(&under_way),
             clock: self.clock,
@@ -156,7 +166,7 @@ impl Worker {
         if cell.closed.load(Ordering::SeqCst) {
             self.close(&cell);
         }
-        Ran {
+        JobOutcome {
             took: self.clock.now().saturating_sub(started),
             abandoned: stuck,
         }
@@ -164,7 +174,12 @@ impl Worker {
 
     /// Creates the probe if necessary, and begins the call; returns the call's number, or `None` if it is already over
     /// because there is no probe.
-    fn begin_in(&mut self, cell: &Cell, data: CallContext, ending: Ending) -> Option<Begun> {
+    fn begin_in(
+        &mut self,
+        cell: &InProcessProbe,
+        data: CallContext,
+        ending: AsyncCallCompletion,
+    ) -> Option<CallNumber> {
         let mut probe = cell.probe.lock().unwrap_or_else(PoisonError::into_inner);
         if cell.broken.swap(false, Ordering::SeqCst)
             && let Some(broken) = probe.take()
@@ -181,7 +196,7 @@ impl Worker {
         };
         let begun = call_context::begin(data, Box::new(|result| ending.report(result)));
         let told = {
-            let _in_call = self.slot.enter(&cell.spec.platform, Phase::Check);
+            let _in_call = self.slot.enter(&cell.spec.platform, CallPhase::Check);
             live.begin(begun)
         };
         drop(probe);
@@ -194,13 +209,13 @@ impl Worker {
     }
 
     /// Asks a call to end early; the end may arrive during the request.
-    fn cancel(&mut self, cell: &Cell, under_way: &UnderWay) -> Ran {
+    fn cancel(&mut self, cell: &InProcessProbe, under_way: &UnderWay) -> JobOutcome {
         // If the probe is locked, the call is over or is being cancelled already.
         if let Some(begun) = under_way.alone()
             && let Ok(mut probe) = cell.probe.try_lock()
             && let Some(live) = &mut *probe
         {
-            let _in_call = self.slot.enter(&cell.spec.platform, Phase::Check);
+            let _in_call = self.slot.enter(&cell.spec.platform, CallPhase::Check);
             live.cancel(begun);
         }
         if cell.closed.load(Ordering::SeqCst) {
@@ -210,7 +225,7 @@ impl Worker {
     }
 
     /// Returns the data of a call for the host's functions.
-    fn data(&self, cell: &Cell, call: &Call, deadline: Duration) -> CallContext {
+    fn data(&self, cell: &InProcessProbe, call: &AdmittedCall, deadline: Duration) -> CallContext {
         CallContext {
             platform: Arc::clone(&cell.spec.platform),
             deadline,
@@ -222,20 +237,20 @@ impl Worker {
     /// Returns the probe, created if necessary.
     fn live<'probe>(
         &mut self,
-        probe: &'probe mut Option<Box<dyn Probe>>,
-        cell: &Cell,
+        probe: &'probe mut Option<Box<dyn PluginProbe>>,
+        cell: &InProcessProbe,
         data: &CallContext,
-    ) -> Result<&'probe mut Box<dyn Probe>, Failure> {
+    ) -> Result<&'probe mut Box<dyn PluginProbe>, CallFailure> {
         match probe {
             Some(live) => Ok(live),
             empty => {
-                let _in_call = self.slot.enter(&data.platform, Phase::Create);
+                let _in_call = self.slot.enter(&data.platform, CallPhase::Create);
                 Ok(empty.insert(self.door.create(&cell.spec, data)?))
             }
         }
     }
 
-    fn drop_broken(&mut self, probe: Box<dyn Probe>, data: &CallContext) {
+    fn drop_broken(&mut self, probe: Box<dyn PluginProbe>, data: &CallContext) {
         if let Err(second) = self.drop_probe(probe, data) {
             tracing::warn!(
                 plugin = self.door.description().id,
@@ -245,12 +260,16 @@ impl Worker {
         }
     }
 
-    fn drop_probe(&mut self, mut probe: Box<dyn Probe>, data: &CallContext) -> Result<(), Failure> {
-        let _in_call = self.slot.enter(&data.platform, Phase::Drop);
+    fn drop_probe(
+        &mut self,
+        mut probe: Box<dyn PluginProbe>,
+        data: &CallContext,
+    ) -> Result<(), CallFailure> {
+        let _in_call = self.slot.enter(&data.platform, CallPhase::Drop);
         probe.close(data)
     }
 
-    fn close(&mut self, cell: &Cell) -> Ran {
+    fn close(&mut self, cell: &InProcessProbe) -> JobOutcome {
         cell.closed.store(true, Ordering::SeqCst);
         if cell.call().is_some_and(|call| !call.is_over()) {
             // Its end comes back here.
@@ -282,11 +301,11 @@ impl Worker {
     }
 }
 
-fn removed() -> Failure {
-    Failure::new(ErrorType::Error, "the probe was removed before its check")
+fn removed() -> CallFailure {
+    CallFailure::new(ErrorType::Error, "the probe was removed before its check")
 }
 
-const NOTHING: Ran = Ran {
+const NOTHING: JobOutcome = JobOutcome {
     took: Duration::ZERO,
     abandoned: false,
 };

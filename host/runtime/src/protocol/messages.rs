@@ -7,16 +7,16 @@
 use std::{ffi::OsString, time::Duration};
 
 use conductor_plugin_api::manifest::{ApiVersion, Door, Manifest};
-use conductor_sandbox::Policy;
+use conductor_sandbox::SandboxPolicy;
 use serde::{Deserialize, Serialize};
 
-use crate::{Trial, schema::Violation};
+use crate::{ConfigTrial, schema::SchemaViolation};
 
 /// A message from a host to its worker.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub enum ToWorker {
     /// The first message: the library to load, and its settings.
-    Hello(Box<Hello>),
+    Hello(Box<HelloMessage>),
     /// A platform's probe, created by its first call.
     Open {
         /// The host's number for it, never reused.
@@ -28,7 +28,7 @@ pub enum ToWorker {
         /// Its secrets, for the worker to redact from the plugin's output before cutting it.
         secrets: Vec<String>,
         /// The trial to run in place of checks, if any.
-        trial: Option<Trial>,
+        trial: Option<ConfigTrial>,
     },
     /// Drops the probe.
     Close {
@@ -36,7 +36,7 @@ pub enum ToWorker {
         probe: u64,
     },
     /// Calls to make, in the order of their start.
-    Calls(Vec<Request>),
+    Calls(Vec<CallRequest>),
     /// The host no longer waits for a call.
     Cancel {
         /// The call's probe.
@@ -48,9 +48,9 @@ pub enum ToWorker {
     End,
 }
 
-/// A worker's first message.
+/// The first message to a worker.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Hello {
+pub struct HelloMessage {
     /// The host's process; the worker exits with it.
     pub host: i32,
     /// The private copy of the library.
@@ -60,7 +60,7 @@ pub struct Hello {
     /// The facts from the manifest, which the host has read.
     pub manifest: ManifestFacts,
     /// The worker's permissions and limits.
-    pub policy: Policy,
+    pub policy: SandboxPolicy,
     /// `true` to compile the plugin's config schema, for trials of configs.
     pub trials: bool,
     /// Maximum number of concurrent calls.
@@ -128,7 +128,7 @@ impl ManifestFacts {
 
 /// A call to make.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Request {
+pub struct CallRequest {
     /// The host's number for it, never reused.
     pub call: u64,
     /// The probe.
@@ -159,7 +159,7 @@ pub enum FromWorker<S> {
         detail: Option<S>,
     },
     /// Calls that are over.
-    Answers(Vec<Answer<S>>),
+    Answers(Vec<CallResponse<S>>),
     /// A line for the host's log.
     Log {
         /// The level: 1 an error, … 5 a trace.
@@ -182,7 +182,7 @@ pub enum FromWorker<S> {
 
 /// The end of a call.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Answer<S> {
+pub struct CallResponse<S> {
     /// The host's number for it.
     pub call: u64,
     /// The time of its end.
@@ -190,12 +190,12 @@ pub struct Answer<S> {
     /// The plugin's running time.
     pub took: u64,
     /// The result.
-    pub result: Result<Found<S>, Failed<S>>,
+    pub result: Result<WireReport<S>, WireFailure<S>>,
 }
 
 /// The result of a check.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Found<S> {
+pub struct WireReport<S> {
     /// 0 healthy, 1 degraded, 2 unhealthy.
     pub status: u8,
     /// One readable line.
@@ -206,13 +206,13 @@ pub struct Found<S> {
 
 /// The reason why a check produced no report.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Failed<S> {
+pub struct WireFailure<S> {
     /// The index of the error type in [`ErrorType::ALL`](conductor_types::ErrorType::ALL).
     pub kind: u8,
     /// The error message.
     pub message: S,
     /// Violations of the plugin's schema.
-    pub violations: Vec<Violation>,
+    pub violations: Vec<SchemaViolation>,
 }
 
 /// Converts a time to its transfer format.

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{
-    messages::{Answer, Failed, Found, FromWorker, Request, ToWorker},
+    messages::{CallRequest, CallResponse, FromWorker, ToWorker, WireFailure, WireReport},
     *,
 };
 
@@ -11,7 +11,7 @@ type Said = FromWorker<String>;
 type Heard<'a> = FromWorker<&'a str>;
 
 fn stream(messages: &[Said]) -> Vec<u8> {
-    let (mut encoder, mut stream) = (Encoder::new(FROM_WORKER), Vec::new());
+    let (mut encoder, mut stream) = (FrameEncoder::new(FROM_WORKER), Vec::new());
     for message in messages {
         encoder.frame(message, &mut stream).unwrap();
     }
@@ -19,8 +19,10 @@ fn stream(messages: &[Said]) -> Vec<u8> {
 }
 
 /// Feeds `bytes` piece by piece and returns the messages in order, up to the first fault.
-fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Said>, Option<Fault>, bool) {
-    let (mut decoder, mut read) = (Decoder::new(FROM_WORKER), Vec::new());
+fn read<'a>(
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> (Vec<Said>, Option<ProtocolViolation>, bool) {
+    let (mut decoder, mut read) = (FrameDecoder::new(FROM_WORKER), Vec::new());
     for piece in pieces {
         decoder.feed(piece);
         loop {
@@ -44,17 +46,17 @@ fn log(text: &str) -> Said {
 }
 
 fn some_messages() -> Vec<Said> {
-    let found = Found {
+    let found = WireReport {
         status: 1,
         message: "slow, 3 µs".to_owned(),
         measurements: vec![("seconds".to_owned(), f64::INFINITY), (String::new(), -0.0)],
     };
-    let failed = Failed {
+    let failed = WireFailure {
         kind: 2,
         message: "no".to_owned(),
         violations: Vec::new(),
     };
-    let answer = |call, result| Answer {
+    let answer = |call, result| CallResponse {
         call,
         ended: u64::MAX,
         took: 0,
@@ -96,7 +98,7 @@ fn a_stream_that_ends_within_a_frame_is_seen_to() {
 
 #[test]
 fn a_frame_of_4_gb_is_refused_by_its_length_alone() {
-    let mut decoder = Decoder::new(FROM_WORKER);
+    let mut decoder = FrameDecoder::new(FROM_WORKER);
     decoder.feed(&u32::MAX.to_le_bytes());
     let fault = decoder.message::<Said>().unwrap_err();
     assert_eq!(
@@ -131,8 +133,11 @@ fn what_is_no_message_is_named() {
         fault.unwrap()
     };
     // Number 0, then a log line of level 3 without a platform, whose text is one byte.
-    assert_eq!(body(&[0, 3, 3, 0, 1, 0xff]), Fault::Text);
-    assert_eq!(body(&[0, 3, 3, 0, 1, b'x', 7]), Fault::Longer { bytes: 1 });
+    assert_eq!(body(&[0, 3, 3, 0, 1, 0xff]), ProtocolViolation::Text);
+    assert_eq!(
+        body(&[0, 3, 3, 0, 1, b'x', 7]),
+        ProtocolViolation::Longer { bytes: 1 }
+    );
     for unreadable in [
         &[][..],
         &[0],
@@ -141,20 +146,23 @@ fn what_is_no_message_is_named() {
         &[0x80; 20],
     ] {
         let fault = body(unreadable);
-        assert!(matches!(fault, Fault::Unreadable(_)), "{fault}");
+        assert!(matches!(fault, ProtocolViolation::Unreadable(_)), "{fault}");
     }
     // An answer that claims 2^60 measurements.
     let many = [
         0, 2, 1, 0, 0, 0, 0, 0, 0, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10,
     ];
-    assert!(matches!(body(&many), Fault::Unreadable(_)));
+    assert!(matches!(body(&many), ProtocolViolation::Unreadable(_)));
 }
 
 #[test]
 fn a_message_too_long_for_a_frame_is_not_sent_and_leaves_no_gap() {
-    let (mut encoder, mut bytes) = (Encoder::new(FROM_WORKER), Vec::new());
+    let (mut encoder, mut bytes) = (FrameEncoder::new(FROM_WORKER), Vec::new());
     let unsent = encoder.frame(&log(&"x".repeat(FROM_WORKER)), &mut bytes);
-    assert!(matches!(unsent, Err(Unsent::TooLong { .. })), "{unsent:?}");
+    assert!(
+        matches!(unsent, Err(EncodeError::TooLong { .. })),
+        "{unsent:?}"
+    );
     assert!(bytes.is_empty());
     encoder.frame(&log("next"), &mut bytes).unwrap();
     assert_eq!(read([&bytes[..]]), (vec![log("next")], None, true));
@@ -162,7 +170,7 @@ fn a_message_too_long_for_a_frame_is_not_sent_and_leaves_no_gap() {
 
 #[test]
 fn received_text_is_borrowed_from_the_frame() {
-    let mut decoder = Decoder::new(FROM_WORKER);
+    let mut decoder = FrameDecoder::new(FROM_WORKER);
     decoder.feed(&stream(&[log("hello")]));
     let heard: Option<Heard<'_>> = decoder.message().unwrap();
     let Some(FromWorker::Log { text, .. }) = heard else {
@@ -173,7 +181,7 @@ fn received_text_is_borrowed_from_the_frame() {
 
 #[test]
 fn the_memory_of_a_long_frame_is_given_back() {
-    let mut decoder = Decoder::new(FROM_WORKER);
+    let mut decoder = FrameDecoder::new(FROM_WORKER);
     decoder.feed(&stream(&[log(&"x".repeat(FROM_WORKER / 2))]));
     assert!(decoder.message::<Said>().unwrap().is_some());
     decoder.feed(&[]);
@@ -184,7 +192,7 @@ proptest! {
     #[test]
     fn any_bytes_at_all_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         let _ = read([&bytes[..]]);
-        let mut decoder = Decoder::new(FROM_HOST);
+        let mut decoder = FrameDecoder::new(FROM_HOST);
         decoder.feed(&bytes);
         while let Ok(Some(ToWorker::Calls(_) | ToWorker::Hello(_) | ToWorker::End)) = decoder.message() {}
     }
@@ -202,11 +210,11 @@ proptest! {
 
     #[test]
     fn requests_come_out_as_they_went_in(calls in proptest::collection::vec(any::<(u64, u64, u64)>(), 0..50)) {
-        let requests = calls.into_iter().map(|(call, probe, deadline)| Request { call, probe, deadline });
+        let requests = calls.into_iter().map(|(call, probe, deadline)| CallRequest { call, probe, deadline });
         let message = ToWorker::Calls(requests.collect());
-        let (mut encoder, mut bytes) = (Encoder::new(FROM_HOST), Vec::new());
+        let (mut encoder, mut bytes) = (FrameEncoder::new(FROM_HOST), Vec::new());
         encoder.frame(&message, &mut bytes).unwrap();
-        let mut decoder = Decoder::new(FROM_HOST);
+        let mut decoder = FrameDecoder::new(FROM_HOST);
         decoder.feed(&bytes);
         prop_assert_eq!(decoder.message().unwrap(), Some(message));
     }

@@ -6,13 +6,13 @@
 use std::ops::Range;
 
 /// A decoded text with the original position of each byte.
-pub(super) struct View {
+pub(super) struct DecodedText {
     pub(super) bytes: Vec<u8>,
     /// The part of the original that each byte was decoded from.
     from: Vec<Range<usize>>,
 }
 
-impl View {
+impl DecodedText {
     fn with_capacity(length: usize) -> Self {
         Self {
             bytes: Vec::with_capacity(length),
@@ -38,7 +38,7 @@ impl View {
 }
 
 /// Returns every view of the text with a decoded part of at least `shortest` bytes.
-pub(super) fn views(text: &[u8], shortest: usize) -> Vec<View> {
+pub(super) fn views(text: &[u8], shortest: usize) -> Vec<DecodedText> {
     let mut views = Vec::new();
     if text.contains(&b'%') {
         views.extend(percent(text, false));
@@ -56,8 +56,8 @@ pub(super) fn views(text: &[u8], shortest: usize) -> Vec<View> {
 }
 
 /// Decodes percent-encoding; in forms a `+` is a space.
-fn percent(text: &[u8], plus_is_space: bool) -> Option<View> {
-    let mut view = View::with_capacity(text.len());
+fn percent(text: &[u8], plus_is_space: bool) -> Option<DecodedText> {
+    let mut view = DecodedText::with_capacity(text.len());
     let (mut at, mut decoded) = (0, false);
     while at < text.len() {
         let byte = match (text[at], text.get(at + 1), text.get(at + 2)) {
@@ -82,8 +82,8 @@ fn percent(text: &[u8], plus_is_space: bool) -> Option<View> {
 
 /// Decodes the escapes of JSON, Rust, C and the host's own log: `
 /// `, `\"`, `\x41`, `\u0041`, `\u{41}`.
-fn backslash(text: &[u8]) -> Option<View> {
-    let mut view = View::with_capacity(text.len());
+fn backslash(text: &[u8]) -> Option<DecodedText> {
+    let mut view = DecodedText::with_capacity(text.len());
     let (mut at, mut decoded) = (0, false);
     while at < text.len() {
         let Some((c, length)) = escape(&text[at..]) else {
@@ -94,25 +94,25 @@ fn backslash(text: &[u8]) -> Option<View> {
         decoded = true;
         let from = at..at + length;
         match c {
-            Escaped::Byte(byte) => view.push(byte, from),
-            Escaped::Char(c) => view.push_char(c, &from),
+            EscapedValue::Byte(byte) => view.push(byte, from),
+            EscapedValue::Char(c) => view.push_char(c, &from),
         }
         at += length;
     }
     decoded.then_some(view)
 }
 
-enum Escaped {
+enum EscapedValue {
     Byte(u8),
     Char(char),
 }
 
 /// Returns the escape at the start of the text, and its length.
-fn escape(text: &[u8]) -> Option<(Escaped, usize)> {
+fn escape(text: &[u8]) -> Option<(EscapedValue, usize)> {
     let [b'\\', kind, rest @ ..] = text else {
         return None;
     };
-    let byte = |byte| Some((Escaped::Byte(byte), 2));
+    let byte = |byte| Some((EscapedValue::Byte(byte), 2));
     match kind {
         b'n' => byte(b'\n'),
         b'r' => byte(b'\r'),
@@ -124,19 +124,19 @@ fn escape(text: &[u8]) -> Option<(Escaped, usize)> {
         b'x' => match rest {
             [high, low, ..] => {
                 let (high, low) = hex_digit(*high).zip(hex_digit(*low))?;
-                Some((Escaped::Byte(high << 4 | low), 4))
+                Some((EscapedValue::Byte(high << 4 | low), 4))
             }
             _ => None,
         },
         b'u' if rest.first() == Some(&b'{') => {
             let length = rest.iter().take(8).position(|&byte| byte == b'}')?;
             let c = char::from_u32(number(&rest[1..length])?)?;
-            Some((Escaped::Char(c), 3 + length))
+            Some((EscapedValue::Char(c), 3 + length))
         }
         b'u' => {
             let unit = number(rest.get(..4)?)?;
             if let Some(c) = char::from_u32(unit) {
-                return Some((Escaped::Char(c), 6));
+                return Some((EscapedValue::Char(c), 6));
             }
             // The first half of a surrogate pair in JSON.
             let second = rest.get(4..10)?.strip_prefix(b"\\u")?;
@@ -145,7 +145,7 @@ fn escape(text: &[u8]) -> Option<(Escaped, usize)> {
                 u16::try_from(number(second)?).ok()?,
             );
             let c = char::decode_utf16([high, low]).next()?.ok()?;
-            Some((Escaped::Char(c), 12))
+            Some((EscapedValue::Char(c), 12))
         }
         _ => None,
     }
@@ -166,7 +166,7 @@ fn digits(
     digit: fn(u8) -> Option<u8>,
     bits: usize,
     shortest: usize,
-    views: &mut Vec<View>,
+    views: &mut Vec<DecodedText>,
 ) {
     let mut at = 0;
     while at < text.len() {
@@ -195,9 +195,9 @@ fn digits(
 }
 
 /// Packs digits of `bits` bits into whole bytes.
-fn packed(run: &[(u8, usize)], bits: usize) -> View {
+fn packed(run: &[(u8, usize)], bits: usize) -> DecodedText {
     let bytes = run.len() * bits / 8;
-    let mut view = View::with_capacity(bytes);
+    let mut view = DecodedText::with_capacity(bytes);
     for nth in 0..bytes {
         let (first, last) = (nth * 8 / bits, (nth * 8 + 7) / bits);
         let digits = &run[first..=last];

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn known(secret: &str) -> Known {
-    let mut known = Known {
+fn known(secret: &str) -> SecretIndex {
+    let mut known = SecretIndex {
         texts: BTreeMap::new(),
         config: 0,
         layers: Vec::new(),
@@ -20,7 +20,7 @@ fn known(secret: &str) -> Known {
 }
 
 /// Removes the matches from the text.
-fn left_of(known: &Known, text: &str) -> String {
+fn left_of(known: &SecretIndex, text: &str) -> String {
     let (mut left, mut at) = (Vec::new(), 0);
     for Range { start, end } in known.matches(text.as_bytes()) {
         left.extend_from_slice(&text.as_bytes()[at..start]);

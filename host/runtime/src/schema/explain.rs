@@ -6,26 +6,30 @@ use jsonschema::{
 };
 use serde_json::Value;
 
-use super::{Subject, Violation, formats};
+use super::{SchemaViolation, ValueLocation, formats};
 use crate::{
     redaction::REDACTED,
     wording::{bare_or_quoted, listed, nearest, pointer, shorten},
 };
 
-/// The value to explain.
-pub(super) struct Explainer<'a> {
+/// Explains why a value violates its schema.
+pub(super) struct ViolationExplainer<'a> {
     pub(super) schema: &'a Value,
     pub(super) value: &'a Value,
-    pub(super) subject: &'a Subject,
+    pub(super) subject: &'a ValueLocation,
 }
 
-impl Explainer<'_> {
-    pub(super) fn violations(&self, error: &ValidationError<'_>) -> Vec<Violation> {
+impl ViolationExplainer<'_> {
+    pub(super) fn violations(&self, error: &ValidationError<'_>) -> Vec<SchemaViolation> {
         self.explained(error, 0)
     }
 
     /// Explains an error at this depth of nested forms.
-    pub(super) fn explained(&self, error: &ValidationError<'_>, depth: usize) -> Vec<Violation> {
+    pub(super) fn explained(
+        &self,
+        error: &ValidationError<'_>,
+        depth: usize,
+    ) -> Vec<SchemaViolation> {
         let path = self.path(error);
         match error.kind() {
             Kind::AnyOf { context } | Kind::OneOfNotValid { context }
@@ -52,7 +56,7 @@ impl Explainer<'_> {
         }
     }
 
-    fn unknown_key(&self, path: &[String], key: &str, known: &[String]) -> Violation {
+    fn unknown_key(&self, path: &[String], key: &str, known: &[String]) -> SchemaViolation {
         let mut inner = path.to_vec();
         inner.push(key.to_owned());
         let kind = if path.is_empty() { "table" } else { "key" };
@@ -79,7 +83,7 @@ impl Explainer<'_> {
         path: &[String],
         inner: &ValidationError<'_>,
         error: &ValidationError<'_>,
-    ) -> Violation {
+    ) -> SchemaViolation {
         let name = inner.instance().as_str().unwrap_or_default();
         let mut key = path.to_vec();
         key.push(name.to_owned());
@@ -333,8 +337,8 @@ impl Explainer<'_> {
     }
 }
 
-pub(super) fn at_key(path: Vec<String>, message: String, help: String) -> Violation {
-    Violation {
+pub(super) fn at_key(path: Vec<String>, message: String, help: String) -> SchemaViolation {
+    SchemaViolation {
         path,
         at_key: true,
         message,
@@ -342,8 +346,12 @@ pub(super) fn at_key(path: Vec<String>, message: String, help: String) -> Violat
     }
 }
 
-pub(super) fn at_value(path: Vec<String>, message: String, help: Option<String>) -> Violation {
-    Violation {
+pub(super) fn at_value(
+    path: Vec<String>,
+    message: String,
+    help: Option<String>,
+) -> SchemaViolation {
+    SchemaViolation {
         path,
         at_key: false,
         message,

@@ -5,8 +5,8 @@ use jsonschema::{ValidationError, error::ValidationErrorKind as Kind};
 use serde_json::{Map, Value};
 
 use super::{
-    Violation,
-    explain::{Explainer, at_key, at_value, describe, named, one_of, range},
+    SchemaViolation,
+    explain::{ViolationExplainer, at_key, at_value, describe, named, one_of, range},
 };
 use crate::{
     redaction::REDACTED,
@@ -14,25 +14,25 @@ use crate::{
 };
 
 /// One of the possible forms of a value, with the value's errors in that form.
-struct Form<'a> {
+struct CandidateForm<'a> {
     schema: &'a Value,
     errors: &'a [ValidationError<'static>],
 }
 
-impl Explainer<'_> {
+impl ViolationExplainer<'_> {
     /// Explains why a value matches none of its forms.
     pub(super) fn no_form(
         &self,
         error: &ValidationError<'_>,
         context: &[Vec<ValidationError<'static>>],
         depth: usize,
-    ) -> Vec<Violation> {
+    ) -> Vec<SchemaViolation> {
         let schemas = self.schema.pointer(error.schema_path().as_str());
         let schemas = schemas.and_then(Value::as_array);
-        let forms: Vec<Form<'_>> = context
+        let forms: Vec<CandidateForm<'_>> = context
             .iter()
             .enumerate()
-            .map(|(index, errors)| Form {
+            .map(|(index, errors)| CandidateForm {
                 schema: self.resolved(schemas.and_then(|all| all.get(index))),
                 errors,
             })
@@ -82,7 +82,7 @@ impl Explainer<'_> {
     }
 
     /// Returns the errors of the value in this form.
-    fn as_meant(&self, form: &Form<'_>, depth: usize) -> Vec<Violation> {
+    fn as_meant(&self, form: &CandidateForm<'_>, depth: usize) -> Vec<SchemaViolation> {
         let errors = form.errors.iter().take(MAX_ERRORS);
         errors
             .flat_map(|error| self.explained(error, depth + 1))
@@ -95,9 +95,9 @@ impl Explainer<'_> {
         &self,
         path: &[String],
         table: &Map<String, Value>,
-        forms: &[Form<'_>],
+        forms: &[CandidateForm<'_>],
         depth: usize,
-    ) -> Option<Vec<Violation>> {
+    ) -> Option<Vec<SchemaViolation>> {
         let Some((tag, values)) = tag(forms) else {
             return self.by_only_key(path, table, forms, depth);
         };
@@ -144,11 +144,11 @@ impl Explainer<'_> {
         &self,
         path: &[String],
         table: &Map<String, Value>,
-        forms: &[Form<'_>],
+        forms: &[CandidateForm<'_>],
         depth: usize,
-    ) -> Option<Vec<Violation>> {
+    ) -> Option<Vec<SchemaViolation>> {
         let tables = forms.iter().filter(|form| is_table(form.schema));
-        let named: Vec<(&String, &Form<'_>)> = tables
+        let named: Vec<(&String, &CandidateForm<'_>)> = tables
             .map(|form| Some((only_key(form.schema)?, form)))
             .collect::<Option<_>>()?;
         let names: Vec<&String> = named.iter().map(|(name, _)| *name).collect();
@@ -189,7 +189,7 @@ impl Explainer<'_> {
         &self,
         path: &[String],
         error: &ValidationError<'_>,
-        forms: &[Form<'_>],
+        forms: &[CandidateForm<'_>],
     ) -> String {
         let mut words: Vec<String> = Vec::new();
         for form in forms {
@@ -250,8 +250,8 @@ impl Explainer<'_> {
 }
 
 /// Returns the missing key, if each form is only a name for it.
-fn missing_name<'a>(forms: &[Form<'a>]) -> Option<&'a str> {
-    let name = |form: &Form<'a>| {
+fn missing_name<'a>(forms: &[CandidateForm<'a>]) -> Option<&'a str> {
+    let name = |form: &CandidateForm<'a>| {
         let table = form.schema.as_object().filter(|table| table.len() == 1)?;
         match table.get("required")?.as_array()?.as_slice() {
             [Value::String(name)] => Some(name.as_str()),
@@ -263,13 +263,15 @@ fn missing_name<'a>(forms: &[Form<'a>]) -> Option<&'a str> {
 }
 
 /// Returns the key whose text distinguishes the most forms, with those forms and their texts.
-fn tag<'f, 'a>(forms: &'f [Form<'a>]) -> Option<(&'a str, Vec<(&'f Form<'a>, &'a Value)>)> {
+fn tag<'f, 'a>(
+    forms: &'f [CandidateForm<'a>],
+) -> Option<(&'a str, Vec<(&'f CandidateForm<'a>, &'a Value)>)> {
     let first = forms.iter().find(|form| is_table(form.schema))?;
     let keys = first.schema["properties"].as_object()?.iter();
     let fixed = keys.filter(|(_, property)| !fixed_text(property).is_null());
     fixed
         .map(|(key, _)| {
-            let form_and_text = |form: &'f Form<'a>| {
+            let form_and_text = |form: &'f CandidateForm<'a>| {
                 let text = fixed_text(&form.schema["properties"][key]);
                 (!text.is_null()).then_some((form, text))
             };
@@ -301,7 +303,7 @@ fn is_table(schema: &Value) -> bool {
 }
 
 /// Returns the distance of a table from a form: errors, less their common keys.
-fn distance(form: &Form<'_>, table: &Map<String, Value>) -> usize {
+fn distance(form: &CandidateForm<'_>, table: &Map<String, Value>) -> usize {
     let properties = form.schema["properties"].as_object();
     let common = table
         .keys()
@@ -311,7 +313,7 @@ fn distance(form: &Form<'_>, table: &Map<String, Value>) -> usize {
 }
 
 /// Returns `true` if the value itself has another type than the form.
-fn is_of_other_type(form: &Form<'_>, at: &str) -> bool {
+fn is_of_other_type(form: &CandidateForm<'_>, at: &str) -> bool {
     form.errors.iter().any(|error| {
         error.instance_path().as_str() == at && matches!(error.kind(), Kind::Type { .. })
     })

@@ -5,7 +5,7 @@
 use schemars::JsonSchema;
 use serde_json::{Value, json};
 
-use super::{CompiledSchema, Subject};
+use super::{CompiledSchema, ValueLocation};
 
 #[derive(JsonSchema)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
@@ -57,14 +57,14 @@ struct Config {
 
 fn said(config: Value) -> Vec<String> {
     let schema = schemars::schema_for!(Config).to_value();
-    said_of(schema, config, Subject::default())
+    said_of(schema, config, ValueLocation::default())
 }
 
-fn said_of(schema: Value, config: Value, subject: Subject) -> Vec<String> {
+fn said_of(schema: Value, config: Value, subject: ValueLocation) -> Vec<String> {
     let violations = CompiledSchema::new(schema)
         .unwrap()
         .violations(&config, &subject);
-    let line = |violation: super::Violation| match violation.help {
+    let line = |violation: super::SchemaViolation| match violation.help {
         Some(help) => format!("{} ({help})", violation.message),
         None => violation.message,
     };
@@ -209,7 +209,7 @@ fn keys_with_other_names_and_keys_of_failed_forms_are_no_noise() {
         "allOf": [{ "anyOf": [{ "required": ["url"] }, { "required": ["uri"] }] }],
         "additionalProperties": false,
     });
-    let said = said_of(aliased, json!({}), Subject::default());
+    let said = said_of(aliased, json!({}), ValueLocation::default());
     assert_eq!(said, ["the file lacks the key `url`"]);
     let flattened = json!({
         "type": "object",
@@ -223,7 +223,7 @@ fn keys_with_other_names_and_keys_of_failed_forms_are_no_noise() {
     let said = said_of(
         flattened,
         json!({ "x": 1, "kind": "a", "n": "text", "m": 1 }),
-        Subject::default(),
+        ValueLocation::default(),
     );
     assert_eq!(
         said,
@@ -239,7 +239,7 @@ fn a_text_of_the_wrong_form_is_explained_by_the_description() {
     let schema = json!({ "properties": { "url": {
         "type": "string", "pattern": "^https?://", "description": "URL,\nwith http://.",
     } } });
-    let subject = Subject {
+    let subject = ValueLocation {
         base: vec!["config".to_owned()],
         hidden: Vec::new(),
     };
@@ -252,7 +252,7 @@ fn a_text_of_the_wrong_form_is_explained_by_the_description() {
 
 #[test]
 fn a_secret_is_not_shown_where_a_form_is_chosen_by_it() {
-    let subject = Subject {
+    let subject = ValueLocation {
         base: vec!["config".to_owned()],
         hidden: vec![vec!["internal".to_owned(), "kind".to_owned()]],
     };

@@ -12,15 +12,15 @@ use std::{
 
 use super::error::MessageError;
 use crate::{
-    Call, Caller, ProbeId,
-    protocol::messages::{Request, nanos},
+    AdmittedCall, CallOwner, ProbeId,
+    protocol::messages::{CallRequest, nanos},
 };
 
 /// The calls into one worker, from their arrival to their answer.
-pub(super) struct Calls {
+pub(super) struct WorkerCalls {
     threads: usize,
     asynchronous: bool,
-    waiting: VecDeque<Call>,
+    waiting: VecDeque<AdmittedCall>,
     /// Taken off the queue, but not yet in flight.
     starting: usize,
     under_way: HashMap<u64, UnderWay>,
@@ -44,7 +44,7 @@ enum InProbe {
 
 /// A call in flight.
 pub(super) struct UnderWay {
-    pub(super) caller: Arc<dyn Caller>,
+    pub(super) caller: Arc<dyn CallOwner>,
     pub(super) sequence: u64,
     pub(super) started: Duration,
     probe: ProbeId,
@@ -52,26 +52,26 @@ pub(super) struct UnderWay {
 }
 
 /// A call taken off the queue, with its deadline if it is still wanted.
-pub(super) struct Starting {
-    pub(super) call: Call,
+pub(super) struct StartingCall {
+    pub(super) call: AdmittedCall,
     pub(super) deadline: Option<Duration>,
 }
 
 /// The messages for the worker.
 #[derive(Default)]
 pub(super) struct ToSend {
-    pub(super) requests: Vec<Request>,
-    pub(super) cancels: Vec<Cancel>,
+    pub(super) requests: Vec<CallRequest>,
+    pub(super) cancels: Vec<CancelRequest>,
 }
 
 /// A call that the host has given up on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Cancel {
+pub(super) struct CancelRequest {
     pub(super) probe: u64,
     pub(super) call: u64,
 }
 
-impl Calls {
+impl WorkerCalls {
     pub(super) fn new(threads: usize) -> Self {
         Self {
             threads: threads.max(1),
@@ -120,12 +120,12 @@ impl Calls {
     }
 
     /// Queues calls.
-    pub(super) fn wait(&mut self, calls: impl IntoIterator<Item = Call>) {
+    pub(super) fn wait(&mut self, calls: impl IntoIterator<Item = AdmittedCall>) {
         self.waiting.extend(calls);
     }
 
     /// Takes the calls that may start off the queue; each is passed to [`started`](Self::started) next.
-    pub(super) fn ready(&mut self) -> Vec<Call> {
+    pub(super) fn ready(&mut self) -> Vec<AdmittedCall> {
         let window = if self.asynchronous {
             IN_FLIGHT
         } else if self.usual < SLOW {
@@ -146,14 +146,14 @@ impl Calls {
     /// Records the calls that start at `now`, and drops those that are no longer wanted.
     pub(super) fn started(
         &mut self,
-        calls: impl ExactSizeIterator<Item = Starting>,
+        calls: impl ExactSizeIterator<Item = StartingCall>,
         now: Duration,
     ) -> ToSend {
         let mut to_send = ToSend {
             requests: Vec::with_capacity(calls.len()),
             cancels: Vec::new(),
         };
-        for Starting { call, deadline } in calls {
+        for StartingCall { call, deadline } in calls {
             self.starting -= 1;
             let Some(deadline) = deadline else {
                 self.set(call.probe, InProbe::None);
@@ -165,7 +165,7 @@ impl Calls {
             if given_up {
                 self.given_up += 1;
                 let call = number;
-                to_send.cancels.push(Cancel { probe, call });
+                to_send.cancels.push(CancelRequest { probe, call });
             }
             self.set(call.probe, InProbe::UnderWay(number));
             let under_way = UnderWay {
@@ -176,7 +176,7 @@ impl Calls {
                 given_up,
             };
             self.under_way.insert(number, under_way);
-            to_send.requests.push(Request {
+            to_send.requests.push(CallRequest {
                 call: number,
                 probe,
                 deadline: nanos(deadline),
@@ -186,7 +186,7 @@ impl Calls {
     }
 
     /// Notes that the host no longer waits for the call into this probe.
-    pub(super) fn give_up(&mut self, probe: ProbeId) -> Option<Cancel> {
+    pub(super) fn give_up(&mut self, probe: ProbeId) -> Option<CancelRequest> {
         match self.get(probe) {
             InProbe::None => None,
             InProbe::Starting { .. } => {
@@ -200,7 +200,7 @@ impl Calls {
                 }
                 self.given_up += 1;
                 let probe = probe.0 as u64;
-                Some(Cancel { probe, call })
+                Some(CancelRequest { probe, call })
             }
         }
     }
@@ -268,16 +268,21 @@ const IN_FLIGHT: usize = 65_536;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Failure, Report, Waiting};
+    use crate::{CallFailure, CheckReport, DeliveryOutcome};
 
     struct Nobody;
-    impl Caller for Nobody {
+    impl CallOwner for Nobody {
         fn started(&self, _: u64, now: Duration) -> Option<Duration> {
             Some(now)
         }
 
-        fn finished(&self, _: u64, _: Duration, _: Result<&Report, Failure>) -> Waiting {
-            Waiting::Yes
+        fn finished(
+            &self,
+            _: u64,
+            _: Duration,
+            _: Result<&CheckReport, CallFailure>,
+        ) -> DeliveryOutcome {
+            DeliveryOutcome::Yes
         }
 
         fn is_cancelled(&self, _: u64) -> bool {
@@ -285,17 +290,17 @@ mod tests {
         }
     }
 
-    fn calls_into(calls: &mut Calls, probes: usize) {
+    fn calls_into(calls: &mut WorkerCalls, probes: usize) {
         let probes: Vec<_> = (0..probes).map(|_| calls.open()).collect();
-        calls.wait(probes.into_iter().map(|probe| Call {
+        calls.wait(probes.into_iter().map(|probe| AdmittedCall {
             probe,
             caller: Arc::new(Nobody),
             sequence: 0,
         }));
     }
 
-    fn start(calls: &mut Calls, ready: Vec<Call>) -> ToSend {
-        let starting = ready.into_iter().map(|call| Starting {
+    fn start(calls: &mut WorkerCalls, ready: Vec<AdmittedCall>) -> ToSend {
+        let starting = ready.into_iter().map(|call| StartingCall {
             call,
             deadline: Some(S),
         });
@@ -306,7 +311,7 @@ mod tests {
 
     #[test]
     fn slow_calls_are_sent_as_threads_come_free() {
-        let mut calls = Calls::new(2);
+        let mut calls = WorkerCalls::new(2);
         calls_into(&mut calls, 5);
         let ready = calls.ready();
         assert_eq!(ready.len(), 2);
@@ -319,7 +324,7 @@ mod tests {
 
     #[test]
     fn quick_calls_are_sent_at_once_as_far_as_the_worker_gets_through_them_in_time() {
-        let mut calls = Calls::new(1);
+        let mut calls = WorkerCalls::new(1);
         calls_into(&mut calls, 1);
         let ready = calls.ready();
         start(&mut calls, ready);
@@ -330,7 +335,7 @@ mod tests {
 
     #[test]
     fn asynchronous_calls_are_all_sent_however_long_they_take() {
-        let mut calls = Calls::new(1);
+        let mut calls = WorkerCalls::new(1);
         calls.are_asynchronous();
         calls_into(&mut calls, 100_000);
         let ready = calls.ready();
@@ -342,7 +347,7 @@ mod tests {
 
     #[test]
     fn trials_of_an_asynchronous_plugin_are_sent_as_far_as_there_are_threads() {
-        let mut calls = Calls::new(2);
+        let mut calls = WorkerCalls::new(2);
         calls.are_asynchronous();
         calls.keep_threads();
         calls_into(&mut calls, 3);
@@ -351,11 +356,11 @@ mod tests {
 
     #[test]
     fn a_call_that_was_given_up_leaves_room_for_another() {
-        let mut calls = Calls::new(1);
+        let mut calls = WorkerCalls::new(1);
         calls_into(&mut calls, 3);
         let ready = calls.ready();
         start(&mut calls, ready);
-        let cancel = Cancel { probe: 0, call: 0 };
+        let cancel = CancelRequest { probe: 0, call: 0 };
         assert_eq!(calls.give_up(ProbeId(0)), Some(cancel));
         assert_eq!(calls.give_up(ProbeId(0)), None, "once");
         let ready = calls.ready();
@@ -368,19 +373,19 @@ mod tests {
 
     #[test]
     fn a_call_given_up_before_it_was_sent_is_cancelled_when_it_is() {
-        let mut calls = Calls::new(1);
+        let mut calls = WorkerCalls::new(1);
         calls_into(&mut calls, 1);
         let ready = calls.ready();
         assert_eq!(calls.give_up(ProbeId(0)), None);
         let sent = start(&mut calls, ready);
-        assert_eq!(sent.cancels, [Cancel { probe: 0, call: 0 }]);
+        assert_eq!(sent.cancels, [CancelRequest { probe: 0, call: 0 }]);
     }
 
     #[test]
     fn calls_no_longer_wanted_are_not_sent_and_leave_their_room() {
-        let mut calls = Calls::new(1);
+        let mut calls = WorkerCalls::new(1);
         calls_into(&mut calls, 2);
-        let dropped = calls.ready().into_iter().map(|call| Starting {
+        let dropped = calls.ready().into_iter().map(|call| StartingCall {
             call,
             deadline: None,
         });
@@ -390,7 +395,7 @@ mod tests {
 
     #[test]
     fn a_closed_probe_is_forgotten_and_its_late_answer_disturbs_no_other() {
-        let mut calls = Calls::new(1);
+        let mut calls = WorkerCalls::new(1);
         calls_into(&mut calls, 1);
         let ready = calls.ready();
         start(&mut calls, ready);
@@ -412,7 +417,7 @@ mod tests {
 
     #[test]
     fn answers_to_no_call_are_told_apart() {
-        let mut calls = Calls::new(1);
+        let mut calls = WorkerCalls::new(1);
         calls_into(&mut calls, 1);
         let ready = calls.ready();
         start(&mut calls, ready);

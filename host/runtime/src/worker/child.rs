@@ -21,15 +21,15 @@ use conductor_types::ErrorType;
 use self::unix as os;
 #[cfg(windows)]
 use self::windows as os;
-use self::{forward::LogSender, os::leave, pending::Pending, response_writer::ResponseWriter};
-use super::channel::{Channel, Received};
+use self::{forward::LogSender, os::leave, pending::PendingCall, response_writer::ResponseWriter};
+use super::channel::{ReadOutcome, WorkerChannel};
 use crate::{
-    Call, LoadError, LoadedPlugin as _, ProbeId, ProbeSpec,
-    call_journal::Slot,
+    AdmittedCall, LoadError, LoadedPlugin as _, ProbeId, ProbeSpec,
+    call_journal::JournalSlot,
     in_process::InProcess,
     protocol::{
-        self, Decoder,
-        messages::{FromWorker, Hello, Request, ToWorker},
+        self, FrameDecoder,
+        messages::{CallRequest, FromWorker, HelloMessage, ToWorker},
     },
     redaction,
     schema::CompiledSchema,
@@ -59,10 +59,10 @@ pub fn child_main() -> ExitCode {
     }
 }
 
-fn work(channel: Channel) -> ! {
+fn work(channel: WorkerChannel) -> ! {
     die_of_faults();
     os::die_with_host();
-    let mut decoder = Decoder::new(protocol::FROM_HOST);
+    let mut decoder = FrameDecoder::new(protocol::FROM_HOST);
     let Some(ToWorker::Hello(hello)) = receive(&channel, &mut decoder, None) else {
         leave();
     };
@@ -88,7 +88,7 @@ fn work(channel: Channel) -> ! {
                 let message = format!("its config schema {unsent}; make it shorter");
                 refuse(&writer, LoadError::load(&message));
             }
-            Child {
+            LibraryServer {
                 writer,
                 log,
                 plugin,
@@ -105,7 +105,7 @@ fn work(channel: Channel) -> ! {
 }
 
 fn load(
-    hello: &Hello,
+    hello: &HelloMessage,
     clock: Clock,
     writer: &ResponseWriter,
 ) -> Result<(InProcess, Vec<String>), LoadError> {
@@ -119,7 +119,7 @@ fn load(
         &hello.manifest.manifest(),
         call_threads,
         clock,
-        Slot::unrecorded,
+        JournalSlot::unrecorded,
     )?;
     if hello.trials {
         // From here on, problems come from the library's schema.
@@ -143,22 +143,22 @@ fn refuse(writer: &ResponseWriter, error: LoadError) -> ! {
 }
 
 /// A library and its probes, by the host's numbers.
-struct Child {
+struct LibraryServer {
     writer: Arc<ResponseWriter>,
     log: Arc<LogSender>,
     plugin: InProcess,
-    probes: HashMap<u64, Opened>,
+    probes: HashMap<u64, OpenedProbe>,
     clock: Clock,
 }
 
-struct Opened {
+struct OpenedProbe {
     probe: ProbeId,
     /// The last call into it.
-    last: Option<(u64, Arc<Pending>)>,
+    last: Option<(u64, Arc<PendingCall>)>,
 }
 
-impl Child {
-    fn serve(mut self, mut decoder: Decoder) -> ! {
+impl LibraryServer {
+    fn serve(mut self, mut decoder: FrameDecoder) -> ! {
         let (mut nudge, mut last_tick) = (false, self.clock.now());
         loop {
             let ticks = self.writer.ticks(nudge);
@@ -196,7 +196,7 @@ impl Child {
                     config: config.into(),
                     trial: trial.map(Arc::new),
                 };
-                let opened = Opened {
+                let opened = OpenedProbe {
                     probe: self.plugin.open(spec),
                     last: None,
                 };
@@ -222,11 +222,11 @@ impl Child {
         false
     }
 
-    fn call(&mut self, requests: Vec<Request>) -> bool {
+    fn call(&mut self, requests: Vec<CallRequest>) -> bool {
         self.writer.expect(requests.len());
         let calls = requests.into_iter().filter_map(|request| {
             let deadline = Duration::from_nanos(request.deadline);
-            let pending = Arc::new(Pending::new(Arc::clone(&self.writer), deadline));
+            let pending = Arc::new(PendingCall::new(Arc::clone(&self.writer), deadline));
             let Some(opened) = self.probes.get_mut(&request.probe) else {
                 pending.refuse(
                     request.call,
@@ -235,7 +235,7 @@ impl Child {
                 return None;
             };
             opened.last = Some((request.call, Arc::clone(&pending)));
-            Some(Call {
+            Some(AdmittedCall {
                 probe: opened.probe,
                 caller: pending,
                 sequence: request.call,
@@ -263,8 +263,8 @@ impl Child {
 ///
 /// Exits if the host is gone.
 fn receive(
-    channel: &Channel,
-    decoder: &mut Decoder,
+    channel: &WorkerChannel,
+    decoder: &mut FrameDecoder,
     patience: Option<Duration>,
 ) -> Option<ToWorker> {
     let mut buffer = [0; 16 << 10];
@@ -284,9 +284,9 @@ fn receive(
             Err(_) => leave(),
         }
         match channel.receive_now(&mut buffer) {
-            Ok(Received::Bytes(bytes)) => decoder.feed(&buffer[..bytes]),
-            Ok(Received::Nothing) => {}
-            Ok(Received::End) | Err(_) => leave(),
+            Ok(ReadOutcome::Bytes(bytes)) => decoder.feed(&buffer[..bytes]),
+            Ok(ReadOutcome::Nothing) => {}
+            Ok(ReadOutcome::End) | Err(_) => leave(),
         }
     }
 }

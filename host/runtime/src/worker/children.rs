@@ -15,12 +15,12 @@ pub(super) const MARK: &str = "CONDUCTOR_WORKER";
 
 /// The mark of one worker's descendants: the plugin and a number, for example `http.3`.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) struct Mark {
+pub(super) struct WorkerMark {
     pub(super) plugin: String,
     number: u64,
 }
 
-impl Mark {
+impl WorkerMark {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (plugin, number) = text.rsplit_once('.')?;
         Some(Self {
@@ -30,7 +30,7 @@ impl Mark {
     }
 }
 
-impl std::fmt::Display for Mark {
+impl std::fmt::Display for WorkerMark {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}", self.plugin, self.number)
     }
@@ -38,15 +38,15 @@ impl std::fmt::Display for Mark {
 
 /// The workers by PID.
 #[derive(Debug, Default)]
-pub(super) struct Children {
-    by_pid: BTreeMap<u32, Mark>,
+pub(super) struct RunningWorkers {
+    by_pid: BTreeMap<u32, WorkerMark>,
     started: u64,
 }
 
-impl Children {
+impl RunningWorkers {
     /// Locks the list: meanwhile no worker is started or removed.
     pub(super) fn lock() -> MutexGuard<'static, Self> {
-        static CHILDREN: Mutex<Children> = Mutex::new(Children {
+        static CHILDREN: Mutex<RunningWorkers> = Mutex::new(RunningWorkers {
             by_pid: BTreeMap::new(),
             started: 0,
         });
@@ -56,7 +56,7 @@ impl Children {
     /// Starts the worker of a plugin, marked.
     pub(super) fn spawn(&mut self, plugin: &str, command: &mut Command) -> io::Result<Child> {
         self.started += 1;
-        let mark = Mark {
+        let mark = WorkerMark {
             plugin: plugin.to_owned(),
             number: self.started,
         };
@@ -74,7 +74,7 @@ impl Children {
         self.by_pid.contains_key(&pid)
     }
 
-    pub(super) fn has_mark(&self, mark: &Mark) -> bool {
+    pub(super) fn has_mark(&self, mark: &WorkerMark) -> bool {
         self.by_pid.values().any(|own| own == mark)
     }
 
@@ -90,19 +90,19 @@ mod tests {
     #[test]
     fn a_mark_survives_the_environment_and_plugin_ids_with_dots() {
         for plugin in ["http", "a.b", "1"] {
-            let mark = Mark {
+            let mark = WorkerMark {
                 plugin: plugin.to_owned(),
                 number: 3,
             };
-            assert_eq!(Mark::parse(&mark.to_string()), Some(mark));
+            assert_eq!(WorkerMark::parse(&mark.to_string()), Some(mark));
         }
-        assert_eq!(Mark::parse("http"), None);
-        assert_eq!(Mark::parse("http.x"), None);
+        assert_eq!(WorkerMark::parse("http"), None);
+        assert_eq!(WorkerMark::parse("http.x"), None);
     }
 
     #[test]
     fn a_worker_is_known_until_it_is_forgotten() {
-        let mut children = Children::default();
+        let mut children = RunningWorkers::default();
         let mut child = children.spawn("x", &mut Command::new("true")).unwrap();
         let mark = children.by_pid[&child.id()].clone();
         assert!(children.has(child.id()) && children.has_mark(&mark) && children.has_plugin("x"));

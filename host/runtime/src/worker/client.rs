@@ -14,55 +14,60 @@ use std::{
 use conductor_core::clock::Clock;
 
 use super::{
-    calls::{Calls, Starting, UnderWay},
-    channel::{Channel, Waker},
+    calls::{StartingCall, UnderWay, WorkerCalls},
+    channel::{SupervisorWaker, WorkerChannel},
     error::MessageError,
 };
 use crate::{
-    Call, Caller, Ended, Failure, ProbeId, ProbeSpec,
-    protocol::{self, Encoder, Unsent, messages::ToWorker},
+    AdmittedCall, CallFailure, CallOwner, ProbeId, ProbeSpec, UnexpectedExit,
+    protocol::{self, EncodeError, FrameEncoder, messages::ToWorker},
     redaction,
 };
 
 /// The connection of the host to one worker.
 pub(super) struct WorkerClient {
-    channel: Channel,
+    channel: WorkerChannel,
     /// Wakes the worker's thread.
-    waker: Waker,
+    waker: SupervisorWaker,
     clock: Clock,
-    state: Mutex<State>,
+    state: Mutex<ClientState>,
 }
 
-struct State {
-    calls: Calls,
+struct ClientState {
+    calls: WorkerCalls,
     /// The platforms of its open probes.
-    platforms: Platforms,
-    outgoing: Outgoing,
-    phase: Phase,
+    platforms: ProbePlatforms,
+    outgoing: OutgoingFrames,
+    phase: ConnectionPhase,
 }
 
 /// The state of the connection.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Phase {
+pub(super) enum ConnectionPhase {
     /// Open.
     Open,
     /// The worker was asked to end, at this time.
     Ending(Duration),
     /// The worker is gone; calls fail with this.
-    Over(Failure),
+    Over(CallFailure),
 }
 
 impl WorkerClient {
-    pub(super) fn new(channel: Channel, waker: Waker, clock: Clock, call_threads: usize) -> Self {
+    pub(super) fn new(
+        channel: WorkerChannel,
+        waker: SupervisorWaker,
+        clock: Clock,
+        call_threads: usize,
+    ) -> Self {
         Self {
             channel,
             waker,
             clock,
-            state: Mutex::new(State {
-                calls: Calls::new(call_threads),
-                platforms: Platforms::default(),
-                outgoing: Outgoing::new(),
-                phase: Phase::Open,
+            state: Mutex::new(ClientState {
+                calls: WorkerCalls::new(call_threads),
+                platforms: ProbePlatforms::default(),
+                outgoing: OutgoingFrames::new(),
+                phase: ConnectionPhase::Open,
             }),
         }
     }
@@ -71,16 +76,16 @@ impl WorkerClient {
         self.clock
     }
 
-    pub(super) fn channel(&self) -> &Channel {
+    pub(super) fn channel(&self) -> &WorkerChannel {
         &self.channel
     }
 
-    pub(super) fn phase(&self) -> Phase {
+    pub(super) fn phase(&self) -> ConnectionPhase {
         self.lock().phase.clone()
     }
 
     /// Sends a message to the worker.
-    pub(super) fn say(&self, message: &ToWorker) -> Result<(), Unsent> {
+    pub(super) fn say(&self, message: &ToWorker) -> Result<(), EncodeError> {
         let mut state = self.lock();
         state.outgoing.push(message)?;
         self.flush(&mut state);
@@ -141,7 +146,7 @@ impl WorkerClient {
     }
 
     /// Queues calls, and sends those that may start; returns `true` if some are still queued.
-    pub(super) fn start(&self, calls: &mut Vec<Call>) -> bool {
+    pub(super) fn start(&self, calls: &mut Vec<AdmittedCall>) -> bool {
         self.lock().calls.wait(calls.drain(..));
         self.send_ready()
     }
@@ -150,7 +155,7 @@ impl WorkerClient {
     pub(super) fn send_ready(&self) -> bool {
         loop {
             let mut state = self.lock();
-            if matches!(state.phase, Phase::Over(_)) {
+            if matches!(state.phase, ConnectionPhase::Over(_)) {
                 // Calls that never started may be started elsewhere by their callers.
                 state.calls.take_all();
                 return false;
@@ -164,7 +169,7 @@ impl WorkerClient {
             let now = self.clock.now();
             let starting: Vec<_> = ready
                 .into_iter()
-                .map(|call| Starting {
+                .map(|call| StartingCall {
                     deadline: call.caller.started(call.sequence, now),
                     call,
                 })
@@ -196,15 +201,15 @@ impl WorkerClient {
     /// Asks the worker to end.
     pub(super) fn end(&self) {
         let mut state = self.lock();
-        if state.phase == Phase::Open {
-            state.phase = Phase::Ending(self.clock.now());
+        if state.phase == ConnectionPhase::Open {
+            state.phase = ConnectionPhase::Ending(self.clock.now());
             let _ = state.outgoing.push(&ToWorker::End);
             self.flush(&mut state);
             self.wake();
         }
     }
 
-    /// Removes the call that was answered, see [`Calls::answered`].
+    /// Removes the call that was answered, see [`WorkerCalls::answered`].
     pub(super) fn answered(&self, call: u64, took: Duration) -> Result<UnderWay, MessageError> {
         self.lock().calls.answered(call, took)
     }
@@ -221,14 +226,14 @@ impl WorkerClient {
 
     /// Handles the worker's end: ends all started calls, and drops the queued ones. Returns `true` if the worker had
     /// been asked to end.
-    pub(super) fn conclude(&self, ended: &Ended) -> bool {
+    pub(super) fn conclude(&self, ended: &UnexpectedExit) -> bool {
         let mut state = self.lock();
         let under_way = state.calls.take_all();
         let failure = |others: &str| {
-            Failure::new(ended.kind, format!("its worker {}{others}", ended.message))
+            CallFailure::new(ended.kind, format!("its worker {}{others}", ended.message))
         };
-        let asked = state.phase != Phase::Open;
-        state.phase = Phase::Over(failure(""));
+        let asked = state.phase != ConnectionPhase::Open;
+        state.phase = ConnectionPhase::Over(failure(""));
         state.outgoing.clear();
         drop(state);
         let failure = match under_way.len() {
@@ -244,9 +249,9 @@ impl WorkerClient {
         asked
     }
 
-    fn send(&self, starting: Vec<Starting>, now: Duration) {
+    fn send(&self, starting: Vec<StartingCall>, now: Duration) {
         let mut state = self.lock();
-        if let Phase::Over(failure) = &state.phase {
+        if let ConnectionPhase::Over(failure) = &state.phase {
             let failure = failure.clone();
             drop(state);
             let wanted = starting.iter().filter(|call| call.deadline.is_some());
@@ -271,7 +276,11 @@ impl WorkerClient {
         }
     }
 
-    fn fail<'a>(&self, calls: impl Iterator<Item = (&'a Arc<dyn Caller>, u64)>, failure: &Failure) {
+    fn fail<'a>(
+        &self,
+        calls: impl Iterator<Item = (&'a Arc<dyn CallOwner>, u64)>,
+        failure: &CallFailure,
+    ) {
         let now = self.clock.now();
         for (caller, sequence) in calls {
             caller.finished(sequence, now, Err(failure.clone()));
@@ -279,7 +288,7 @@ impl WorkerClient {
     }
 
     /// Sends what fits; the worker's thread sends the rest, or ends the worker.
-    fn flush(&self, state: &mut State) {
+    fn flush(&self, state: &mut ClientState) {
         let waited = state.outgoing.waits;
         state.outgoing.flush(&self.channel);
         if state.outgoing.waits && (!waited || state.outgoing.len() > MAX_UNSENT) {
@@ -291,7 +300,7 @@ impl WorkerClient {
         self.waker.wake();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ClientState> {
         // No code panics while holding the lock, so the state is consistent either way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -299,12 +308,12 @@ impl WorkerClient {
 
 /// Platforms by probe and by name: while one's config changes, it has two probes.
 #[derive(Default)]
-struct Platforms {
+struct ProbePlatforms {
     by_probe: HashMap<usize, Arc<str>>,
     by_name: HashMap<Arc<str>, usize>,
 }
 
-impl Platforms {
+impl ProbePlatforms {
     fn add(&mut self, probe: ProbeId, name: Arc<str>) {
         *self.by_name.entry(Arc::clone(&name)).or_default() += 1;
         self.by_probe.insert(probe.0, name);
@@ -327,13 +336,13 @@ impl Platforms {
     }
 }
 
-fn owner(call: &Call) -> (&Arc<dyn Caller>, u64) {
+fn owner(call: &AdmittedCall) -> (&Arc<dyn CallOwner>, u64) {
     (&call.caller, call.sequence)
 }
 
 /// Frames on their way to the worker.
-struct Outgoing {
-    encoder: Encoder,
+struct OutgoingFrames {
+    encoder: FrameEncoder,
     bytes: Vec<u8>,
     /// Number of bytes already sent.
     sent: usize,
@@ -341,17 +350,17 @@ struct Outgoing {
     waits: bool,
 }
 
-impl Outgoing {
+impl OutgoingFrames {
     fn new() -> Self {
         Self {
-            encoder: Encoder::new(protocol::FROM_HOST),
+            encoder: FrameEncoder::new(protocol::FROM_HOST),
             bytes: Vec::new(),
             sent: 0,
             waits: false,
         }
     }
 
-    fn push(&mut self, message: &ToWorker) -> Result<(), Unsent> {
+    fn push(&mut self, message: &ToWorker) -> Result<(), EncodeError> {
         self.encoder.frame(message, &mut self.bytes)
     }
 
@@ -359,7 +368,7 @@ impl Outgoing {
         self.bytes.len() - self.sent
     }
 
-    fn flush(&mut self, channel: &Channel) {
+    fn flush(&mut self, channel: &WorkerChannel) {
         while self.sent < self.bytes.len() {
             match channel.send_now(&self.bytes[self.sent..]) {
                 Ok(sent) => self.sent += sent,

@@ -1,12 +1,12 @@
 //! Violations of the protocol by a worker.
 
-use crate::{SchemaTextError, protocol::Fault};
+use crate::{SchemaTextError, protocol::ProtocolViolation};
 
 /// A message that no worker of this host sends; reads on after "its worker".
 #[derive(Debug, thiserror::Error)]
 pub(super) enum MessageError {
     #[error(transparent)]
-    Frame(#[from] Fault),
+    Frame(#[from] ProtocolViolation),
     #[error("answered call {0} twice")]
     AnsweredTwice(u64),
     #[error("answered call {0}, which was never made")]

@@ -7,17 +7,17 @@ use std::{fmt, time::Duration};
 
 /// Lets lines pass at a rate, and counts the others.
 #[derive(Debug, Default)]
-pub(super) struct Limiter {
-    errors: Budget,
-    others: Budget,
-    dropped: Dropped,
+pub(super) struct LogRateLimiter {
+    errors: RateBudget,
+    others: RateBudget,
+    dropped: DroppedLines,
     /// Time of the first dropped line.
     since: Duration,
 }
 
 /// Number of lines that were not logged.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Dropped {
+pub(super) struct DroppedLines {
     /// Number of lines, including errors.
     pub(super) lines: u64,
     /// Number of lines of level ERROR.
@@ -26,12 +26,12 @@ pub(super) struct Dropped {
 
 /// The budget of a rate.
 #[derive(Debug, Default)]
-struct Budget {
+struct RateBudget {
     /// Each line that passes advances this by [`EVERY`]; it may be [`BURST`] ahead.
     ahead: Duration,
 }
 
-impl Limiter {
+impl LogRateLimiter {
     /// Returns `true` if a line may pass at `now`.
     pub(super) fn admit(&mut self, now: Duration, is_error: bool) -> bool {
         let budget = match is_error {
@@ -41,13 +41,13 @@ impl Limiter {
         let passes = budget.admit(now);
         if !passes {
             let errors = u64::from(is_error);
-            self.missed(now, Dropped { lines: 1, errors });
+            self.missed(now, DroppedLines { lines: 1, errors });
         }
         passes
     }
 
     /// Adds lines that were dropped by the worker.
-    pub(super) fn missed(&mut self, now: Duration, lines: Dropped) {
+    pub(super) fn missed(&mut self, now: Duration, lines: DroppedLines) {
         if self.dropped.is_none() {
             self.since = now;
         }
@@ -65,13 +65,13 @@ impl Limiter {
     }
 
     /// Returns and resets the number of dropped lines, if it is time to report it, or the last chance to.
-    pub(super) fn dropped(&mut self, now: Duration, last: bool) -> Option<Dropped> {
+    pub(super) fn dropped(&mut self, now: Duration, last: bool) -> Option<DroppedLines> {
         let due = self.due().is_some_and(|due| last || due <= now);
         due.then(|| std::mem::take(&mut self.dropped))
     }
 }
 
-impl Budget {
+impl RateBudget {
     fn admit(&mut self, now: Duration) -> bool {
         let ahead = self.ahead.max(now);
         if ahead - now >= BURST {
@@ -82,7 +82,7 @@ impl Budget {
     }
 }
 
-impl Dropped {
+impl DroppedLines {
     /// Returns `true` if there are none.
     pub(super) fn is_none(self) -> bool {
         self.lines == 0
@@ -95,7 +95,7 @@ impl Dropped {
     }
 }
 
-impl fmt::Display for Dropped {
+impl fmt::Display for DroppedLines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let noun = if self.lines == 1 { "line" } else { "lines" };
         write!(f, "{} {noun} dropped", self.lines)?;
@@ -124,9 +124,10 @@ mod tests {
 
     #[test]
     fn two_hundred_pass_at_once_and_a_hundred_a_second_after_that() {
-        let mut limiter = Limiter::default();
-        let passed =
-            |limiter: &mut Limiter, now| (0..1000).filter(|_| limiter.admit(now, false)).count();
+        let mut limiter = LogRateLimiter::default();
+        let passed = |limiter: &mut LogRateLimiter, now| {
+            (0..1000).filter(|_| limiter.admit(now, false)).count()
+        };
         assert_eq!(passed(&mut limiter, 10 * S), 200);
         assert_eq!(passed(&mut limiter, 11 * S), 100);
         assert_eq!(passed(&mut limiter, 11 * S + 10 * MS), 1);
@@ -135,19 +136,19 @@ mod tests {
 
     #[test]
     fn what_was_dropped_is_said_once_a_second_and_at_the_end() {
-        let mut limiter = Limiter::default();
+        let mut limiter = LogRateLimiter::default();
         while limiter.admit(S, false) {}
         assert_eq!(limiter.due(), Some(2 * S));
         assert_eq!(limiter.dropped(S + MS, false), None);
         assert!(!limiter.admit(S, false));
-        let two = Dropped {
+        let two = DroppedLines {
             lines: 2,
             errors: 0,
         };
         assert_eq!(limiter.dropped(2 * S, false), Some(two));
         assert_eq!(limiter.dropped(2 * S, true), None, "said already");
         while limiter.admit(3 * S, false) {}
-        let one = Dropped {
+        let one = DroppedLines {
             lines: 1,
             errors: 0,
         };
@@ -156,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_other_lines_drops_no_error_and_dropped_errors_are_named() {
-        let mut limiter = Limiter::default();
+        let mut limiter = LogRateLimiter::default();
         for _ in 0..10_000 {
             limiter.admit(S, false);
         }

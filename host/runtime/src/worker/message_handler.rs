@@ -11,12 +11,12 @@ use conductor_types::ErrorType;
 use super::{
     client::WorkerClient,
     error::MessageError,
-    limiter::{Dropped, Limiter},
+    limiter::{DroppedLines, LogRateLimiter},
 };
 use crate::{
-    ConfigSchema, Failure, LoadError, Report,
-    protocol::messages::{Answer, Failed, Found, FromWorker},
-    schema::{MAX_VIOLATIONS, Violation},
+    CallFailure, CheckReport, ConfigSchema, LoadError,
+    protocol::messages::{CallResponse, FromWorker, WireFailure, WireReport},
+    schema::{MAX_VIOLATIONS, SchemaViolation},
     set_message,
 };
 
@@ -24,16 +24,16 @@ use crate::{
 pub(super) struct MessageHandler {
     client: Arc<WorkerClient>,
     plugin: Arc<str>,
-    limiter: Limiter,
+    limiter: LogRateLimiter,
     loaded: bool,
     opened: bool,
     /// Reused for each answer, so that none allocates.
-    report: Report,
+    report: CheckReport,
 }
 
 /// The properties that the host cannot read from a library without running it.
 #[derive(Debug)]
-pub(super) struct Traits {
+pub(super) struct LoadedProperties {
     /// The JSON Schema of a platform's `config` table.
     pub(super) config_schema: ConfigSchema,
     /// `true` if its checks take no thread while they wait.
@@ -41,11 +41,11 @@ pub(super) struct Traits {
 }
 
 /// The effect of a message on the worker's state.
-pub(super) enum Heard {
+pub(super) enum MessageEffect {
     /// None.
     Nothing,
     /// The library is loaded.
-    Loaded(Traits),
+    Loaded(LoadedProperties),
     /// The library is not loaded.
     Refused(LoadError),
 }
@@ -55,10 +55,10 @@ impl MessageHandler {
         Self {
             client,
             plugin,
-            limiter: Limiter::default(),
+            limiter: LogRateLimiter::default(),
             loaded: false,
             opened: false,
-            report: Report::empty(),
+            report: CheckReport::empty(),
         }
     }
 
@@ -70,13 +70,13 @@ impl MessageHandler {
         &mut self,
         message: FromWorker<&str>,
         now: Duration,
-    ) -> Result<Heard, MessageError> {
+    ) -> Result<MessageEffect, MessageError> {
         match message {
             FromWorker::Answers(answers) => {
                 for answer in answers {
                     self.answer(&answer, now)?;
                 }
-                Ok(Heard::Nothing)
+                Ok(MessageEffect::Nothing)
             }
             FromWorker::Log {
                 level,
@@ -84,11 +84,11 @@ impl MessageHandler {
                 text,
             } => {
                 self.log(level, platform, text, now);
-                Ok(Heard::Nothing)
+                Ok(MessageEffect::Nothing)
             }
             FromWorker::Dropped { lines, errors } => {
-                self.limiter.missed(now, Dropped { lines, errors });
-                Ok(Heard::Nothing)
+                self.limiter.missed(now, DroppedLines { lines, errors });
+                Ok(MessageEffect::Nothing)
             }
             FromWorker::Opened | FromWorker::Loaded { .. } | FromWorker::Refused { .. }
                 if self.loaded =>
@@ -97,7 +97,7 @@ impl MessageHandler {
             }
             FromWorker::Opened => {
                 self.opened = true;
-                Ok(Heard::Nothing)
+                Ok(MessageEffect::Nothing)
             }
             FromWorker::Loaded {
                 schema,
@@ -110,7 +110,7 @@ impl MessageHandler {
                     self.client.is_asynchronous();
                 }
                 unconfined.into_iter().for_each(say_once);
-                Ok(Heard::Loaded(Traits {
+                Ok(MessageEffect::Loaded(LoadedProperties {
                     config_schema,
                     asynchronous,
                 }))
@@ -119,7 +119,7 @@ impl MessageHandler {
                 kind,
                 message,
                 detail,
-            } => Ok(Heard::Refused(LoadError {
+            } => Ok(MessageEffect::Refused(LoadError {
                 kind: one_of(kind, &[ErrorType::Load, ErrorType::Abi])
                     .ok_or(MessageError::Refusal(kind))?,
                 message: line(message),
@@ -146,7 +146,7 @@ impl MessageHandler {
         }
     }
 
-    fn answer(&mut self, answer: &Answer<&str>, now: Duration) -> Result<(), MessageError> {
+    fn answer(&mut self, answer: &CallResponse<&str>, now: Duration) -> Result<(), MessageError> {
         let took = Duration::from_nanos(answer.took);
         let call = self.client.answered(answer.call, took)?;
         let result = match &answer.result {
@@ -156,7 +156,7 @@ impl MessageHandler {
         let (result, wrong) = match result {
             Ok(result) => (result, None),
             Err(wrong) => {
-                let failure = Failure::new(ErrorType::Protocol, format!("its worker {wrong}"));
+                let failure = CallFailure::new(ErrorType::Protocol, format!("its worker {wrong}"));
                 (Err(failure), Some(wrong))
             }
         };
@@ -195,7 +195,7 @@ impl MessageHandler {
 ///
 /// # Errors
 /// When it is nothing a worker sends.
-fn take(report: &mut Report, found: &Found<&str>, call: u64) -> Result<(), MessageError> {
+fn take(report: &mut CheckReport, found: &WireReport<&str>, call: u64) -> Result<(), MessageError> {
     let measured = found.measurements.iter();
     let measured = measured.map(|(name, value)| (name.as_bytes(), *value));
     report
@@ -207,7 +207,7 @@ fn take(report: &mut Report, found: &Found<&str>, call: u64) -> Result<(), Messa
 }
 
 /// Returns the failure of a call; its type must not be one that only the host can determine.
-fn failure(failed: &Failed<&str>, call: u64) -> Result<Failure, MessageError> {
+fn failure(failed: &WireFailure<&str>, call: u64) -> Result<CallFailure, MessageError> {
     let known = [
         ErrorType::Error,
         ErrorType::Timeout,
@@ -218,16 +218,16 @@ fn failure(failed: &Failed<&str>, call: u64) -> Result<Failure, MessageError> {
     let kind = failed.kind;
     let violations = failed.violations.iter().take(MAX_VIOLATIONS);
     one_of(kind, &known)
-        .map(|kind| Failure {
+        .map(|kind| CallFailure {
             violations: violations.map(believed).collect(),
-            ..Failure::new(kind, failed.message)
+            ..CallFailure::new(kind, failed.message)
         })
         .ok_or(MessageError::ErrorType { call, kind })
 }
 
 /// Sanitizes a violation: each text one line, within the limits, and without secrets.
-fn believed(told: &Violation) -> Violation {
-    Violation {
+fn believed(told: &SchemaViolation) -> SchemaViolation {
+    SchemaViolation {
         path: told.path.clone(),
         at_key: told.at_key,
         message: line(&told.message),

@@ -23,7 +23,7 @@ use rustix::{
     },
 };
 
-use super::children::{Children, MARK, Mark};
+use super::children::{MARK, RunningWorkers, WorkerMark};
 
 /// Records that a plugin was loaded into this process, and may start and wait for processes itself: from now on, an
 /// exited process that was never seen alive as an orphan is only reaped after its parent has had time to wait for it.
@@ -76,7 +76,7 @@ impl Drop for OrphanReaper {
 }
 
 fn tend_until_stopped(stopped: &UnixStream, mut child_ended: UnixStream, clock: Clock) {
-    let mut adopted = Adopted::default();
+    let mut adopted = AdoptedProcesses::default();
     loop {
         let mut awaited = [
             PollFd::new(stopped, PollFlags::IN),
@@ -104,7 +104,7 @@ fn tend_until_stopped(stopped: &UnixStream, mut child_ended: UnixStream, clock: 
 
 /// The adopted processes, as last seen.
 #[derive(Debug, Default)]
-struct Adopted {
+struct AdoptedProcesses {
     /// Those seen alive with a worker's mark.
     known: BTreeSet<u32>,
     /// Those being killed.
@@ -113,7 +113,7 @@ struct Adopted {
     ended: BTreeMap<u32, Duration>,
 }
 
-impl Adopted {
+impl AdoptedProcesses {
     /// Reaps exited processes, and kills those whose worker is gone; returns the number of the latter.
     fn tend(&mut self, now: Duration) -> usize {
         let children = children_of_this_process();
@@ -126,7 +126,7 @@ impl Adopted {
                 continue;
             };
             // Held, so that the PID cannot be reused for a new worker meanwhile.
-            let workers = Children::lock();
+            let workers = RunningWorkers::lock();
             if workers.has(pid) {
                 continue;
             }
@@ -151,7 +151,7 @@ impl Adopted {
         !may_be_waited_for || now.saturating_sub(since) >= GRACE
     }
 
-    fn end_if_left(&mut self, pid: u32, process: Pid, workers: &Children) -> bool {
+    fn end_if_left(&mut self, pid: u32, process: Pid, workers: &RunningWorkers) -> bool {
         let Some((plugin, is_left)) = origin(pid, workers) else {
             return false;
         };
@@ -172,7 +172,7 @@ impl Adopted {
 }
 
 /// Returns the plugin whose worker this process descends from, and `true` if that worker has ended.
-fn origin(pid: u32, workers: &Children) -> Option<(String, bool)> {
+fn origin(pid: u32, workers: &RunningWorkers) -> Option<(String, bool)> {
     if let Some(mark) = mark_of(pid) {
         let is_left = !workers.has_mark(&mark);
         return Some((mark.plugin, is_left));
@@ -187,14 +187,14 @@ fn origin(pid: u32, workers: &Children) -> Option<(String, bool)> {
     Some((plugin.to_owned(), !workers.has_plugin(plugin)))
 }
 
-fn mark_of(pid: u32) -> Option<Mark> {
+fn mark_of(pid: u32) -> Option<WorkerMark> {
     let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
     let mut variables = environment.split(|byte| *byte == 0);
     let value = variables.find_map(|variable| {
         let (name, value) = str::from_utf8(variable).ok()?.split_once('=')?;
         (name == MARK).then_some(value)
     })?;
-    Mark::parse(value)
+    WorkerMark::parse(value)
 }
 
 /// Returns the children of every thread: a child belongs to the thread that started it, or to any if it was adopted.
@@ -273,11 +273,11 @@ mod tests {
             thread::sleep(Duration::from_millis(5));
             mark_of(child.id())
         });
-        let found = origin(child.id(), &Children::default());
-        let own = origin(std::process::id(), &Children::default());
+        let found = origin(child.id(), &RunningWorkers::default());
+        let own = origin(std::process::id(), &RunningWorkers::default());
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(mark, Mark::parse("http.7"));
+        assert_eq!(mark, WorkerMark::parse("http.7"));
         assert_eq!(found, Some(("http".to_owned(), true)));
         assert_eq!(own, None, "not a worker's");
     }
@@ -285,7 +285,7 @@ mod tests {
     /// An in-process plugin that waits for its own program must get its exit status.
     #[test]
     fn an_ended_process_of_unknown_origin_is_left_to_its_parent_for_a_while() {
-        let mut adopted = Adopted::default();
+        let mut adopted = AdoptedProcesses::default();
         let at = Duration::from_secs;
         HAS_PLUGINS.store(false, Ordering::Relaxed);
         assert!(adopted.may_reap(7, at(1)));

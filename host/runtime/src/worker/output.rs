@@ -2,29 +2,29 @@
 
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
-use super::{channel::OutputPipe, limiter::Limiter};
+use super::{channel::OutputPipe, limiter::LogRateLimiter};
 use crate::{MAX_MESSAGE, redaction, set_message};
 
 /// The pipe from a worker's standard output and error.
-pub(super) struct Output {
+pub(super) struct WorkerOutput {
     pipe: OutputPipe,
     at_end: bool,
     /// Time until which reading is paused after too much output.
     paused_until: Duration,
-    lines: Lines,
-    limiter: Limiter,
+    lines: LineAssembler,
+    limiter: LogRateLimiter,
     plugin: Arc<str>,
     last: VecDeque<String>,
 }
 
-impl Output {
+impl WorkerOutput {
     pub(super) fn new(pipe: OutputPipe, plugin: Arc<str>) -> Self {
         Self {
             pipe,
             at_end: false,
             paused_until: Duration::ZERO,
-            lines: Lines::default(),
-            limiter: Limiter::default(),
+            lines: LineAssembler::default(),
+            limiter: LogRateLimiter::default(),
             plugin,
             last: VecDeque::new(),
         }
@@ -107,9 +107,9 @@ impl Output {
 
 /// Assembles lines from pieces; keeps no more of a line than is logged.
 #[derive(Debug, Default)]
-struct Lines(Vec<u8>);
+struct LineAssembler(Vec<u8>);
 
-impl Lines {
+impl LineAssembler {
     fn feed(&mut self, mut bytes: &[u8], mut line: impl FnMut(&[u8])) {
         while let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
             self.add(&bytes[..end]);
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     fn lines(pieces: &[&[u8]]) -> (Vec<String>, Option<String>) {
-        let (mut lines, mut seen) = (Lines::default(), Vec::new());
+        let (mut lines, mut seen) = (LineAssembler::default(), Vec::new());
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         for piece in pieces {
             lines.feed(piece, |line| seen.push(text(line)));
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn a_secret_across_the_end_of_what_is_shown_is_taken_out_in_whole() {
         redaction::learn(["printed-at-the-very-end"]);
-        let mut lines = Lines::default();
+        let mut lines = LineAssembler::default();
         lines.feed("x".repeat(MAX_MESSAGE - 7).as_bytes(), |_| {});
         lines.feed(b"printed-at-the-very-end, and more", |_| {});
         let rest = String::from_utf8(lines.rest().unwrap()).unwrap();
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_line_without_end_takes_no_memory_without_end() {
-        let mut lines = Lines::default();
+        let mut lines = LineAssembler::default();
         for _ in 0..1000 {
             lines.feed(&[b'x'; 1000], |_| panic!("no line has ended"));
         }

@@ -10,8 +10,8 @@ mod windows;
 #[cfg(unix)]
 pub use self::unix::describe;
 #[cfg(unix)]
-pub(super) use self::unix::{Process, own_id};
+pub(super) use self::unix::{WorkerProcess, own_id};
 #[cfg(windows)]
 pub use self::windows::describe;
 #[cfg(windows)]
-pub(super) use self::windows::{Process, own_id};
+pub(super) use self::windows::{WorkerProcess, own_id};

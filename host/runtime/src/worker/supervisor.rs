@@ -10,35 +10,35 @@ use conductor_core::clock::Clock;
 use conductor_types::ErrorType;
 
 use super::{
-    channel::{EventSources, Events, Received, WakeUps, wait},
-    client::{MAX_UNSENT, Phase, WorkerClient},
+    channel::{EventSources, ReadOutcome, WakeUps, WorkerEvents, wait},
+    client::{ConnectionPhase, MAX_UNSENT, WorkerClient},
     error::MessageError,
-    message_handler::{Heard, MessageHandler, Traits},
-    output::Output,
-    process::{Process, describe},
-    watch::Watch,
+    message_handler::{LoadedProperties, MessageEffect, MessageHandler},
+    output::WorkerOutput,
+    process::{WorkerProcess, describe},
+    watch::ResourceWatch,
 };
 use crate::{
-    Ended, LoadError,
-    protocol::{self, Decoder},
+    LoadError, UnexpectedExit,
+    protocol::{self, FrameDecoder},
 };
 
 /// All event sources.
 pub(super) struct WorkerSupervisor {
     /// `None` in tests, which simulate a worker.
-    process: Option<Process>,
-    watch: Option<Watch>,
+    process: Option<WorkerProcess>,
+    watch: Option<ResourceWatch>,
     client: Arc<WorkerClient>,
     wake_ups: WakeUps,
-    output: Output,
-    decoder: Decoder,
+    output: WorkerOutput,
+    decoder: FrameDecoder,
     handler: MessageHandler,
     buffer: Box<[u8]>,
     clock: Clock,
 }
 
 /// The reason for the end of a worker, or of its loading.
-enum Cause {
+enum WorkerEndCause {
     /// The process has ended, or closed its socket.
     Gone,
     /// It violated the protocol.
@@ -59,11 +59,11 @@ enum Cause {
 
 impl WorkerSupervisor {
     pub(super) fn new(
-        process: Option<Process>,
-        watch: Option<Watch>,
+        process: Option<WorkerProcess>,
+        watch: Option<ResourceWatch>,
         client: Arc<WorkerClient>,
         wake_ups: WakeUps,
-        output: Output,
+        output: WorkerOutput,
         plugin: Arc<str>,
     ) -> Self {
         Self {
@@ -71,7 +71,7 @@ impl WorkerSupervisor {
             watch,
             wake_ups,
             output,
-            decoder: Decoder::new(protocol::FROM_WORKER),
+            decoder: FrameDecoder::new(protocol::FROM_WORKER),
             handler: MessageHandler::new(Arc::clone(&client), plugin),
             buffer: vec![0; 64 << 10].into(),
             clock: client.clock(),
@@ -80,7 +80,7 @@ impl WorkerSupervisor {
     }
 
     pub(super) fn pid(&self) -> u32 {
-        self.process.as_ref().map_or(0, Process::id)
+        self.process.as_ref().map_or(0, WorkerProcess::id)
     }
 
     /// Runs the whole lifecycle: the library is loaded, or it ends immediately; calls are made; it ends, and is cleaned
@@ -88,8 +88,8 @@ impl WorkerSupervisor {
     pub(super) fn live(
         mut self,
         load_timeout: Duration,
-        loaded: &mpsc::Sender<Result<Traits, LoadError>>,
-        ended: impl FnOnce(Ended),
+        loaded: &mpsc::Sender<Result<LoadedProperties, LoadError>>,
+        ended: impl FnOnce(UnexpectedExit),
     ) {
         // The loading thread waits for this.
         match self.load(load_timeout) {
@@ -111,36 +111,36 @@ impl WorkerSupervisor {
     }
 
     /// Waits for the worker to load its library.
-    fn load(&mut self, timeout: Duration) -> Result<Traits, Cause> {
+    fn load(&mut self, timeout: Duration) -> Result<LoadedProperties, WorkerEndCause> {
         let deadline = self.clock.now() + timeout;
         loop {
             match self.turn(Some(deadline))? {
-                Heard::Loaded(traits) => return Ok(traits),
-                Heard::Refused(error) => return Err(Cause::Refused(error)),
-                Heard::Nothing if self.clock.now() >= deadline => {
-                    return Err(Cause::LoadTimeout(timeout));
+                MessageEffect::Loaded(traits) => return Ok(traits),
+                MessageEffect::Refused(error) => return Err(WorkerEndCause::Refused(error)),
+                MessageEffect::Nothing if self.clock.now() >= deadline => {
+                    return Err(WorkerEndCause::LoadTimeout(timeout));
                 }
-                Heard::Nothing => {}
+                MessageEffect::Nothing => {}
             }
         }
     }
 
     /// Makes calls until the end.
-    fn serve(&mut self) -> Cause {
+    fn serve(&mut self) -> WorkerEndCause {
         // Messages that arrived together with the load's result.
         if let Err(cause) = self.hear() {
             return cause;
         }
         loop {
             let deadline = match self.client.phase() {
-                Phase::Ending(since) => Some(since + END_TIMEOUT),
+                ConnectionPhase::Ending(since) => Some(since + END_TIMEOUT),
                 _ => None,
             };
             if deadline.is_some_and(|deadline| deadline <= self.clock.now()) {
-                return Cause::Lingers;
+                return WorkerEndCause::Lingers;
             }
             if self.client.unsent() > MAX_UNSENT {
-                return Cause::Stuck;
+                return WorkerEndCause::Stuck;
             }
             match self.turn(deadline) {
                 Ok(_) => {
@@ -152,8 +152,8 @@ impl WorkerSupervisor {
     }
 
     /// Waits for an event or the next scheduled time, and handles it.
-    fn turn(&mut self, deadline: Option<Duration>) -> Result<Heard, Cause> {
-        let happened = self.wait(deadline).map_err(Cause::Unwatched)?;
+    fn turn(&mut self, deadline: Option<Duration>) -> Result<MessageEffect, WorkerEndCause> {
+        let happened = self.wait(deadline).map_err(WorkerEndCause::Unwatched)?;
         let now = self.clock.now();
         if happened.woken {
             self.wake_ups.clear();
@@ -167,65 +167,69 @@ impl WorkerSupervisor {
         self.output.say_dropped(now, false);
         self.handler.say_dropped(now, false);
         if let Some(what) = self.watch.as_mut().and_then(|watch| watch.look(now)) {
-            return Err(Cause::OverLimit(what));
+            return Err(WorkerEndCause::OverLimit(what));
         }
         let heard = match happened.readable || happened.ended {
             true => self.receive(happened.ended)?,
-            false => Heard::Nothing,
+            false => MessageEffect::Nothing,
         };
         match (happened.ended, &heard) {
-            (true, Heard::Nothing) => Err(Cause::Gone),
+            (true, MessageEffect::Nothing) => Err(WorkerEndCause::Gone),
             _ => Ok(heard),
         }
     }
 
     /// Reads the worker's messages; all of them, if none will follow.
-    fn receive(&mut self, all: bool) -> Result<Heard, Cause> {
+    fn receive(&mut self, all: bool) -> Result<MessageEffect, WorkerEndCause> {
         // A worker that never stops sending gets no advantage: its time limits are checked in between.
         let most = if all { LAST_WORDS } else { WORDS };
         for _ in 0..most {
             let channel = self.client.channel();
             let received = channel
                 .receive_now(&mut self.buffer)
-                .map_err(Cause::Unwatched)?;
+                .map_err(WorkerEndCause::Unwatched)?;
             let bytes = match received {
-                Received::Bytes(bytes) => bytes,
-                Received::Nothing => return Ok(Heard::Nothing),
-                Received::End => return Err(Cause::Gone),
+                ReadOutcome::Bytes(bytes) => bytes,
+                ReadOutcome::Nothing => return Ok(MessageEffect::Nothing),
+                ReadOutcome::End => return Err(WorkerEndCause::Gone),
             };
             self.decoder.feed(&self.buffer[..bytes]);
             let heard = self.hear()?;
             let more = all || bytes == self.buffer.len();
-            if !more || !matches!(heard, Heard::Nothing) {
+            if !more || !matches!(heard, MessageEffect::Nothing) {
                 return Ok(heard);
             }
         }
         match all {
             // A worker that still sends does not count as alive.
-            true => Err(Cause::Gone),
-            false => Ok(Heard::Nothing),
+            true => Err(WorkerEndCause::Gone),
+            false => Ok(MessageEffect::Nothing),
         }
     }
 
     /// Handles the received messages, up to one that changes the worker's state.
-    fn hear(&mut self) -> Result<Heard, Cause> {
+    fn hear(&mut self) -> Result<MessageEffect, WorkerEndCause> {
         let now = self.clock.now();
         loop {
             let message = match self.decoder.message() {
                 Ok(Some(message)) => message,
-                Ok(None) => return Ok(Heard::Nothing),
-                Err(fault) => return Err(Cause::Protocol(MessageError::Frame(fault))),
+                Ok(None) => return Ok(MessageEffect::Nothing),
+                Err(fault) => return Err(WorkerEndCause::Protocol(MessageError::Frame(fault))),
             };
-            match self.handler.hear(message, now).map_err(Cause::Protocol)? {
-                Heard::Nothing => {}
+            match self
+                .handler
+                .hear(message, now)
+                .map_err(WorkerEndCause::Protocol)?
+            {
+                MessageEffect::Nothing => {}
                 heard => return Ok(heard),
             }
         }
     }
 
-    fn wait(&self, deadline: Option<Duration>) -> io::Result<Events> {
+    fn wait(&self, deadline: Option<Duration>) -> io::Result<WorkerEvents> {
         let now = self.clock.now();
-        let look = self.watch.as_ref().map(Watch::due);
+        let look = self.watch.as_ref().map(ResourceWatch::due);
         let due = [deadline, self.output.due(now), self.handler.due(), look];
         let due = due.into_iter().flatten().min();
         wait(&EventSources {
@@ -239,37 +243,41 @@ impl WorkerSupervisor {
     }
 
     /// Ends the rest of the worker, and returns how it ended.
-    fn clean_up(&mut self, cause: &Cause) -> Ended {
-        let by_itself = matches!(cause, Cause::Gone)
+    fn clean_up(&mut self, cause: &WorkerEndCause) -> UnexpectedExit {
+        let by_itself = matches!(cause, WorkerEndCause::Gone)
             && self
                 .process
                 .as_ref()
                 .is_some_and(|process| process.wait_a_while(EXIT_PATIENCE, self.clock));
-        let status = self.process.as_mut().and_then(Process::kill);
+        let status = self.process.as_mut().and_then(WorkerProcess::kill);
         self.output.finish(self.clock.now());
         self.handler.say_dropped(self.clock.now(), true);
-        let ended = |kind, message: &str| Ended {
+        let ended = |kind, message: &str| UnexpectedExit {
             kind,
             message: message.to_owned(),
-            over_limit: matches!(cause, Cause::OverLimit(_)),
+            over_limit: matches!(cause, WorkerEndCause::OverLimit(_)),
         };
         match cause {
-            Cause::Gone if by_itself => ended(ErrorType::Crash, &describe(status)),
-            Cause::Gone if self.decoder.is_between_frames() => ended(
+            WorkerEndCause::Gone if by_itself => ended(ErrorType::Crash, &describe(status)),
+            WorkerEndCause::Gone if self.decoder.is_between_frames() => ended(
                 ErrorType::Protocol,
                 "closed its connection to the host, and was killed",
             ),
-            Cause::Gone => ended(
+            WorkerEndCause::Gone => ended(
                 ErrorType::Protocol,
                 "closed its connection to the host within a frame, and was killed",
             ),
-            Cause::Protocol(what) => ended(ErrorType::Protocol, &format!("{what}, and was killed")),
-            Cause::Stuck => ended(
+            WorkerEndCause::Protocol(what) => {
+                ended(ErrorType::Protocol, &format!("{what}, and was killed"))
+            }
+            WorkerEndCause::Stuck => ended(
                 ErrorType::Crash,
                 "took no messages any more, and was killed",
             ),
-            Cause::Lingers => ended(ErrorType::Crash, "did not end in time, and was killed"),
-            Cause::LoadTimeout(timeout) => ended(
+            WorkerEndCause::Lingers => {
+                ended(ErrorType::Crash, "did not end in time, and was killed")
+            }
+            WorkerEndCause::LoadTimeout(timeout) => ended(
                 ErrorType::Timeout,
                 &format!(
                     "did not finish loading within {}, and was killed{}",
@@ -280,9 +288,11 @@ impl WorkerSupervisor {
                     }
                 ),
             ),
-            Cause::Refused(error) => ended(error.kind, &error.message),
-            Cause::OverLimit(what) => ended(ErrorType::Crash, &format!("{what}, and was killed")),
-            Cause::Unwatched(error) => ended(
+            WorkerEndCause::Refused(error) => ended(error.kind, &error.message),
+            WorkerEndCause::OverLimit(what) => {
+                ended(ErrorType::Crash, &format!("{what}, and was killed"))
+            }
+            WorkerEndCause::Unwatched(error) => ended(
                 ErrorType::Crash,
                 &format!("could not be watched ({error}), and was killed"),
             ),
@@ -290,9 +300,9 @@ impl WorkerSupervisor {
     }
 
     /// Describes why the library was not loaded.
-    fn not_loaded(&mut self, cause: Cause) -> LoadError {
+    fn not_loaded(&mut self, cause: WorkerEndCause) -> LoadError {
         let ended = self.clean_up(&cause);
-        if let Cause::Refused(error) = cause {
+        if let WorkerEndCause::Refused(error) = cause {
             return error;
         }
         let last_words: Vec<_> = self.output.last_words().collect();
@@ -301,7 +311,7 @@ impl WorkerSupervisor {
             false => format!("; it printed: {}", last_words.join(" | ")),
         };
         let while_loading = match cause {
-            Cause::LoadTimeout(_) => "",
+            WorkerEndCause::LoadTimeout(_) => "",
             _ if self.handler.has_opened() => " while it compiled its config schema",
             _ => " while it loaded the library",
         };

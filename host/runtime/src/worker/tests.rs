@@ -11,10 +11,10 @@ use std::{
 
 use super::*;
 use crate::{
-    Caller, Failure, Report, Waiting,
+    CallFailure, CallOwner, CheckReport, DeliveryOutcome,
     protocol::{
-        self, Decoder, Encoder,
-        messages::{Answer, Failed, Found, FromWorker},
+        self, FrameDecoder, FrameEncoder,
+        messages::{CallResponse, FromWorker, WireFailure, WireReport},
     },
 };
 
@@ -23,22 +23,22 @@ struct Fake {
     client: Arc<WorkerClient>,
     socket: UnixStream,
     output: Option<PipeWriter>,
-    encoder: Encoder,
-    decoder: Decoder,
-    loaded: Receiver<Result<Traits, LoadError>>,
-    ended: Receiver<Ended>,
+    encoder: FrameEncoder,
+    decoder: FrameDecoder,
+    loaded: Receiver<Result<LoadedProperties, LoadError>>,
+    ended: Receiver<UnexpectedExit>,
     log: Log,
 }
 
 impl Fake {
     fn start(load_timeout: Duration) -> Self {
-        let (ours, theirs) = Channel::pair().unwrap();
+        let (ours, theirs) = WorkerChannel::pair().unwrap();
         let theirs = UnixStream::from(theirs);
-        let (waker, wake_ups) = Waker::pair().unwrap();
+        let (waker, wake_ups) = SupervisorWaker::pair().unwrap();
         let (pipe, output) = OutputPipe::pair().unwrap();
         let clock = Clock::start();
         let client = Arc::new(WorkerClient::new(ours, waker, clock, 2));
-        let output_read = Output::new(pipe, "fake".into());
+        let output_read = WorkerOutput::new(pipe, "fake".into());
         let copy = Arc::clone(&client);
         let supervisor =
             WorkerSupervisor::new(None, None, copy, wake_ups, output_read, "fake".into());
@@ -61,8 +61,8 @@ impl Fake {
             client,
             socket: theirs,
             output: Some(output),
-            encoder: Encoder::new(usize::MAX),
-            decoder: Decoder::new(protocol::FROM_HOST),
+            encoder: FrameEncoder::new(usize::MAX),
+            decoder: FrameDecoder::new(protocol::FROM_HOST),
             loaded,
             ended,
             log,
@@ -100,7 +100,7 @@ impl Fake {
     }
 
     /// Waits for the end, and checks that it comes once.
-    fn end(&self) -> Ended {
+    fn end(&self) -> UnexpectedExit {
         let ended = self.ended.recv_timeout(PATIENCE).unwrap();
         let again = self.ended.recv_timeout(PATIENCE);
         assert_eq!(again, Err(RecvTimeoutError::Disconnected));
@@ -112,7 +112,7 @@ impl Fake {
         let watcher = Arc::new(Watcher::default());
         let spec = ProbeSpec::new("discord", "{}");
         let mut calls = (0..calls)
-            .map(|sequence| Call {
+            .map(|sequence| AdmittedCall {
                 probe: self.client.open(spec.clone()),
                 caller: Arc::<Watcher>::clone(&watcher),
                 sequence: sequence as u64,
@@ -128,13 +128,13 @@ impl Fake {
 #[derive(Default)]
 struct Watcher {
     started: Mutex<Vec<u64>>,
-    finished: Mutex<Vec<(u64, Result<Report, Failure>)>>,
+    finished: Mutex<Vec<(u64, Result<CheckReport, CallFailure>)>>,
 }
 
 impl Watcher {
     /// Returns the one result of the one call.
     #[track_caller]
-    fn one(&self) -> Result<Report, Failure> {
+    fn one(&self) -> Result<CheckReport, CallFailure> {
         let finished = self.finished.lock().unwrap();
         assert_eq!(finished.len(), 1);
         finished[0].1.clone()
@@ -149,16 +149,21 @@ impl Watcher {
     }
 }
 
-impl Caller for Watcher {
+impl CallOwner for Watcher {
     fn started(&self, sequence: u64, now: Duration) -> Option<Duration> {
         self.started.lock().unwrap().push(sequence);
         Some(now + PATIENCE)
     }
 
-    fn finished(&self, sequence: u64, _: Duration, result: Result<&Report, Failure>) -> Waiting {
+    fn finished(
+        &self,
+        sequence: u64,
+        _: Duration,
+        result: Result<&CheckReport, CallFailure>,
+    ) -> DeliveryOutcome {
         let result = result.cloned();
         self.finished.lock().unwrap().push((sequence, result));
-        Waiting::Yes
+        DeliveryOutcome::Yes
     }
 
     fn is_cancelled(&self, _: u64) -> bool {
@@ -194,12 +199,12 @@ fn loaded(schema: &str) -> FromWorker<String> {
     }
 }
 
-fn found(call: u64, status: u8, message: &str) -> Answer<String> {
-    Answer {
+fn found(call: u64, status: u8, message: &str) -> CallResponse<String> {
+    CallResponse {
         call,
         ended: 0,
         took: 1_000_000,
-        result: Ok(Found {
+        result: Ok(WireReport {
             status,
             message: message.to_owned(),
             measurements: Vec::new(),
@@ -207,13 +212,13 @@ fn found(call: u64, status: u8, message: &str) -> Answer<String> {
     }
 }
 
-fn answers(answers: impl IntoIterator<Item = Answer<String>>) -> FromWorker<String> {
+fn answers(answers: impl IntoIterator<Item = CallResponse<String>>) -> FromWorker<String> {
     FromWorker::Answers(answers.into_iter().collect())
 }
 
-fn failed(call: u64, kind: ErrorType) -> Answer<String> {
-    Answer {
-        result: Err(Failed {
+fn failed(call: u64, kind: ErrorType) -> CallResponse<String> {
+    CallResponse {
+        result: Err(WireFailure {
             kind: kind as u8,
             message: "no".to_owned(),
             violations: Vec::new(),
@@ -238,7 +243,7 @@ fn each_breach_of_the_protocol_ends_the_worker_and_fails_its_call_once() {
             fake.write(&[2, 0, 0, 0, 1, 99])
         }),
         ("sent frame 0 where frame 1 was due", |fake| {
-            fake.encoder = Encoder::new(usize::MAX);
+            fake.encoder = FrameEncoder::new(usize::MAX);
             fake.say(&answers([]));
         }),
         ("sent text that is not UTF-8", |fake| {

@@ -6,13 +6,13 @@
 
 use std::time::Duration;
 
-use conductor_sandbox::{Limits, Policy, holdings};
+use conductor_sandbox::{SandboxPolicy, WorkerLimits, holdings};
 
-/// Judges one worker, and the programs it runs. Public for the tests of attempts it must stop.
+/// Monitors the resources of one worker and of the programs it runs. Public for the tests of attempts it must stop.
 #[derive(Debug)]
-pub struct Watch {
+pub struct ResourceWatch {
     pid: u32,
-    limits: Limits,
+    limits: WorkerLimits,
     runs: bool,
     reads: bool,
     next: Duration,
@@ -21,10 +21,10 @@ pub struct Watch {
     over_since: Option<Duration>,
 }
 
-impl Watch {
+impl ResourceWatch {
     /// Creates a watch for the worker `pid`, if this OS reports a process's resources.
     #[must_use]
-    pub fn new(pid: u32, policy: &Policy, now: Duration) -> Option<Self> {
+    pub fn new(pid: u32, policy: &SandboxPolicy, now: Duration) -> Option<Self> {
         cfg!(target_os = "linux").then(|| Self {
             pid,
             limits: policy.limits,
@@ -84,7 +84,7 @@ impl Watch {
         (locks > MOST_LOCKS).then(|| exceeded(locks, "locks on files", MOST_LOCKS))
     }
 
-    fn judge(&mut self, held: holdings::Held, now: Duration) -> Option<String> {
+    fn judge(&mut self, held: holdings::HeldResources, now: Duration) -> Option<String> {
         let limits = &self.limits;
         if held.threads > u64::from(limits.processes) + u64::from(limits.processes) / TOLERANCE {
             let most = limits.processes.into();
@@ -126,15 +126,15 @@ const MOST_LOCKS: u64 = 1024;
 mod tests {
     use super::*;
 
-    fn watch(memory: u64) -> Watch {
-        let mut policy = Policy::default();
+    fn watch(memory: u64) -> ResourceWatch {
+        let mut policy = SandboxPolicy::default();
         policy.limits.memory = memory;
-        let watch = Watch::new(std::process::id(), &policy, Duration::ZERO);
+        let watch = ResourceWatch::new(std::process::id(), &policy, Duration::ZERO);
         watch.expect("this OS tells what a process holds")
     }
 
-    fn held(memory: u64) -> holdings::Held {
-        holdings::Held { memory, threads: 1 }
+    fn held(memory: u64) -> holdings::HeldResources {
+        holdings::HeldResources { memory, threads: 1 }
     }
 
     #[test]

@@ -23,15 +23,15 @@ pub(super) enum GroupError {
 
 /// The group in which this process creates its groups.
 #[derive(Debug)]
-pub(super) struct Base {
+pub(super) struct CgroupBase {
     pub(super) path: PathBuf,
     /// Part of the name of each group of this process.
-    pub(super) owner: Owner,
+    pub(super) owner: ProcessIdentity,
 }
 
 /// A process, identified even after its PID has been reused.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Owner {
+pub(super) struct ProcessIdentity {
     pid: u32,
     /// In ticks since boot.
     started: u64,
@@ -39,14 +39,14 @@ pub(super) struct Owner {
     namespace: u64,
 }
 
-impl Base {
+impl CgroupBase {
     /// Finds this process's own group in the version-2 hierarchy.
     pub(super) fn find() -> Result<Self, GroupError> {
         let unreadable = |file| move |source| GroupError::Unreadable { file, source };
         let read = |file| fs::read_to_string(file).map_err(unreadable(file));
         let (groups, mounts) = (read("/proc/self/cgroup")?, read("/proc/self/mountinfo")?);
         let path = own_group(&groups, &mounts).ok_or(GroupError::NoMount)?;
-        let owner = Owner::of(process::id())
+        let owner = ProcessIdentity::of(process::id())
             .ok_or(io::ErrorKind::InvalidData.into())
             .map_err(unreadable("/proc/self"))?;
         Ok(Self { path, owner })
@@ -60,7 +60,9 @@ impl Base {
             let Some(owner) = name.to_str().and_then(owner_of_group) else {
                 continue;
             };
-            if owner.namespace != self.owner.namespace || Owner::of(owner.pid) == Some(owner) {
+            if owner.namespace != self.owner.namespace
+                || ProcessIdentity::of(owner.pid) == Some(owner)
+            {
                 continue;
             }
             if let Err(error) = super::remove(&entry.path()) {
@@ -113,7 +115,7 @@ impl Base {
     }
 }
 
-impl Owner {
+impl ProcessIdentity {
     /// Returns the process with this PID in this process's PID namespace, if it exists.
     fn of(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -127,8 +129,8 @@ impl Owner {
     }
 }
 
-pub(super) fn name_of_group(owner: &Owner, name: &str, nth: u64) -> String {
-    let Owner {
+pub(super) fn name_of_group(owner: &ProcessIdentity, name: &str, nth: u64) -> String {
+    let ProcessIdentity {
         pid,
         started,
         namespace,
@@ -137,13 +139,13 @@ pub(super) fn name_of_group(owner: &Owner, name: &str, nth: u64) -> String {
 }
 
 /// Returns `true` if a group of this name was created by `owner` for a worker.
-pub(super) fn is_of(owner: &Owner, name: &str) -> bool {
+pub(super) fn is_of(owner: &ProcessIdentity, name: &str) -> bool {
     owner_of_group(name).as_ref() == Some(owner)
 }
 
-fn owner_of_group(name: &str) -> Option<Owner> {
+fn owner_of_group(name: &str) -> Option<ProcessIdentity> {
     let mut words = name.strip_prefix(PREFIX)?.strip_prefix('.')?.split('.');
-    Some(Owner {
+    Some(ProcessIdentity {
         pid: words.next()?.parse().ok()?,
         started: words.next()?.parse().ok()?,
         namespace: words.next()?.parse().ok()?,
@@ -200,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_group_says_whose_it_is() {
-        let own = Owner::of(process::id()).unwrap();
+        let own = ProcessIdentity::of(process::id()).unwrap();
         let name = name_of_group(&own, "http", 7);
         assert_eq!(owner_of_group(&name), Some(own));
         for foreign in [
@@ -211,23 +213,23 @@ mod tests {
         ] {
             assert_eq!(owner_of_group(foreign), None, "{foreign}");
         }
-        assert_eq!(Owner::of(u32::MAX), None);
+        assert_eq!(ProcessIdentity::of(u32::MAX), None);
     }
 
     #[test]
     fn what_a_dead_host_left_is_removed_and_what_a_live_one_has_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let own = Owner::of(process::id()).unwrap();
-        let another_with_our_number = Owner {
+        let own = ProcessIdentity::of(process::id()).unwrap();
+        let another_with_our_number = ProcessIdentity {
             started: own.started + 1,
             ..own
         };
-        let another_in_a_container = Owner {
+        let another_in_a_container = ProcessIdentity {
             namespace: own.namespace + 1,
             ..another_with_our_number
         };
-        let at = |owner: &Owner| dir.path().join(name_of_group(owner, "x", 0));
-        let base = Base {
+        let at = |owner: &ProcessIdentity| dir.path().join(name_of_group(owner, "x", 0));
+        let base = CgroupBase {
             path: dir.path().to_owned(),
             owner: own,
         };
@@ -250,9 +252,9 @@ mod tests {
         let at = |name: &str| dir.path().join(name);
         fs::write(at("cgroup.controllers"), "cpuset memory pids\n").unwrap();
         fs::write(at("cgroup.subtree_control"), "memory\n").unwrap();
-        let base = Base {
+        let base = CgroupBase {
             path: dir.path().to_owned(),
-            owner: Owner::of(process::id()).unwrap(),
+            owner: ProcessIdentity::of(process::id()).unwrap(),
         };
         let control = || fs::read_to_string(at("cgroup.subtree_control")).unwrap();
         if rustix::process::geteuid().is_root() {

@@ -3,7 +3,7 @@
 use libc::c_int;
 
 /// The allowed values of one argument; every other value is refused.
-pub(super) struct Allowed {
+pub(super) struct AllowedValues {
     /// Name of the call.
     pub(super) call: &'static str,
     pub(super) number: i64,
@@ -13,7 +13,7 @@ pub(super) struct Allowed {
 }
 
 /// The lists of this architecture.
-pub(super) fn lists() -> impl Iterator<Item = &'static Allowed> {
+pub(super) fn lists() -> impl Iterator<Item = &'static AllowedValues> {
     COMMON.iter().chain(OWN)
 }
 
@@ -32,9 +32,9 @@ macro_rules! value {
     };
 }
 
-const COMMON: &[Allowed] = &[
+const COMMON: &[AllowedValues] = &[
     // No leases, which make others wait in open(); no notifications, owners and signals; no bigger pipes; no seals.
-    Allowed {
+    AllowedValues {
         call: "fcntl",
         number: libc::SYS_fcntl,
         argument: 1,
@@ -59,7 +59,7 @@ const COMMON: &[Allowed] = &[
     },
     // Terminals, pending bytes, descriptor flags, and queries for interface addresses. Nothing that changes a file or a
     // device: landlock only covers devices.
-    Allowed {
+    AllowedValues {
         call: "ioctl",
         number: libc::SYS_ioctl,
         argument: 1,
@@ -97,7 +97,7 @@ const COMMON: &[Allowed] = &[
     },
     // The worker dies with its host, stays closed to others, and gets no scheduling cookie, which would idle the
     // sibling hardware thread.
-    Allowed {
+    AllowedValues {
         call: "prctl",
         number: libc::SYS_prctl,
         argument: 0,
@@ -142,7 +142,7 @@ const COMMON: &[Allowed] = &[
         ],
     },
     // Nothing that pages out, merges or poisons memory shared with other processes.
-    Allowed {
+    AllowedValues {
         call: "madvise",
         number: libc::SYS_madvise,
         argument: 2,
@@ -170,7 +170,7 @@ const COMMON: &[Allowed] = &[
         ],
     },
     // POSIX_FADV_DONTNEED drops pages that other processes have read.
-    Allowed {
+    AllowedValues {
         call: "fadvise64",
         number: libc::SYS_fadvise64,
         argument: 3,
@@ -182,13 +182,13 @@ const COMMON: &[Allowed] = &[
             POSIX_FADV_WILLNEED,
         ],
     },
-    Allowed {
+    AllowedValues {
         call: "personality",
         number: libc::SYS_personality,
         argument: 0,
         values: values![PER_LINUX = 0, query = 0xffff_ffff],
     },
-    Allowed {
+    AllowedValues {
         call: "close_range",
         number: 436,
         argument: 2,
@@ -198,7 +198,7 @@ const COMMON: &[Allowed] = &[
 
 /// Thread-local storage, shadow stacks, and CPU features that programs request.
 #[cfg(target_arch = "x86_64")]
-const OWN: &[Allowed] = &[Allowed {
+const OWN: &[AllowedValues] = &[AllowedValues {
     call: "arch_prctl",
     number: libc::SYS_arch_prctl,
     argument: 0,
@@ -221,7 +221,7 @@ const OWN: &[Allowed] = &[Allowed {
     ],
 }];
 #[cfg(not(target_arch = "x86_64"))]
-const OWN: &[Allowed] = &[];
+const OWN: &[AllowedValues] = &[];
 
 const fn word(value: c_int) -> u32 {
     value.cast_unsigned()

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     allowed, rules,
-    table::{self, Call, Decision},
+    table::{self, FilterDecision, SystemCall},
 };
 
 /// Returns the table of system calls as Markdown: those open to a plugin that declares nothing, and those closed to
@@ -14,7 +14,7 @@ pub fn listing() -> String {
     let mut text = String::new();
     for (decision, title) in SECTIONS {
         let _ = writeln!(text, "**{title}**\n");
-        let mut groups: Vec<(&str, Vec<&Call>)> = Vec::new();
+        let mut groups: Vec<(&str, Vec<&SystemCall>)> = Vec::new();
         for group in table::groups().filter(|group| group.decision == decision) {
             match groups.iter_mut().find(|(why, _)| *why == group.why) {
                 Some((_, calls)) => calls.extend(group.calls),
@@ -45,12 +45,15 @@ pub fn listing() -> String {
     text
 }
 
-const SECTIONS: [(Decision, &str); 4] = [
-    (Decision::Open, "Allowed. A plugin that declares nothing:"),
-    (Decision::Judged, "Allowed in part"),
-    (Decision::Refused, "Refused (EPERM). A call that:"),
+const SECTIONS: [(FilterDecision, &str); 4] = [
     (
-        Decision::Absent,
+        FilterDecision::Open,
+        "Allowed. A plugin that declares nothing:",
+    ),
+    (FilterDecision::Judged, "Allowed in part"),
+    (FilterDecision::Refused, "Refused (EPERM). A call that:"),
+    (
+        FilterDecision::Absent,
         "Absent (ENOSYS), as is every call that is not listed. A call that:",
     ),
 ];

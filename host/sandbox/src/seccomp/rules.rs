@@ -5,16 +5,16 @@ use seccompiler::{
     BackendError, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition, SeccompRule,
 };
 
-use super::{Surroundings, allowed};
-use crate::Capabilities;
+use super::{FilterEnvironment, allowed};
+use crate::PluginCapabilities;
 
 /// A call's number and its rules: it is refused when any of them matches; without rules, always.
 pub(super) type Refused = (i64, Vec<SeccompRule>);
 
 /// Returns rules for every judged call that a worker with these capabilities may not make freely.
 pub(super) fn refused(
-    capabilities: &Capabilities,
-    surroundings: &Surroundings,
+    capabilities: &PluginCapabilities,
+    surroundings: &FilterEnvironment,
 ) -> Result<Vec<Refused>, BackendError> {
     let runs = !capabilities.run.is_empty();
     let mut calls = lists(capabilities)?;
@@ -36,7 +36,7 @@ pub(super) fn refused(
 }
 
 /// Refuses every value that is not on the list of its call.
-fn lists(capabilities: &Capabilities) -> Result<Vec<Refused>, BackendError> {
+fn lists(capabilities: &PluginCapabilities) -> Result<Vec<Refused>, BackendError> {
     allowed::lists()
         .map(|list| {
             let mut values: Vec<c_int> = list
@@ -54,7 +54,7 @@ fn lists(capabilities: &Capabilities) -> Result<Vec<Refused>, BackendError> {
 }
 
 /// Restricts sockets. Names are looked up over UDP, and addresses of this machine over netlink, whose sockets are raw.
-fn sockets(capabilities: &Capabilities) -> Result<[Refused; 2], BackendError> {
+fn sockets(capabilities: &PluginCapabilities) -> Result<[Refused; 2], BackendError> {
     let mut families = vec![libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
     if capabilities.unix_sockets {
         families.push(libc::AF_UNIX);

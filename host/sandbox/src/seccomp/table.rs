@@ -4,16 +4,16 @@
 //! that is not in it does not exist for a worker. On x86-64 a test checks the table against every number of the kernel.
 
 /// Calls with one decision for one reason.
-pub(super) struct Group {
-    pub(super) decision: Decision,
+pub(super) struct SystemCallGroup {
+    pub(super) decision: FilterDecision,
     /// The reason, as shown in `SECURITY.md`.
     pub(super) why: &'static str,
-    pub(super) calls: &'static [Call],
+    pub(super) calls: &'static [SystemCall],
 }
 
 /// The filter's decision on a call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Decision {
+pub(super) enum FilterDecision {
     /// Allowed with any arguments.
     Open,
     /// Allowed with some arguments, or for some plugins; see `rules`.
@@ -25,19 +25,19 @@ pub(super) enum Decision {
 }
 
 /// A system call, under the name of its number in libc.
-pub(super) struct Call {
+pub(super) struct SystemCall {
     name: &'static str,
     pub(super) number: i64,
 }
 
-impl Call {
+impl SystemCall {
     pub(super) fn name(&self) -> &'static str {
         self.name.trim_start_matches("SYS_")
     }
 }
 
 /// Returns every group with calls of this architecture.
-pub(super) fn groups() -> impl Iterator<Item = &'static Group> {
+pub(super) fn groups() -> impl Iterator<Item = &'static SystemCallGroup> {
     COMMON.iter().chain(OLD)
 }
 
@@ -49,24 +49,24 @@ macro_rules! calls {
 
 macro_rules! call {
     ($name:ident) => {
-        Call {
+        SystemCall {
             name: stringify!($name),
             number: libc::$name,
         }
     };
     // A call that libc does not name everywhere yet; the numbers from 424 on are the same on all architectures.
     ($name:ident = $number:literal) => {
-        Call {
+        SystemCall {
             name: stringify!($name),
             number: $number,
         }
     };
 }
 
-use Decision::{Absent, Judged, Open, Refused};
+use FilterDecision::{Absent, Judged, Open, Refused};
 
-const COMMON: &[Group] = &[
-    Group {
+const COMMON: &[SystemCallGroup] = &[
+    SystemCallGroup {
         decision: Open,
         why: "reads and writes files and pipes that are open",
         calls: calls![
@@ -94,7 +94,7 @@ const COMMON: &[Group] = &[
             SYS_writev,
         ],
     },
-    Group {
+    SystemCallGroup {
         decision: Open,
         why: "finds files and opens those that landlock leaves open",
         calls: calls![
@@ -126,7 +126,7 @@ const COMMON: &[Group] = &[
             SYS_umask,
         ],
     },
-    Group {
+    SystemCallGroup {
         decision: Open,
         why: "waits for descriptors, timers and events",
         calls: calls![
@@ -143,7 +143,7 @@ const COMMON: &[Group] = &[
             SYS_timerfd_settime,
         ],
     },
-    Group {
+    SystemCallGroup {
         decision: Open,
         why: "manages its own memory, within the limits",
         calls: calls![
@@ -169,7 +169,7 @@ const COMMON: &[Group] = &[
             SYS_shmdt,
         ],
     },
-    Group {
+    SystemCallGroup {
         decision: Open,
         why: "reads clocks and sleeps; setting a clock needs a privilege that a worker has given up",
         calls: calls![
@@ -185,7 +185,7 @@ const COMMON: &[Group] = &[
             SYS_times,
         ],
     },
-    Group {
+    SystemCallGroup {
         decision: Open,
         why: "runs and ends its own threads and children",
         calls: calls![
@@ -208,7 +208,7 @@ const COMMON: &[Group] = &[
             SYS_waitid,
         ],
     },
-    Group {
+    SystemCallGroup {
         decision: Open,
         why: "asks about itself and the machine",
         calls: calls![
@@ -242,7 +242,7 @@ const COMMON: &[Group] = &[
             SYS_uname,
         ],
     },
-    Group {
+    SystemCallGroup {
         decision: Open,
         why: "changes its user or capabilities, which can only give up more: it has no privilege left",
         calls: calls![
@@ -258,7 +258,7 @@ const COMMON: &[Group] = &[
             SYS_setuid,
         ],
     },
-    Group {
+    SystemCallGroup {
         decision: Open,
         why: "handles signals that it gets",
         calls: calls![
@@ -271,7 +271,7 @@ const COMMON: &[Group] = &[
             SYS_sigaltstack,
         ],
     },
-    Group {
+    SystemCallGroup {
         decision: Open,
         why: "uses sockets that it was allowed to make",
         calls: calls![
@@ -292,7 +292,7 @@ const COMMON: &[Group] = &[
             SYS_shutdown,
         ],
     },
-    Group {
+    SystemCallGroup {
         decision: Judged,
         why: "judged by its arguments",
         calls: calls![
@@ -324,12 +324,12 @@ const COMMON: &[Group] = &[
             SYS_tkill,
         ],
     },
-    Group {
+    SystemCallGroup {
         decision: Judged,
         why: "allowed to plugins that run programs",
         calls: calls![SYS_execve, SYS_execveat],
     },
-    Group {
+    SystemCallGroup {
         decision: Refused,
         why: "reaches into other processes of the same user",
         calls: calls![
@@ -345,7 +345,7 @@ const COMMON: &[Group] = &[
             SYS_ptrace,
         ],
     },
-    Group {
+    SystemCallGroup {
         decision: Refused,
         why: "changes names, modes, owners, times or attributes of files; landlock knows only some of it",
         calls: calls![
@@ -375,7 +375,7 @@ const COMMON: &[Group] = &[
             SYS_utimensat,
         ],
     },
-    Group {
+    SystemCallGroup {
         decision: Refused,
         why: "blocks others at files that both may read, or makes the disks work",
         calls: calls![
@@ -389,7 +389,7 @@ const COMMON: &[Group] = &[
             SYS_syncfs,
         ],
     },
-    Group {
+    SystemCallGroup {
         decision: Refused,
         why: "takes from a table that the user or the machine has one of: watches, timers, keys, asynchronous I/O, message queues",
         calls: calls![
@@ -427,7 +427,7 @@ const COMMON: &[Group] = &[
             SYS_timer_settime,
         ],
     },
-    Group {
+    SystemCallGroup {
         decision: Refused,
         why: "holds memory that no limit of the process counts",
         calls: calls![
@@ -440,12 +440,12 @@ const COMMON: &[Group] = &[
             SYS_vmsplice,
         ],
     },
-    Group {
+    SystemCallGroup {
         decision: Refused,
         why: "leaves the process group, which the host ends the worker by",
         calls: calls![SYS_setpgid, SYS_setsid],
     },
-    Group {
+    SystemCallGroup {
         decision: Refused,
         why: "makes namespaces and mounts, changes the machine, or has a long record of holes",
         calls: calls![
@@ -488,12 +488,12 @@ const COMMON: &[Group] = &[
             SYS_vhangup,
         ],
     },
-    Group {
+    SystemCallGroup {
         decision: Absent,
         why: "has arguments that a filter cannot see; the C library falls back to clone",
         calls: calls![clone3 = 435],
     },
-    Group {
+    SystemCallGroup {
         decision: Absent,
         why: "fills kernel memory that all sandboxes of the machine share",
         calls: calls![
@@ -507,8 +507,8 @@ const COMMON: &[Group] = &[
 
 /// Calls that newer architectures no longer have.
 #[cfg(target_arch = "x86_64")]
-const OLD: &[Group] = &[
-    Group {
+const OLD: &[SystemCallGroup] = &[
+    SystemCallGroup {
         decision: Open,
         why: "is an older form of an allowed call",
         calls: calls![
@@ -534,22 +534,22 @@ const OLD: &[Group] = &[
             SYS_time,
         ],
     },
-    Group {
+    SystemCallGroup {
         decision: Open,
         why: "is made by the kernel's own tracing code inside the process",
         calls: calls![uprobe = 336, uretprobe = 335],
     },
-    Group {
+    SystemCallGroup {
         decision: Judged,
         why: "judged by its arguments",
         calls: calls![SYS_arch_prctl],
     },
-    Group {
+    SystemCallGroup {
         decision: Judged,
         why: "allowed to plugins that run programs",
         calls: calls![SYS_fork, SYS_vfork],
     },
-    Group {
+    SystemCallGroup {
         decision: Refused,
         why: "is an older form of a refused call, or enters the hardware",
         calls: calls![
@@ -577,7 +577,7 @@ const OLD: &[Group] = &[
             SYS_utimes,
         ],
     },
-    Group {
+    SystemCallGroup {
         decision: Absent,
         why: "is not implemented by the kernel either, or only for programs of its own time",
         calls: calls![
@@ -603,20 +603,20 @@ const OLD: &[Group] = &[
     },
 ];
 #[cfg(target_arch = "aarch64")]
-const OLD: &[Group] = &[
-    Group {
+const OLD: &[SystemCallGroup] = &[
+    SystemCallGroup {
         decision: Open,
         why: "is an older form of an allowed call",
         calls: calls![SYS_getrlimit, SYS_setrlimit],
     },
-    Group {
+    SystemCallGroup {
         decision: Refused,
         why: "is an older form of a refused call, or enters the hardware",
         calls: calls![io_pgetevents = 292, SYS_kexec_file_load, SYS_renameat],
     },
 ];
 #[cfg(target_arch = "riscv64")]
-const OLD: &[Group] = &[Group {
+const OLD: &[SystemCallGroup] = &[SystemCallGroup {
     decision: Open,
     why: "asks about the processor, or keeps its caches right",
     calls: calls![riscv_hwprobe = 258, riscv_flush_icache = 259],

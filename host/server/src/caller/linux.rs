@@ -8,10 +8,10 @@ use std::{
     process,
 };
 
-use super::{Connection, Holder, Socket};
+use super::{ConnectionAddresses, SocketEntry, SocketHolder};
 
 /// Returns the client's socket of a connection; `None` if it is not on this machine.
-pub(super) fn find_socket(connection: Connection) -> io::Result<Option<Socket>> {
+pub(super) fn find_socket(connection: ConnectionAddresses) -> io::Result<Option<SocketEntry>> {
     let (local, peer) = (canonical(connection.local), canonical(connection.peer));
     let wanted = |line: &str| parse(line).filter(|(own, other, _)| (*own, *other) == (peer, local));
     let tcp = fs::read_to_string("/proc/self/net/tcp")?;
@@ -22,7 +22,7 @@ pub(super) fn find_socket(connection: Connection) -> io::Result<Option<Socket>> 
 }
 
 /// Finds the process that holds a socket, checking the host's own first.
-pub(super) fn holder(inode: u64) -> Holder {
+pub(super) fn holder(inode: u64) -> SocketHolder {
     let host = process::id();
     let parents = parents();
     let own: HashSet<u32> = parents
@@ -36,7 +36,7 @@ pub(super) fn holder(inode: u64) -> Holder {
         let threads = fs::read_dir(format!("/proc/{pid}/task"));
         let threads = threads.into_iter().flatten().flatten();
         if threads.into_iter().any(|thread| held(&thread.path())) {
-            return Holder::Own {
+            return SocketHolder::Own {
                 pid,
                 worker: child_above(pid, host, &parents),
             };
@@ -47,8 +47,8 @@ pub(super) fn holder(inode: u64) -> Holder {
     let mut holders = others.filter(|pid| held(Path::new(&format!("/proc/{pid}"))));
     let confined = |pid: &u32| seccomp_filters(&pid.to_string()) > filters;
     match holders.next() {
-        None => Holder::Unseen,
-        Some(first) => Holder::Other {
+        None => SocketHolder::Unseen,
+        Some(first) => SocketHolder::Other {
             confined: confined(first) || holders.any(confined),
         },
     }
@@ -62,13 +62,13 @@ pub(super) fn limitation() -> Option<&'static str> {
 }
 
 /// Parses one line of the table: the local end, the remote end, and the socket.
-fn parse(line: &str) -> Option<(SocketAddr, SocketAddr, Socket)> {
+fn parse(line: &str) -> Option<(SocketAddr, SocketAddr, SocketEntry)> {
     let mut fields = line.split_ascii_whitespace().skip(1);
     let own = address(fields.next()?)?;
     let other = address(fields.next()?)?;
     let user = fields.nth(4)?.parse().ok()?;
     let inode = fields.nth(1)?.parse().ok()?;
-    Some((own, other, Socket { inode, user }))
+    Some((own, other, SocketEntry { inode, user }))
 }
 
 /// Parses an address such as `0100007F:2616`: words in the machine's byte order.
@@ -167,12 +167,12 @@ mod tests {
     };
 
     use super::*;
-    use crate::caller::{Caller, identify};
+    use crate::caller::{CallerIdentity, identify};
 
-    fn accepted(listener: &TcpListener) -> (TcpStream, Connection) {
+    fn accepted(listener: &TcpListener) -> (TcpStream, ConnectionAddresses) {
         let (stream, peer) = listener.accept().unwrap();
         let local = stream.local_addr().unwrap();
-        (stream, Connection { local, peer })
+        (stream, ConnectionAddresses { local, peer })
     }
 
     #[test]
@@ -184,7 +184,7 @@ mod tests {
             assert_eq!(other, "127.0.0.1:9750".parse().unwrap());
         }
         let (inode, user) = (4711, 1000);
-        assert_eq!(socket, Socket { inode, user });
+        assert_eq!(socket, SocketEntry { inode, user });
         for none in ["", "  sl  local_address rem_address", "0: 0100007F:1 x 01"] {
             assert_eq!(parse(none), None, "{none}");
         }
@@ -207,12 +207,12 @@ mod tests {
             let (pid, worker) = (process::id(), None);
             assert_eq!(
                 identify(connection),
-                Caller::Own { pid, worker },
+                CallerIdentity::Own { pid, worker },
                 "{address}"
             );
             drop(client);
             assert!(
-                matches!(identify(connection), Caller::Unknown(_)),
+                matches!(identify(connection), CallerIdentity::Unknown(_)),
                 "{address}"
             );
         }
@@ -233,7 +233,7 @@ mod tests {
         let mut said = BufReader::new(child.stdout.take().unwrap());
         said.read_line(&mut line).unwrap();
         let (_stream, connection) = accepted(&listener);
-        let Caller::Own { pid, worker } = identify(connection) else {
+        let CallerIdentity::Own { pid, worker } = identify(connection) else {
             panic!("it is not found");
         };
         assert_eq!(worker, Some(child.id()));

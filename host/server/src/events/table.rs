@@ -12,39 +12,39 @@ use conductor_types::views::{HostView, PlatformView, StatusView};
 use serde::Serialize;
 
 use crate::{
-    budget::Budget,
+    budget::MemoryBudget,
     page::{HostNews, key},
 };
 
 /// The state to send, for clients that know different parts of it.
 #[derive(Default)]
-pub(super) struct Table {
+pub(super) struct ChangeTracker {
     /// Distinguishes this table's ids from those of an earlier one; empty before the first poll.
     epoch: String,
     /// The number of polls.
     looks: u64,
     status: Option<StatusView>,
-    host: Seen,
-    platforms: HashMap<String, Seen>,
+    host: LastChange,
+    platforms: HashMap<String, LastChange>,
     /// Removed platforms, each with the poll that no longer found it.
     gone: VecDeque<(u64, String)>,
     /// The poll before which removals are forgotten.
     remembers: u64,
-    page: Seen,
+    page: LastChange,
     /// The texts of this poll, once they are written.
-    told: HashMap<Telling, Bytes>,
+    told: HashMap<UpdateScope, Bytes>,
     /// The budget that the texts count against.
-    pub(super) budget: Option<Budget>,
+    pub(super) budget: Option<MemoryBudget>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct LastChange {
     hash: u64,
     /// The poll that found it changed.
     at: u64,
 }
 
-impl Seen {
+impl LastChange {
     fn look(&mut self, hash: u64, at: u64) {
         if self.at == 0 || self.hash != hash {
             *self = Self { hash, at };
@@ -53,7 +53,7 @@ impl Seen {
 }
 
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
-enum Telling {
+enum UpdateScope {
     News,
     /// For a program that reconnects and knows the results up to this poll.
     Since(u64),
@@ -62,7 +62,7 @@ enum Telling {
     PageAll,
 }
 
-impl Table {
+impl ChangeTracker {
     /// Stores the current state.
     pub(super) fn look(&mut self, status: StatusView) {
         if self.epoch.is_empty() {
@@ -80,7 +80,7 @@ impl Table {
                 Some(seen) => seen.look(hash, now),
                 None => {
                     let name = platform.name.clone();
-                    self.platforms.insert(name, Seen { hash, at: now });
+                    self.platforms.insert(name, LastChange { hash, at: now });
                 }
             }
         }
@@ -107,7 +107,7 @@ impl Table {
             let look = look.parse().ok()?;
             (epoch == self.epoch && (self.remembers..=self.looks).contains(&look)).then_some(look)
         });
-        let telling = known.map_or(Telling::All, Telling::Since);
+        let telling = known.map_or(UpdateScope::All, UpdateScope::Since);
         self.tell(telling, |table, text| {
             write!(text, "retry: {RETRY_MS}\n\n")?;
             if known.is_none() {
@@ -124,14 +124,14 @@ impl Table {
 
     /// Returns the changes of this poll, for a program that knows everything else.
     pub(super) fn news(&mut self) -> Bytes {
-        self.tell(Telling::News, |table, text| {
+        self.tell(UpdateScope::News, |table, text| {
             table.write_since(text, table.looks - 1)
         })
     }
 
     /// Returns the full state, for a page that was just opened.
     pub(super) fn all_for_page(&mut self) -> Bytes {
-        self.tell(Telling::PageAll, |table, text| {
+        self.tell(UpdateScope::PageAll, |table, text| {
             write!(text, "retry: {RETRY_MS}\n\n")?;
             let keys: Vec<String> = table.views().iter().map(key).collect();
             event(text, "all", &keys)?;
@@ -141,7 +141,7 @@ impl Table {
 
     /// Returns the changes of this poll, for a page that knows everything else.
     pub(super) fn news_for_page(&mut self) -> Bytes {
-        self.tell(Telling::PageNews, |table, text| {
+        self.tell(UpdateScope::PageNews, |table, text| {
             let views = table.views().iter();
             let changed = views.filter(|view| table.at(view) == table.looks).map(key);
             let gone = table.gone.iter().filter(|(at, _)| *at == table.looks);
@@ -160,7 +160,7 @@ impl Table {
     /// Writes a text once for all clients that get the same one.
     fn tell(
         &mut self,
-        what: Telling,
+        what: UpdateScope,
         write: impl FnOnce(&Self, &mut String) -> fmt::Result,
     ) -> Bytes {
         if let Some(told) = self.told.get(&what) {
@@ -240,8 +240,8 @@ fn platform_hash(view: &PlatformView) -> u64 {
 }
 
 fn hash_of(what: &impl Serialize) -> u64 {
-    struct Hashing(DefaultHasher);
-    impl io::Write for Hashing {
+    struct HashWriter(DefaultHasher);
+    impl io::Write for HashWriter {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             bytes.hash(&mut self.0);
             Ok(bytes.len())
@@ -251,7 +251,7 @@ fn hash_of(what: &impl Serialize) -> u64 {
             Ok(())
         }
     }
-    let mut hashing = Hashing(DefaultHasher::new());
+    let mut hashing = HashWriter(DefaultHasher::new());
     // A value that cannot be serialized is not sent either.
     let _ = serde_json::to_writer(&mut hashing, what);
     hashing.0.finish()

@@ -2,11 +2,11 @@
 
 use conductor_types::views::StatusView;
 
-use super::table::Table;
+use super::table::ChangeTracker;
 
 #[test]
 fn a_new_program_is_told_everything_and_then_what_changed() {
-    let mut table = Table::default();
+    let mut table = ChangeTracker::default();
     table.look(status(10.0, &[("shop", "healthy"), ("mail", "healthy")]));
     let first = text(&table.since(None));
     assert_eq!(
@@ -29,11 +29,11 @@ fn a_new_program_is_told_everything_and_then_what_changed() {
 
 #[test]
 fn a_program_that_comes_back_is_told_what_it_missed() {
-    let mut table = Table::default();
+    let mut table = ChangeTracker::default();
     table.look(status(10.0, &[("shop", "healthy"), ("mail", "healthy")]));
     table.look(status(11.0, &[("shop", "unknown"), ("mail", "healthy")]));
     table.look(status(12.0, &[("shop", "unknown")]));
-    let told = |table: &mut Table, last| events(&text(&table.since(Some(last))));
+    let told = |table: &mut ChangeTracker, last| events(&text(&table.since(Some(last))));
     assert_eq!(
         told(&mut table, "10000-1"),
         ["removed mail", "platform shop"]
@@ -50,7 +50,7 @@ fn a_program_that_comes_back_is_told_what_it_missed() {
 
 #[test]
 fn one_that_was_away_for_too_many_removals_begins_anew() {
-    let mut table = Table::default();
+    let mut table = ChangeTracker::default();
     let names: Vec<String> = (0..1500).map(|n| format!("p{n}")).collect();
     let all: Vec<_> = names
         .iter()
@@ -65,7 +65,7 @@ fn one_that_was_away_for_too_many_removals_begins_anew() {
 
 #[test]
 fn a_page_is_told_which_rows_changed_and_not_what_is_in_them() {
-    let mut table = Table::default();
+    let mut table = ChangeTracker::default();
     table.look(status(10.0, &[("shop", "healthy"), ("mail", "degraded")]));
     let all = text(&table.all_for_page());
     assert!(

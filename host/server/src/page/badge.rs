@@ -8,7 +8,7 @@ use super::row::{STALE, rank};
 /// Two boxes: the name, and the state on its colour.
 #[derive(Template)]
 #[template(path = "badge.svg", escape = "html")]
-pub(super) struct Badge<'a> {
+pub(super) struct StatusBadge<'a> {
     name: &'a str,
     word: String,
     colour: &'static str,
@@ -16,7 +16,7 @@ pub(super) struct Badge<'a> {
     word_width: usize,
 }
 
-impl<'a> Badge<'a> {
+impl<'a> StatusBadge<'a> {
     pub(super) fn of(view: &'a PlatformView) -> Self {
         let rank = rank(view);
         let word = if rank == STALE {

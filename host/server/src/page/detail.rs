@@ -4,20 +4,20 @@ use askama::Template;
 use conductor_types::{PlatformState, views::PastView};
 
 use super::{
-    Done, Frame, Source,
+    FormAction, PageFrame, StatusSource,
     host::HostPart,
-    row::{Row, state_rank},
-    times::{Moment, span, took},
+    row::{PlatformRow, state_rank},
+    times::{DisplayTime, span, took},
 };
 
 /// A platform with its last checks, its log, and the operator's controls.
 #[derive(Template)]
 #[template(path = "detail.html")]
-pub(super) struct Detail {
-    frame: Frame,
+pub(super) struct PlatformPage {
+    frame: PageFrame,
     host: HostPart,
     now: f64,
-    row: Row,
+    row: PlatformRow,
     /// The result of a form that was just sent.
     done: Option<String>,
     may_ask: bool,
@@ -28,24 +28,24 @@ pub(super) struct Detail {
     /// The mode of the machine.
     mode: String,
     /// The time of the report that the measurements are from.
-    reported: Option<Moment>,
+    reported: Option<DisplayTime>,
     timeout: String,
     priority: String,
     measurements: Vec<(String, f64)>,
-    checks: Vec<Check>,
+    checks: Vec<CheckRow>,
 }
 
-struct Check {
-    ended: Moment,
+struct CheckRow {
+    ended: DisplayTime,
     took: String,
     word: String,
     rank: u8,
 }
 
-impl Detail {
+impl PlatformPage {
     /// Returns the page of the platform of this name; `None` if there is none.
     pub(super) fn of(
-        source: &dyn Source,
+        source: &dyn StatusSource,
         name: &str,
         may_ask: bool,
         query: &[(String, String)],
@@ -55,32 +55,36 @@ impl Detail {
         let now = overview.host.now;
         let view = &detail.platform;
         let done = query.iter().find(|(key, _)| key == "done");
-        let done = done.and_then(|(_, word)| Done::parse(word));
+        let done = done.and_then(|(_, word)| FormAction::parse(word));
         // A host of an earlier version does not set this.
         let interval = view.effective_interval.max(view.interval);
         Some(Self {
-            frame: Frame::new(""),
+            frame: PageFrame::new(""),
             host: HostPart::of(&overview),
             now,
-            row: Row::new(view, &detail.history, &detail.log, now),
-            done: done.map(Done::told),
+            row: PlatformRow::new(view, &detail.history, &detail.log, now),
+            done: done.map(FormAction::told),
             may_ask,
             interval: length(interval),
             configured: (interval > view.interval).then(|| length(view.interval)),
             mode: overview.host.mode.clone(),
-            reported: view.last_report.map(|at| Moment::new(at, now)),
+            reported: view.last_report.map(|at| DisplayTime::new(at, now)),
             timeout: length(view.timeout),
             priority: view.priority.clone(),
             measurements: view.measurements.clone().into_iter().collect(),
-            checks: detail.history.iter().map(|p| Check::new(p, now)).collect(),
+            checks: detail
+                .history
+                .iter()
+                .map(|p| CheckRow::new(p, now))
+                .collect(),
         })
     }
 }
 
-impl Check {
+impl CheckRow {
     fn new(past: &PastView, now: f64) -> Self {
         Self {
-            ended: Moment::new(past.ended, now),
+            ended: DisplayTime::new(past.ended, now),
             took: took(past.duration),
             word: match past.status {
                 PlatformState::Unknown => "failed".to_owned(),

@@ -5,24 +5,24 @@ use conductor_types::views::{PlatformView, PluginView, StatusView};
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use super::{
-    query::Show,
+    query::StateFilter,
     row::rank,
-    times::{Moment, date, span},
+    times::{DisplayTime, date, span},
 };
 
 /// The top of each page: the host's problems and its state.
 #[derive(Template)]
 #[template(path = "host.html")]
 pub(super) struct HostPart {
-    troubles: Vec<Trouble>,
+    troubles: Vec<HostProblem>,
     version: String,
-    started: Moment,
+    started: DisplayTime,
     facts: Vec<(&'static str, String)>,
     plugins: Vec<PluginRow>,
 }
 
 /// A problem of the host.
-struct Trouble {
+struct HostProblem {
     /// `bad` or `odd`.
     class: &'static str,
     what: String,
@@ -55,7 +55,7 @@ impl HostPart {
         Self {
             troubles: troubles(status),
             version: host.version.clone(),
-            started: Moment::new(host.started, host.now),
+            started: DisplayTime::new(host.started, host.now),
             facts: facts.filter_map(|(what, v)| Some((what, v?))).collect(),
             plugins: status.plugins.iter().map(PluginRow::of).collect(),
         }
@@ -88,13 +88,13 @@ impl PluginRow {
 }
 
 /// Returns the host's problems, in the order in which they explain others.
-fn troubles(status: &StatusView) -> Vec<Trouble> {
+fn troubles(status: &StatusView) -> Vec<HostProblem> {
     let (bad, odd) = ("bad", "odd");
     let host = &status.host;
     let mut troubles = Vec::new();
     let mut say = |class, what: &str, text: String| {
         let what = what.to_owned();
-        troubles.push(Trouble { class, what, text });
+        troubles.push(HostProblem { class, what, text });
     };
     if !host.ready {
         let text = "The host is starting or shutting down: platforms are not checked.".to_owned();
@@ -161,11 +161,11 @@ fn lateness(seconds: f64) -> String {
 
 /// The number of platforms in each state.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Counts {
+pub(super) struct StateCounts {
     by_rank: [usize; 6],
 }
 
-impl Counts {
+impl StateCounts {
     pub(super) fn of<'a>(platforms: impl IntoIterator<Item = &'a PlatformView>) -> Self {
         let mut counts = Self::default();
         for platform in platforms {
@@ -175,7 +175,7 @@ impl Counts {
     }
 
     /// Returns the number of platforms that a filter shows.
-    pub(super) fn shown(&self, show: Show) -> usize {
+    pub(super) fn shown(&self, show: StateFilter) -> usize {
         let ranks = (0_u8..).zip(self.by_rank);
         let shown = ranks.filter(|(rank, _)| *rank <= show.last_rank());
         shown.map(|(_, count)| count).sum()
@@ -209,7 +209,7 @@ pub(crate) struct HostNews {
     /// The time by the host's clock, from which the page continues.
     now: f64,
     html: String,
-    counts: Counts,
+    counts: StateCounts,
 }
 
 impl HostNews {
@@ -218,7 +218,7 @@ impl HostNews {
             now: status.host.now,
             // A template of strings cannot fail; without it the page keeps its text.
             html: HostPart::of(status).render().unwrap_or_default(),
-            counts: Counts::of(&status.platforms),
+            counts: StateCounts::of(&status.platforms),
         }
     }
 
@@ -231,7 +231,7 @@ impl HostNews {
 impl Serialize for HostNews {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut news = serializer.serialize_struct("HostNews", 4)?;
-        let shown = Show::ALL.map(|show| self.counts.shown(show));
+        let shown = StateFilter::ALL.map(|show| self.counts.shown(show));
         news.serialize_field("now", &self.now)?;
         news.serialize_field("html", &self.html)?;
         news.serialize_field("counts", &shown)?;

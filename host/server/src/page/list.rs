@@ -6,33 +6,33 @@ use askama::Template;
 use conductor_types::views::PlatformView;
 
 use super::{
-    Frame, Source, StatusView,
-    host::{Counts, HostPart},
-    query::{PlatformQuery, Show},
-    row::{Row, key, rank},
+    PageFrame, StatusSource, StatusView,
+    host::{HostPart, StateCounts},
+    query::{PlatformQuery, StateFilter},
+    row::{PlatformRow, key, rank},
 };
 
 /// The page with the list.
 #[derive(Template)]
 #[template(path = "list.html")]
-pub(super) struct List {
-    frame: Frame,
+pub(super) struct ListPage {
+    frame: PageFrame,
     host: HostPart,
     now: f64,
     words: String,
-    filters: Vec<Filter>,
-    groupings: Vec<Grouping>,
+    filters: Vec<FilterLink>,
+    groupings: Vec<GroupingLink>,
     group: Option<String>,
     search: String,
     /// The last rank shown.
     last_rank: u8,
-    groups: Vec<Group>,
+    groups: Vec<PlatformGroup>,
     /// The total number of rows, if there are too many.
     cut: Option<usize>,
 }
 
 /// A link that filters the platforms.
-struct Filter {
+struct FilterLink {
     name: &'static str,
     address: String,
     current: bool,
@@ -40,18 +40,18 @@ struct Filter {
 }
 
 /// A link that groups the platforms.
-struct Grouping {
+struct GroupingLink {
     name: String,
     address: String,
     current: bool,
 }
 
 /// A group of platforms.
-struct Group {
+struct PlatformGroup {
     /// Empty if the list is not grouped.
     title: String,
     words: String,
-    rows: Vec<Row>,
+    rows: Vec<PlatformRow>,
 }
 
 /// The rows of some platforms, in the element by which the script recognizes a response.
@@ -60,28 +60,28 @@ struct Group {
     source = r#"<ul id="main">{% include "rows.html" %}</ul>"#,
     ext = "html"
 )]
-pub(super) struct Rows {
-    rows: Vec<Row>,
+pub(super) struct ListFragment {
+    rows: Vec<PlatformRow>,
 }
 
-impl List {
-    pub(super) fn of(source: &dyn Source, wanted: &PlatformQuery) -> Self {
+impl ListPage {
+    pub(super) fn of(source: &dyn StatusSource, wanted: &PlatformQuery) -> Self {
         let status = source.status();
-        let counts = Counts::of(&status.platforms);
+        let counts = StateCounts::of(&status.platforms);
         let taken = taken(&status, wanted);
         let cut = (taken.len() > MOST_ROWS).then_some(taken.len());
         let groups = groups(taken, wanted.group.as_deref());
         let mut left = MOST_ROWS;
         let groups = groups.into_iter().map(|(title, members)| {
-            let words = Counts::of(members.iter().copied()).words();
+            let words = StateCounts::of(members.iter().copied()).words();
             let shown = members.iter().take(left);
             let rows: Vec<_> = shown.map(|v| row(source, v, status.host.now)).collect();
             left -= rows.len();
-            Group { title, words, rows }
+            PlatformGroup { title, words, rows }
         });
         let groups = groups.filter(|group| !group.rows.is_empty()).collect();
         Self {
-            frame: Frame::new(&wanted.search),
+            frame: PageFrame::new(&wanted.search),
             host: HostPart::of(&status),
             now: status.host.now,
             words: counts.words(),
@@ -96,9 +96,9 @@ impl List {
     }
 }
 
-impl Rows {
+impl ListFragment {
     /// Returns the matching rows among these platforms.
-    pub(super) fn of(source: &dyn Source, wanted: &PlatformQuery, names: &[String]) -> Self {
+    pub(super) fn of(source: &dyn StatusSource, wanted: &PlatformQuery, names: &[String]) -> Self {
         let now = source.overview().host.now;
         let found = names.iter().filter_map(|name| source.platform(name));
         let found = found.filter(|d| wanted.takes(&d.platform, rank(&d.platform)));
@@ -142,7 +142,7 @@ fn groups<'a>(
     titled.collect()
 }
 
-fn row(source: &dyn Source, view: &PlatformView, now: f64) -> Row {
+fn row(source: &dyn StatusSource, view: &PlatformView, now: f64) -> PlatformRow {
     match source.platform(&view.name) {
         Some(detail) => row_of(view, &detail.history, &detail.log, now),
         None => row_of(view, &[], &[], now),
@@ -155,22 +155,22 @@ fn row_of(
     history: &[conductor_types::views::PastView],
     log: &[conductor_types::views::LineView],
     now: f64,
-) -> Row {
-    let lines = if rank(view) <= Show::Troubled.last_rank() {
+) -> PlatformRow {
+    let lines = if rank(view) <= StateFilter::Troubled.last_rank() {
         &log[log.len().saturating_sub(LINES)..]
     } else {
         &[]
     };
-    Row::new(view, history, lines, now)
+    PlatformRow::new(view, history, lines, now)
 }
 
-fn filters(wanted: &PlatformQuery, counts: &Counts) -> Vec<Filter> {
+fn filters(wanted: &PlatformQuery, counts: &StateCounts) -> Vec<FilterLink> {
     let named = |show| match show {
-        Show::All => "All",
-        Show::Problems => "Problems",
-        Show::Troubled => "All but healthy",
+        StateFilter::All => "All",
+        StateFilter::Problems => "Problems",
+        StateFilter::Troubled => "All but healthy",
     };
-    let filters = Show::ALL.into_iter().map(|show| Filter {
+    let filters = StateFilter::ALL.into_iter().map(|show| FilterLink {
         name: named(show),
         address: wanted.showing(show),
         current: show == wanted.show,
@@ -180,19 +180,19 @@ fn filters(wanted: &PlatformQuery, counts: &Counts) -> Vec<Filter> {
 }
 
 /// Returns a grouping for each label that a platform has.
-fn groupings(status: &StatusView, wanted: &PlatformQuery) -> Vec<Grouping> {
+fn groupings(status: &StatusView, wanted: &PlatformQuery) -> Vec<GroupingLink> {
     let labels = status.platforms.iter().flat_map(|view| view.labels.keys());
     let labels: BTreeSet<&String> = labels.collect();
     if labels.is_empty() {
         return Vec::new();
     }
-    let nothing = Grouping {
+    let nothing = GroupingLink {
         name: "nothing".to_owned(),
         address: wanted.grouped(None),
         current: wanted.group.is_none(),
     };
     let by_label = labels.into_iter().take(MOST_GROUPINGS);
-    let by_label = by_label.map(|label| Grouping {
+    let by_label = by_label.map(|label| GroupingLink {
         name: label.clone(),
         address: wanted.grouped(Some(label)),
         current: wanted.group.as_ref() == Some(label),

@@ -5,7 +5,7 @@ use conductor_types::views::PlatformView;
 /// The selection of platforms and its display.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct PlatformQuery {
-    pub(super) show: Show,
+    pub(super) show: StateFilter,
     /// Lower-case; empty for all.
     pub(super) search: String,
     /// The label they are grouped by.
@@ -14,7 +14,7 @@ pub(super) struct PlatformQuery {
 
 /// A filter by state.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) enum Show {
+pub(super) enum StateFilter {
     #[default]
     All,
     /// Unhealthy platforms, and those whose last check failed.
@@ -23,7 +23,7 @@ pub(super) enum Show {
     Troubled,
 }
 
-impl Show {
+impl StateFilter {
     pub(super) const ALL: [Self; 3] = [Self::All, Self::Problems, Self::Troubled];
 
     pub(super) fn word(self) -> &'static str {
@@ -50,7 +50,9 @@ impl PlatformQuery {
             let found = query.iter().find(|(key, _)| key == wanted);
             found.map_or("", |(_, value)| value.trim())
         };
-        let show = Show::ALL.into_iter().find(|s| s.word() == get("show"));
+        let show = StateFilter::ALL
+            .into_iter()
+            .find(|s| s.word() == get("show"));
         let group = get("group");
         Self {
             show: show.unwrap_or_default(),
@@ -71,7 +73,7 @@ impl PlatformQuery {
     }
 
     /// Returns the URL of the same selection with this filter.
-    pub(super) fn showing(&self, show: Show) -> String {
+    pub(super) fn showing(&self, show: StateFilter) -> String {
         Self {
             show,
             ..self.clone()

@@ -6,12 +6,12 @@ use conductor_types::{
 };
 
 use super::{
-    spark::Spark,
-    times::{Moment, took},
+    spark::CheckSparkline,
+    times::{DisplayTime, took},
 };
 
 /// The contents of a row.
-pub(super) struct Row {
+pub(super) struct PlatformRow {
     pub(super) name: String,
     pub(super) key: String,
     /// Selects the shape and colour.
@@ -23,33 +23,33 @@ pub(super) struct Row {
     pub(super) paused: bool,
     pub(super) message: String,
     pub(super) error_type: Option<String>,
-    pub(super) since: Option<Moment>,
-    pub(super) last: Option<Moment>,
+    pub(super) since: Option<DisplayTime>,
+    pub(super) last: Option<DisplayTime>,
     pub(super) took: Option<String>,
     /// The next check, unless it is the trial that is shown with the breaker.
-    pub(super) next: Option<Moment>,
-    pub(super) spark: Option<Spark>,
-    pub(super) breaker: Breaker,
+    pub(super) next: Option<DisplayTime>,
+    pub(super) spark: Option<CheckSparkline>,
+    pub(super) breaker: BreakerSummary,
     pub(super) plugin: String,
     pub(super) generation: u64,
     pub(super) labels: Vec<String>,
-    pub(super) maintenance: Option<Maintenance>,
+    pub(super) maintenance: Option<MaintenanceSummary>,
     /// The last lines of the log about it, the oldest first.
     pub(super) log: Vec<LogLine>,
 }
 
-/// Its breaker.
-pub(super) struct Breaker {
+/// The breaker of a row's platform.
+pub(super) struct BreakerSummary {
     pub(super) state: String,
     pub(super) forced: bool,
     /// The next check, if it is the trial of an open breaker.
-    pub(super) trial: Option<Moment>,
+    pub(super) trial: Option<DisplayTime>,
 }
 
 /// The maintenance window in force.
-pub(super) struct Maintenance {
+pub(super) struct MaintenanceSummary {
     pub(super) reason: String,
-    pub(super) until: Moment,
+    pub(super) until: DisplayTime,
     pub(super) pauses: bool,
     /// The authenticated user who started it.
     pub(super) by: Option<String>,
@@ -57,20 +57,20 @@ pub(super) struct Maintenance {
 
 /// A line of the log.
 pub(super) struct LogLine {
-    pub(super) at: Moment,
+    pub(super) at: DisplayTime,
     pub(super) level: String,
     pub(super) text: String,
 }
 
-impl Row {
+impl PlatformRow {
     pub(super) fn new(
         view: &PlatformView,
         history: &[PastView],
         log: &[LineView],
         now: f64,
     ) -> Self {
-        let moment = |at: Option<f64>| at.map(|at| Moment::new(at, now));
-        let breaker = Breaker::new(view, now);
+        let moment = |at: Option<f64>| at.map(|at| DisplayTime::new(at, now));
+        let breaker = BreakerSummary::new(view, now);
         Self {
             name: view.name.clone(),
             key: key(view),
@@ -84,7 +84,7 @@ impl Row {
             last: moment(view.last_check),
             took: view.last_duration.map(took),
             next: moment(view.next_check).filter(|_| breaker.trial.is_none()),
-            spark: Spark::of(history),
+            spark: CheckSparkline::of(history),
             breaker,
             plugin: view.plugin.clone(),
             generation: view.generation,
@@ -93,16 +93,16 @@ impl Row {
                 .iter()
                 .map(|(key, value)| format!("{key}={value}"))
                 .collect(),
-            maintenance: view.maintenance.as_ref().map(|window| Maintenance {
+            maintenance: view.maintenance.as_ref().map(|window| MaintenanceSummary {
                 reason: window.reason.clone(),
-                until: Moment::new(window.until, now),
+                until: DisplayTime::new(window.until, now),
                 pauses: window.checks == "pause",
                 by: window.by.clone(),
             }),
             log: log
                 .iter()
                 .map(|line| LogLine {
-                    at: Moment::new(line.at, now),
+                    at: DisplayTime::new(line.at, now),
                     level: line.level.clone(),
                     text: line.text.clone(),
                 })
@@ -111,7 +111,7 @@ impl Row {
     }
 }
 
-impl Breaker {
+impl BreakerSummary {
     fn new(view: &PlatformView, now: f64) -> Self {
         let BreakerView { state, forced, .. } = &view.breaker;
         let is_open = state == "open" && !forced;
@@ -122,7 +122,7 @@ impl Breaker {
             trial: view
                 .next_check
                 .filter(|_| is_open)
-                .map(|at| Moment::new(at, now)),
+                .map(|at| DisplayTime::new(at, now)),
         }
     }
 }

@@ -6,8 +6,8 @@ use conductor_types::{PlatformState, views::PastView};
 
 use super::times::took;
 
-/// The picture, 120 wide and 20 high, the latest check on the right.
-pub(super) struct Spark {
+/// A sparkline of the last checks, 120 wide and 20 high, the latest check on the right.
+pub(super) struct CheckSparkline {
     /// The outline of all checks.
     pub(super) all: String,
     /// The bars of failed and unhealthy ones.
@@ -18,7 +18,7 @@ pub(super) struct Spark {
     pub(super) words: String,
 }
 
-impl Spark {
+impl CheckSparkline {
     /// Draws checks, the latest first; `None` without checks.
     pub(super) fn of(history: &[PastView]) -> Option<Self> {
         let history = &history[..history.len().min(CHECKS)];

@@ -5,21 +5,21 @@ use conductor_types::views::{
 };
 
 use super::{
-    badge::Badge,
-    detail::Detail,
-    list::{List, Rows},
+    badge::StatusBadge,
+    detail::PlatformPage,
+    list::{ListFragment, ListPage},
     query::PlatformQuery,
-    spark::Spark,
-    times::{Moment, span, took},
+    spark::CheckSparkline,
+    times::{DisplayTime, span, took},
     *,
 };
 
 #[test]
 fn a_small_page() {
-    let page = List::of(&host(), &PlatformQuery::default())
+    let page = ListPage::of(&host(), &PlatformQuery::default())
         .render()
         .unwrap();
-    let page = page.replace(Frame::new("").assets, "HASH");
+    let page = page.replace(PageFrame::new("").assets, "HASH");
     let (_, body) = page.split_once("<header>").unwrap();
     insta::assert_snapshot!(body);
 }
@@ -45,12 +45,14 @@ fn what_a_plugin_says_is_text_and_nothing_else() {
     }
     let query = [("q", evil), ("group", evil)].map(|(k, v)| (k.to_owned(), v.to_owned()));
     let pages = [
-        List::of(&host, &PlatformQuery::default()).render().unwrap(),
-        List::of(&host, &PlatformQuery::of(&query))
+        ListPage::of(&host, &PlatformQuery::default())
+            .render()
+            .unwrap(),
+        ListPage::of(&host, &PlatformQuery::of(&query))
             .render()
             .unwrap(),
         detail(&host, "shop", true, evil),
-        Badge::of(&PlatformView {
+        StatusBadge::of(&PlatformView {
             name: evil.to_owned(),
             ..host.platforms[0].platform.clone()
         })
@@ -101,7 +103,7 @@ fn groups_stand_by_their_worst_and_those_without_the_label_last() {
 fn rows_asked_for_by_the_script_pass_the_same_filter() {
     let names = ["mail", "wiki", "nobody"].map(str::to_owned);
     let rows = |query| {
-        let rows = Rows::of(&host(), &PlatformQuery::of(&parsed(query)), &names);
+        let rows = ListFragment::of(&host(), &PlatformQuery::of(&parsed(query)), &names);
         ids(&rows.render().unwrap())
     };
     assert_eq!(rows(""), ["mail", "wiki"]);
@@ -200,7 +202,7 @@ fn a_row_says_when_the_next_real_check_is_and_not_when_a_slot_comes() {
     assert!(text.contains("breaker open, held by an operator"), "{text}");
     assert!(text.contains("paused") && !text.contains("trial"), "{text}");
     assert!(
-        Badge::of(&host.platforms[2].platform)
+        StatusBadge::of(&host.platforms[2].platform)
             .render()
             .unwrap()
             .contains("unknown, paused")
@@ -246,13 +248,13 @@ fn a_spark_shows_the_latest_at_the_right_and_the_bad_ones_apart() {
         status,
     };
     use conductor_types::PlatformState::{Degraded, Healthy, Unknown};
-    assert!(Spark::of(&[]).is_none());
+    assert!(CheckSparkline::of(&[]).is_none());
     let latest_first = [
         past(0.004, Unknown),
         past(0.002, Degraded),
         past(0.0, Healthy),
     ];
-    let spark = Spark::of(&latest_first).unwrap();
+    let spark = CheckSparkline::of(&latest_first).unwrap();
     assert_eq!(spark.all, "M114 20V18h2V10h2V2h2V20z");
     assert_eq!(spark.degraded, "M116 20V10h2V20z");
     assert_eq!(spark.bad, "M118 20V2h2V20z");
@@ -261,13 +263,13 @@ fn a_spark_shows_the_latest_at_the_right_and_the_bad_ones_apart() {
         "Last 3 checks: 0 ms to 4 ms; 1 bad; 1 degraded"
     );
     let many = vec![past(0.001, Healthy); 100];
-    assert_eq!(Spark::of(&many).unwrap().all, "M0 20V2h120V20z");
+    assert_eq!(CheckSparkline::of(&many).unwrap().all, "M0 20V2h120V20z");
 }
 
 #[test]
 fn times_are_as_exact_as_people_want_them() {
     let texts = [0.3, -5.0, -119.9, -120.0, -7300.0, -200_000.0, 12.0];
-    let texts = texts.map(|offset| Moment::new(1e6 + offset, 1e6).text);
+    let texts = texts.map(|offset| DisplayTime::new(1e6 + offset, 1e6).text);
     let wanted = [
         "now",
         "5 s ago",
@@ -288,7 +290,7 @@ fn times_are_as_exact_as_people_want_them() {
 fn a_badge_says_in_words_what_its_colour_says() {
     let host = host();
     let old = &host.platforms[3].platform;
-    insta::assert_snapshot!(Badge::of(old).render().unwrap());
+    insta::assert_snapshot!(StatusBadge::of(old).render().unwrap());
 }
 
 #[test]
@@ -302,7 +304,7 @@ struct Fake {
     platforms: Vec<PlatformDetail>,
 }
 
-impl Source for Fake {
+impl StatusSource for Fake {
     fn is_ready(&self) -> bool {
         true
     }
@@ -410,14 +412,14 @@ fn healthy_host() -> Fake {
 }
 
 fn list(host: &Fake, query: &str) -> String {
-    List::of(host, &PlatformQuery::of(&parsed(query)))
+    ListPage::of(host, &PlatformQuery::of(&parsed(query)))
         .render()
         .unwrap()
 }
 
 fn detail(host: &Fake, name: &str, may_ask: bool, done: &str) -> String {
     let query = [("done".to_owned(), done.to_owned())];
-    let detail = Detail::of(host, name, may_ask, &query).unwrap();
+    let detail = PlatformPage::of(host, name, may_ask, &query).unwrap();
     detail.render().unwrap()
 }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 /// A moment and its distance from now.
-pub(super) struct Moment {
+pub(super) struct DisplayTime {
     /// Seconds since 1970, with tenths.
     pub(super) unix: String,
     /// Such as `12 s ago` or `in 3 s`.
@@ -12,7 +12,7 @@ pub(super) struct Moment {
     pub(super) date: String,
 }
 
-impl Moment {
+impl DisplayTime {
     pub(super) fn new(at: f64, now: f64) -> Self {
         Self {
             unix: format!("{at:.1}"),

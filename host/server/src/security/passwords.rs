@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 /// The result of a password check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum PasswordVerdict {
     Right,
     Wrong,
     /// Too many checks are waiting.
@@ -26,12 +26,12 @@ pub(super) enum Verdict {
 
 /// Checks passwords and caches the results.
 #[derive(Default)]
-pub(super) struct Passwords {
-    known: Mutex<Known>,
-    jobs: OnceLock<Option<SyncSender<Job>>>,
+pub(super) struct PasswordChecker {
+    known: Mutex<PasswordCache>,
+    jobs: OnceLock<Option<SyncSender<PasswordJob>>>,
 }
 
-impl Passwords {
+impl PasswordChecker {
     /// Checks a password against the hashes of `users`; waits `patience` for its turn.
     ///
     /// An unknown name takes as long as a user with a wrong password.
@@ -41,7 +41,7 @@ impl Passwords {
         name: String,
         password: String,
         patience: Duration,
-    ) -> Verdict {
+    ) -> PasswordVerdict {
         let user = users.get(&name);
         let hash = user.cloned().unwrap_or_else(|| nobodys_hash(users));
         let key = self.known().key(&name, &hash, &password);
@@ -49,14 +49,14 @@ impl Passwords {
             return verdict(right);
         }
         let (answer, answered) = oneshot::channel();
-        let job = Job {
+        let job = PasswordJob {
             password,
             hash,
             answer,
         };
         let jobs = self.jobs.get_or_init(start);
         if jobs.as_ref().is_none_or(|jobs| jobs.try_send(job).is_err()) {
-            return Verdict::Unknown;
+            return PasswordVerdict::Unknown;
         }
         match tokio::time::timeout(patience, answered).await {
             Ok(Ok(fits)) => {
@@ -64,32 +64,32 @@ impl Passwords {
                 self.known().put(key, right);
                 verdict(right)
             }
-            _ => Verdict::Unknown,
+            _ => PasswordVerdict::Unknown,
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, PasswordCache> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn verdict(right: bool) -> Verdict {
+fn verdict(right: bool) -> PasswordVerdict {
     if right {
-        Verdict::Right
+        PasswordVerdict::Right
     } else {
-        Verdict::Wrong
+        PasswordVerdict::Wrong
     }
 }
 
 /// A password to check against a hash.
-struct Job {
+struct PasswordJob {
     password: String,
     hash: String,
     answer: oneshot::Sender<bool>,
 }
 
 /// Starts the thread. It ends when its senders do; without it only cached passwords are accepted.
-fn start() -> Option<SyncSender<Job>> {
+fn start() -> Option<SyncSender<PasswordJob>> {
     let (sender, jobs) = sync_channel(LONGEST_QUEUE);
     let thread = thread::Builder::new().name("passwords".to_owned());
     match thread.spawn(move || work(&jobs)) {
@@ -103,7 +103,7 @@ fn start() -> Option<SyncSender<Job>> {
     }
 }
 
-fn work(jobs: &Receiver<Job>) {
+fn work(jobs: &Receiver<PasswordJob>) {
     // On Linux this applies to the thread only. A flood of wrong passwords must not take CPU from the checks.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::nice(LAST_IN_LINE);
@@ -125,30 +125,30 @@ fn nobodys_hash(users: &BTreeMap<String, String>) -> String {
 }
 
 /// The results, by digests that cannot be computed without the salt.
-struct Known {
+struct PasswordCache {
     salt: [u8; 32],
     /// Separate, so that wrong passwords, of which there is no end, never evict a right one.
-    right: Recent,
-    wrong: Recent,
+    right: RecentKeys,
+    wrong: RecentKeys,
 }
 
 type Key = [u8; 32];
 
 /// The most recent keys.
 #[derive(Default)]
-struct Recent(VecDeque<Key>);
+struct RecentKeys(VecDeque<Key>);
 
-impl Default for Known {
+impl Default for PasswordCache {
     fn default() -> Self {
         Self {
             salt: salt(),
-            right: Recent::default(),
-            wrong: Recent::default(),
+            right: RecentKeys::default(),
+            wrong: RecentKeys::default(),
         }
     }
 }
 
-impl Known {
+impl PasswordCache {
     /// Returns the key. The hash is part of it: a changed password is checked again.
     fn key(&self, name: &str, hash: &str, password: &str) -> Key {
         let mut digest = Sha256::new_with_prefix(self.salt);
@@ -215,7 +215,11 @@ mod tests {
             .into()
     }
 
-    fn ask(passwords: &Passwords, users: &BTreeMap<String, String>, who: (&str, &str)) -> Verdict {
+    fn ask(
+        passwords: &PasswordChecker,
+        users: &BTreeMap<String, String>,
+        who: (&str, &str),
+    ) -> PasswordVerdict {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -226,9 +230,12 @@ mod tests {
 
     #[test]
     fn only_a_users_own_password_is_right_the_second_time_too() {
-        let (passwords, users) = (Passwords::default(), users());
+        let (passwords, users) = (PasswordChecker::default(), users());
         for _ in 0..2 {
-            assert_eq!(ask(&passwords, &users, ("alice", "wonder")), Verdict::Right);
+            assert_eq!(
+                ask(&passwords, &users, ("alice", "wonder")),
+                PasswordVerdict::Right
+            );
             for wrong in [
                 ("alice", "builder"),
                 ("alice", ""),
@@ -237,25 +244,41 @@ mod tests {
                 ("", ""),
                 ("alicew", "onder"),
             ] {
-                assert_eq!(ask(&passwords, &users, wrong), Verdict::Wrong, "{wrong:?}");
+                assert_eq!(
+                    ask(&passwords, &users, wrong),
+                    PasswordVerdict::Wrong,
+                    "{wrong:?}"
+                );
             }
         }
     }
 
     #[test]
     fn a_password_that_was_changed_is_not_remembered() {
-        let (passwords, mut users) = (Passwords::default(), users());
-        assert_eq!(ask(&passwords, &users, ("alice", "wonder")), Verdict::Right);
+        let (passwords, mut users) = (PasswordChecker::default(), users());
+        assert_eq!(
+            ask(&passwords, &users, ("alice", "wonder")),
+            PasswordVerdict::Right
+        );
         users.insert("alice".to_owned(), bcrypt::hash("other", 4).unwrap());
-        assert_eq!(ask(&passwords, &users, ("alice", "wonder")), Verdict::Wrong);
-        assert_eq!(ask(&passwords, &users, ("alice", "other")), Verdict::Right);
+        assert_eq!(
+            ask(&passwords, &users, ("alice", "wonder")),
+            PasswordVerdict::Wrong
+        );
+        assert_eq!(
+            ask(&passwords, &users, ("alice", "other")),
+            PasswordVerdict::Right
+        );
         users.remove("alice");
-        assert_eq!(ask(&passwords, &users, ("alice", "other")), Verdict::Wrong);
+        assert_eq!(
+            ask(&passwords, &users, ("alice", "other")),
+            PasswordVerdict::Wrong
+        );
     }
 
     #[test]
     fn wrong_passwords_never_push_out_a_right_one() {
-        let mut known = Known::default();
+        let mut known = PasswordCache::default();
         let right = known.key("alice", "hash", "wonder");
         known.put(right, true);
         for wrong in 0..1000 {

@@ -5,13 +5,13 @@ use std::time::Duration;
 use conductor_config::web::RateLimit;
 use tokio::time::Instant;
 
-/// The rest of a burst.
+/// A token bucket: the requests left of a burst.
 #[derive(Default)]
-pub(super) struct Bucket {
+pub(super) struct TokenBucket {
     last: Option<(RateLimit, Instant, f64)>,
 }
 
-impl Bucket {
+impl TokenBucket {
     /// Takes a request from the bucket and returns `true` if there was one. A changed limit begins full.
     pub(super) fn takes(&mut self, limit: Option<RateLimit>) -> bool {
         self.takes_at(limit, Instant::now())
@@ -49,7 +49,7 @@ mod tests {
             interval: Duration::from_secs(2),
             burst: 3,
         });
-        let (mut bucket, start) = (Bucket::default(), Instant::now());
+        let (mut bucket, start) = (TokenBucket::default(), Instant::now());
         let mut taken = |seconds| {
             let now = start + Duration::from_secs(seconds);
             (0..10).filter(|_| bucket.takes_at(limit, now)).count()

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use conductor_config::{Config, ConfigError};
+use conductor_config::{ConductorConfig, ConfigError};
 use conductor_engine::state::maintenance_length;
 use conductor_types::{SkipReason, requests::CHECK_RUNNING};
 
@@ -15,9 +15,9 @@ fn a_reload_is_answered_with_what_became_of_it() {
     let count = calls.clone();
     let mistake = || {
         let text = "[host]\nbogus = 1\n".to_owned();
-        Config::parse(text, "conductor.toml", Path::new("/")).unwrap_err()
+        ConductorConfig::parse(text, "conductor.toml", Path::new("/")).unwrap_err()
     };
-    let server = host.serve_with(Limits::default(), move |state| {
+    let server = host.serve_with(ServerLimits::default(), move |state| {
         state.control = Some(reloading(move || {
             match count.fetch_add(1, Ordering::SeqCst) {
                 0 => Ok(()),
@@ -49,7 +49,7 @@ fn a_reload_is_answered_with_what_became_of_it() {
 
 #[test]
 fn a_reload_that_is_not_enabled_is_refused_with_the_flag_that_enables_it() {
-    let server = Host::default().serve(Limits::default());
+    let server = Host::default().serve(ServerLimits::default());
     let answer = server.ask(&post("localhost", ""));
     assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
     assert!(answer.contains("--web.enable-lifecycle"), "{answer}");
@@ -61,7 +61,7 @@ fn a_page_of_another_origin_cannot_reload() {
     let host = Host::default();
     let calls = Arc::new(AtomicUsize::new(0));
     let count = calls.clone();
-    let server = host.serve_with(Limits::default(), move |state| {
+    let server = host.serve_with(ServerLimits::default(), move |state| {
         state.control = Some(reloading(move || {
             count.fetch_add(1, Ordering::SeqCst);
             Ok(())
@@ -102,10 +102,10 @@ fn reloads_run_one_at_a_time_and_hold_up_nothing_else() {
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (gate, seen) = (host.gate.clone(), most.clone());
     let server = host.serve_with(
-        Limits {
+        ServerLimits {
             turn_time: PATIENCE,
             request_time: 2 * PATIENCE,
-            ..Limits::default()
+            ..ServerLimits::default()
         },
         move |state| {
             state.control = Some(reloading(move || {
@@ -139,7 +139,7 @@ fn post(host: &str, headers: &str) -> String {
 
 #[test]
 fn a_platform_is_checked_and_its_breaker_told_what_to_do() {
-    let server = Host::default().serve_with(Limits::default(), |state| {
+    let server = Host::default().serve_with(ServerLimits::default(), |state| {
         state.control = Some(reloading(|| Ok(())));
     });
     let to = |path: &str| {
@@ -177,7 +177,7 @@ fn a_platform_is_checked_and_its_breaker_told_what_to_do() {
 
 #[test]
 fn maintenance_is_started_and_ended_by_what_the_body_says() {
-    let server = Host::default().serve_with(Limits::default(), |state| {
+    let server = Host::default().serve_with(ServerLimits::default(), |state| {
         state.control = Some(reloading(|| Ok(())));
     });
     let to = |path: &str, body: &str, headers: &str| {
@@ -272,7 +272,7 @@ fn maintenance_is_started_and_ended_by_what_the_body_says() {
 
 #[test]
 fn a_browser_is_sent_back_to_the_page_or_shown_why_not() {
-    let server = Host::default().serve_with(Limits::default(), |state| {
+    let server = Host::default().serve_with(ServerLimits::default(), |state| {
         state.control = Some(reloading(|| Ok(())));
     });
     let to = |path: &str| {
@@ -315,14 +315,14 @@ fn a_browser_is_sent_back_to_the_page_or_shown_why_not() {
 /// if `leaving` is requested.
 pub(super) fn reloading(
     reload: impl Fn() -> Result<(), ConfigError> + Send + Sync + 'static,
-) -> Arc<dyn Control> {
+) -> Arc<dyn HostControl> {
     struct Fake<F>(F);
-    impl<F: Fn() -> Result<(), ConfigError> + Send + Sync> Control for Fake<F> {
-        fn reload(&self, _: &Actor) -> Result<Vec<String>, ConfigError> {
+    impl<F: Fn() -> Result<(), ConfigError> + Send + Sync> HostControl for Fake<F> {
+        fn reload(&self, _: &ActionOrigin) -> Result<Vec<String>, ConfigError> {
             (self.0)().map(|()| Vec::new())
         }
 
-        fn check_now(&self, platform: &str, _: &Actor) -> CheckNow {
+        fn check_now(&self, platform: &str, _: &ActionOrigin) -> CheckNow {
             match platform {
                 "shop" => CheckNow::Begun,
                 "busy" => CheckNow::Skipped(SkipReason::BreakerOpen),
@@ -332,14 +332,14 @@ pub(super) fn reloading(
             }
         }
 
-        fn order_breaker(&self, platform: &str, _: BreakerOrder, _: &Actor) -> bool {
+        fn order_breaker(&self, platform: &str, _: BreakerOrder, _: &ActionOrigin) -> bool {
             platform == "shop"
         }
 
         fn start_maintenance(
             &self,
             order: &MaintenanceOrder,
-            _: &Actor,
+            _: &ActionOrigin,
         ) -> Result<String, OrderError> {
             maintenance_length(&order.length)
                 .map_err(|error| OrderError::Invalid(error.to_string()))?;
@@ -349,7 +349,11 @@ pub(super) fn reloading(
             }
         }
 
-        fn end_maintenance(&self, end: &MaintenanceEnd, _: &Actor) -> Result<String, OrderError> {
+        fn end_maintenance(
+            &self,
+            end: &MaintenanceEnd,
+            _: &ActionOrigin,
+        ) -> Result<String, OrderError> {
             match &*end.platforms[0] {
                 "shop" => Ok("ended".to_owned()),
                 "weekly" => Err(OrderError::OfConfig("weekly".to_owned())),

@@ -25,8 +25,8 @@ fn whatever_fuzzing_came_upon_is_answered_or_cut_off() {
             let (mut client, server) = duplex(1 << 20);
             let serving = tokio::spawn(serve_stream(
                 state,
-                Limits::default(),
-                Security::default(),
+                ServerLimits::default(),
+                ServerSecurity::default(),
                 server,
             ));
             client.write_all(sent).await.unwrap();

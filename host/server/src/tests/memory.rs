@@ -7,7 +7,7 @@ const MIB: usize = 1 << 20;
 #[test]
 fn requests_that_wait_for_the_same_text_share_one_rendering() {
     let host = Host::default();
-    let server = host.serve(Limits::default());
+    let server = host.serve(ServerLimits::default());
     let held = host.hold_statuses();
     let mut first = server.connect();
     first.write_all(STATUS).unwrap();
@@ -38,9 +38,9 @@ fn requests_that_wait_for_the_same_text_share_one_rendering() {
 fn clients_that_read_nothing_neither_fill_the_memory_nor_lock_others_out() {
     let host = Host::default();
     host.message_bytes.store(4 * MIB, Ordering::SeqCst);
-    let limits = Limits {
+    let limits = ServerLimits {
         response_bytes: 16 * MIB,
-        ..Limits::default()
+        ..ServerLimits::default()
     };
     let server = host.serve(limits);
     let paths = ["/api/v1/status", "/api/v1/platforms", "/", "/?q=x"];
@@ -77,10 +77,10 @@ fn clients_that_read_nothing_neither_fill_the_memory_nor_lock_others_out() {
 fn a_client_that_stops_reading_loses_its_connection_long_before_the_request_ends() {
     let host = Host::default();
     host.message_bytes.store(16 * MIB, Ordering::SeqCst);
-    let server = host.serve(Limits {
+    let server = host.serve(ServerLimits {
         write_time: Duration::from_millis(300),
         request_time: 2 * PATIENCE,
-        ..Limits::default()
+        ..ServerLimits::default()
     });
     let mut deaf = server.connect();
     deaf.write_all(STATUS).unwrap();
@@ -98,9 +98,9 @@ fn a_client_that_stops_reading_loses_its_connection_long_before_the_request_ends
 fn streams_that_are_not_read_share_what_they_are_told() {
     let host = Host::default();
     host.message_bytes.store(4 * MIB, Ordering::SeqCst);
-    let limits = Limits {
+    let limits = ServerLimits {
         response_bytes: 8 * MIB,
-        ..Limits::default()
+        ..ServerLimits::default()
     };
     let server = host.serve(limits);
     let mut deaf = Vec::new();

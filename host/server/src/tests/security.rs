@@ -30,7 +30,7 @@ impl File {
 
     fn host(&self) -> Host {
         Host {
-            security: Security::read(&self.path()).unwrap(),
+            security: ServerSecurity::read(&self.path()).unwrap(),
             ..Host::default()
         }
     }
@@ -59,7 +59,7 @@ fn status(answer: &str) -> u16 {
 #[test]
 fn every_route_asks_for_a_name_and_a_password() {
     let file = File::new(&user("alice", "wonder:land"));
-    let server = file.host().serve(Limits::default());
+    let server = file.host().serve(ServerLimits::default());
     let right = login("alice:wonder:land");
     for path in ["/", "/metrics", "/-/healthy", "/api/v1/status", "/nothing"] {
         let refused = server.ask(&get(path, ""));
@@ -96,7 +96,7 @@ fn every_route_asks_for_a_name_and_a_password() {
 #[test]
 fn a_change_of_state_takes_a_password_and_an_origin_of_ones_own() {
     let file = File::new(&user("alice", "wonder"));
-    let server = file.host().serve_with(Limits::default(), |state| {
+    let server = file.host().serve_with(ServerLimits::default(), |state| {
         state.control = Some(control::reloading(|| Ok(())))
     });
     let post = |headers: &str| {
@@ -124,7 +124,7 @@ fn a_change_of_state_takes_a_password_and_an_origin_of_ones_own() {
 #[test]
 fn a_changed_file_holds_from_the_next_request_on_and_a_broken_one_never() {
     let file = File::new("");
-    let server = file.host().serve(Limits::default());
+    let server = file.host().serve(ServerLimits::default());
     let mut kept = server.connect();
     let mut ask = |headers: &str| {
         let request = format!("HEAD /-/healthy HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n");
@@ -167,7 +167,7 @@ fn a_changed_file_holds_from_the_next_request_on_and_a_broken_one_never() {
 #[test]
 fn a_stream_ends_when_the_web_config_changes() {
     let file = File::new(&user("alice", "wonder"));
-    let server = file.host().serve(Limits::default());
+    let server = file.host().serve(ServerLimits::default());
     let listen = |who: &str| {
         let mut stream = server.connect();
         let head = format!(
@@ -202,7 +202,7 @@ fn a_stream_ends_when_the_web_config_changes() {
 fn the_headers_asked_for_come_with_every_response() {
     let headers = "http_server_config:\n  headers:\n    X-Frame-Options: deny\n    Strict-Transport-Security: max-age=1\n    Content-Security-Policy: \"default-src 'self'\"\n";
     let file = File::new(&format!("{headers}{}", user("a", "b")));
-    let server = file.host().serve(Limits::default());
+    let server = file.host().serve(ServerLimits::default());
     for request in [
         get("/", ""),
         get("/", &login("a:b")),
@@ -227,7 +227,7 @@ fn the_headers_asked_for_come_with_every_response() {
 #[test]
 fn more_requests_than_the_rate_allows_are_told_to_come_back() {
     let file = File::new("rate_limit:\n  interval: 1h\n  burst: 3\n");
-    let server = file.host().serve(Limits::default());
+    let server = file.host().serve(ServerLimits::default());
     let answers: Vec<_> = (0..5).map(|_| server.get("/-/healthy")).collect();
     let codes: Vec<_> = answers.iter().map(|answer| status(answer)).collect();
     assert_eq!(codes, [200, 200, 200, 429, 429]);
@@ -243,9 +243,9 @@ fn half_a_handshake_is_cut_and_plain_http_is_told_to_use_https() {
     put("server.crt", params.self_signed(&key).unwrap().pem());
     put("server.key", key.serialize_pem());
     file.write("tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n");
-    let server = file.host().serve(Limits {
+    let server = file.host().serve(ServerLimits {
         header_time: Duration::from_millis(200),
-        ..Limits::default()
+        ..ServerLimits::default()
     });
     // Nothing, or the beginning of a TLS record that never ends.
     for start in [&b""[..], b"\x16\x03\x01\x02\x00\x01"] {
@@ -277,7 +277,7 @@ fn a_page_whose_name_was_made_to_lead_here_can_neither_read_nor_change_anything(
     ];
     for file in [None, Some(File::new("{}"))] {
         let host = file.as_ref().map_or_else(Host::default, File::host);
-        let server = host.serve_with(Limits::default(), allow);
+        let server = host.serve_with(ServerLimits::default(), allow);
         for route in routes {
             let answer = ask(&server, route, "evil.example:9750", "");
             assert_eq!(status(&answer), 421, "{route}: {answer}");
@@ -291,7 +291,7 @@ fn a_page_whose_name_was_made_to_lead_here_can_neither_read_nor_change_anything(
     }
     // Such a page has no password, and a host with a password may have any name.
     let file = File::new(&user("alice", "wonder"));
-    let server = file.host().serve_with(Limits::default(), allow);
+    let server = file.host().serve_with(ServerLimits::default(), allow);
     for route in routes {
         assert_eq!(status(&ask(&server, route, "evil.example", "")), 401);
     }

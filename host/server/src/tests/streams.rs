@@ -7,9 +7,9 @@ const LISTEN: &[u8] = b"GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n";
 #[test]
 fn a_stream_goes_on_longer_than_a_request_may_take() {
     let host = Host::default();
-    let server = host.serve(Limits {
+    let server = host.serve(ServerLimits {
         request_time: Duration::from_millis(300),
-        ..Limits::default()
+        ..ServerLimits::default()
     });
     let mut stream = server.connect();
     stream.write_all(LISTEN).unwrap();
@@ -26,11 +26,11 @@ fn a_stream_goes_on_longer_than_a_request_may_take() {
 #[test]
 fn streams_beyond_the_limit_are_told_so_and_others_are_served() {
     let host = Host::default();
-    let server = host.serve(Limits {
+    let server = host.serve(ServerLimits {
         streams: 1,
         connections: 3,
         place_time: Duration::from_secs(60),
-        ..Limits::default()
+        ..ServerLimits::default()
     });
     let mut stream = server.connect();
     stream.write_all(LISTEN).unwrap();
@@ -46,9 +46,9 @@ fn streams_beyond_the_limit_are_told_so_and_others_are_served() {
 #[test]
 fn a_stream_that_ends_leaves_its_place_to_another() {
     let host = Host::default();
-    let server = host.serve(Limits {
+    let server = host.serve(ServerLimits {
         streams: 1,
-        ..Limits::default()
+        ..ServerLimits::default()
     });
     for _ in 0..3 {
         // The previous stream takes a moment to end.
@@ -70,9 +70,9 @@ fn a_stream_that_ends_leaves_its_place_to_another() {
 fn a_client_that_takes_nothing_loses_its_connection() {
     let host = Host::default();
     host.message_bytes.store(16 << 20, Ordering::SeqCst);
-    let server = host.serve(Limits {
+    let server = host.serve(ServerLimits {
         stream_time: Duration::from_millis(500),
-        ..Limits::default()
+        ..ServerLimits::default()
     });
     let mut stream = server.connect();
     stream.write_all(LISTEN).unwrap();
@@ -88,9 +88,9 @@ fn a_client_that_takes_nothing_loses_its_connection() {
 #[test]
 fn a_shutdown_does_not_wait_for_streams() {
     let host = Host::default();
-    let server = host.serve(Limits {
+    let server = host.serve(ServerLimits {
         drain_time: 2 * PATIENCE,
-        ..Limits::default()
+        ..ServerLimits::default()
     });
     let mut stream = server.connect();
     stream.write_all(LISTEN).unwrap();

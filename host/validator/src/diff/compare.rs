@@ -24,10 +24,10 @@ use conductor_plugin_api::manifest::{Door, Manifest, Need};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{schema, step::Step};
+use super::{schema, step::VersionStep};
 
 /// The facts about one of the two versions.
-pub(super) struct Facts {
+pub(super) struct VersionFacts {
     pub(super) sha256: String,
     pub(super) manifest: Manifest,
     pub(super) libraries: BTreeSet<String>,
@@ -40,14 +40,14 @@ pub(super) struct Facts {
 
 /// One change.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub(super) struct Change {
+pub(super) struct VersionChange {
     pub(super) what: &'static str,
     pub(super) change: String,
-    pub(super) step: Step,
+    pub(super) step: VersionStep,
 }
 
-impl Change {
-    pub(super) fn new(what: &'static str, change: impl Into<String>, step: Step) -> Self {
+impl VersionChange {
+    pub(super) fn new(what: &'static str, change: impl Into<String>, step: VersionStep) -> Self {
         Self {
             what,
             change: change.into(),
@@ -57,16 +57,16 @@ impl Change {
 }
 
 /// Returns all changes, in the order of the table.
-pub(super) fn changes(old: &Facts, new: &Facts) -> Vec<Change> {
+pub(super) fn changes(old: &VersionFacts, new: &VersionFacts) -> Vec<VersionChange> {
     let mut changes = Vec::new();
     manifest(&old.manifest, &new.manifest, &mut changes);
     let names = |needs: &[Need]| needs.iter().map(ToString::to_string).collect();
     let mut sets = |what, old: &BTreeSet<String>, new: &BTreeSet<String>, added, removed| {
         let gone = old.difference(new);
-        let gone = gone.map(|name| Change::new(what, format!("{name} removed"), removed));
+        let gone = gone.map(|name| VersionChange::new(what, format!("{name} removed"), removed));
         changes.extend(gone);
         let more = new.difference(old);
-        changes.extend(more.map(|name| Change::new(what, format!("{name} added"), added)));
+        changes.extend(more.map(|name| VersionChange::new(what, format!("{name} added"), added)));
     };
     let is_path = |need: &Need| matches!(need, Need::Read(_) | Need::Run(_));
     let split = |manifest: &Manifest| -> (Vec<Need>, Vec<Need>) {
@@ -79,32 +79,38 @@ pub(super) fn changes(old: &Facts, new: &Facts) -> Vec<Change> {
         need,
         &names(&old_words),
         &names(&new_words),
-        Step::Major,
-        Step::Major,
+        VersionStep::Major,
+        VersionStep::Major,
     );
     sets(
         need,
         &names(&old_paths),
         &names(&new_paths),
-        Step::Major,
-        Step::Patch,
+        VersionStep::Major,
+        VersionStep::Patch,
     );
     sets(
         "library",
         &old.libraries,
         &new.libraries,
-        Step::Minor,
-        Step::Patch,
+        VersionStep::Minor,
+        VersionStep::Patch,
     );
     sets(
         "symbol",
         &old.symbols,
         &new.symbols,
-        Step::Patch,
-        Step::Patch,
+        VersionStep::Patch,
+        VersionStep::Patch,
     );
     if let (Some(old), Some(new)) = (&old.measurements, &new.measurements) {
-        sets("measurement", old, new, Step::Minor, Step::Major);
+        sets(
+            "measurement",
+            old,
+            new,
+            VersionStep::Minor,
+            VersionStep::Major,
+        );
     }
     if old.asynchronous != new.asynchronous {
         let how = |asynchronous| match asynchronous {
@@ -112,34 +118,43 @@ pub(super) fn changes(old: &Facts, new: &Facts) -> Vec<Change> {
             false => "blocking",
         };
         let change = format!("{} → {}", how(old.asynchronous), how(new.asynchronous));
-        changes.push(Change::new("checks", change, Step::Patch));
+        changes.push(VersionChange::new("checks", change, VersionStep::Patch));
     }
     changes.extend(schema::changes(&old.schema, &new.schema));
     if changes.is_empty() && old.sha256 != new.sha256 {
-        changes.push(Change::new("code", "nothing else to be seen", Step::Patch));
+        changes.push(VersionChange::new(
+            "code",
+            "nothing else to be seen",
+            VersionStep::Patch,
+        ));
     }
     changes
 }
 
-fn manifest(old: &Manifest, new: &Manifest, changes: &mut Vec<Change>) {
+fn manifest(old: &Manifest, new: &Manifest, changes: &mut Vec<VersionChange>) {
     let mut differs = |what, from: String, to: String, step| {
         if from != to {
-            changes.push(Change::new(what, format!("{from} → {to}"), step));
+            changes.push(VersionChange::new(what, format!("{from} → {to}"), step));
         }
     };
-    differs("id", old.id.clone(), new.id.clone(), Step::Major);
+    differs("id", old.id.clone(), new.id.clone(), VersionStep::Major);
     let api = if old.api.major == new.api.major {
-        Step::Patch
+        VersionStep::Patch
     } else {
-        Step::Major
+        VersionStep::Major
     };
     differs("API", old.api.to_string(), new.api.to_string(), api);
     let door = |manifest: &Manifest| match manifest.door {
         Door::Rust => "rust".to_owned(),
         Door::C => "c".to_owned(),
     };
-    differs("door", door(old), door(new), Step::Patch);
-    differs("name", old.name.clone(), new.name.clone(), Step::Patch);
+    differs("door", door(old), door(new), VersionStep::Patch);
+    differs(
+        "name",
+        old.name.clone(),
+        new.name.clone(),
+        VersionStep::Patch,
+    );
 }
 
 #[cfg(test)]
@@ -153,8 +168,8 @@ mod tests {
         names.iter().map(|&name| name.to_owned()).collect()
     }
 
-    fn facts() -> Facts {
-        Facts {
+    fn facts() -> VersionFacts {
+        VersionFacts {
             sha256: "one".into(),
             manifest: Manifest {
                 api: ApiVersion {
@@ -179,81 +194,89 @@ mod tests {
 
     #[test]
     fn each_change_asks_for_its_step() {
-        type Edit = fn(&mut Facts);
-        let table: [(Edit, &str, Step); 16] = [
+        type Edit = fn(&mut VersionFacts);
+        let table: [(Edit, &str, VersionStep); 16] = [
             (
                 |f| f.manifest.id = "store".into(),
                 "id: shop → store",
-                Step::Major,
+                VersionStep::Major,
             ),
             (
                 |f| f.manifest.api.major = 2,
                 "API: 1.0.0 → 2.0.0",
-                Step::Major,
+                VersionStep::Major,
             ),
             (
                 |f| f.manifest.api.minor = 1,
                 "API: 1.0.0 → 1.1.0",
-                Step::Patch,
+                VersionStep::Patch,
             ),
-            (|f| f.manifest.door = Door::C, "door: rust → c", Step::Patch),
+            (
+                |f| f.manifest.door = Door::C,
+                "door: rust → c",
+                VersionStep::Patch,
+            ),
             (
                 |f| f.manifest.name = "S".into(),
                 "name: Shop → S",
-                Step::Patch,
+                VersionStep::Patch,
             ),
             (
                 |f| f.manifest.needs.push(Need::UnixSockets),
                 "need: unix-sockets added",
-                Step::Major,
+                VersionStep::Major,
             ),
             (
                 |f| f.manifest.needs.push(Need::Run("/b".into())),
                 "need: run /b added",
-                Step::Major,
+                VersionStep::Major,
             ),
             (
                 |f| drop(f.manifest.needs.remove(0)),
                 "need: network removed",
-                Step::Major,
+                VersionStep::Major,
             ),
             (
                 |f| drop(f.manifest.needs.remove(1)),
                 "need: read /a removed",
-                Step::Patch,
+                VersionStep::Patch,
             ),
             (
                 |f| {
                     f.libraries.insert("libx.so".into());
                 },
                 "library: libx.so added",
-                Step::Minor,
+                VersionStep::Minor,
             ),
             (
                 |f| f.libraries.clear(),
                 "library: libc.so.6 removed",
-                Step::Patch,
+                VersionStep::Patch,
             ),
-            (|f| f.symbols.clear(), "symbol: door removed", Step::Patch),
+            (
+                |f| f.symbols.clear(),
+                "symbol: door removed",
+                VersionStep::Patch,
+            ),
             (
                 |f| f.measurements = Some(set(&[])),
                 "measurement: total_seconds removed",
-                Step::Major,
+                VersionStep::Major,
             ),
             (
                 |f| f.measurements = Some(set(&["total_seconds", "x"])),
                 "measurement: x added",
-                Step::Minor,
+                VersionStep::Minor,
             ),
             (
                 |f| f.asynchronous = true,
                 "checks: blocking → asynchronous",
-                Step::Patch,
+                VersionStep::Patch,
             ),
             (
                 |f| f.sha256 = "two".into(),
                 "code: nothing else to be seen",
-                Step::Patch,
+                VersionStep::Patch,
             ),
         ];
         for (edit, text, step) in table {

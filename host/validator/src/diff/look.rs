@@ -7,25 +7,25 @@ use std::{
     time::Duration,
 };
 
-use conductor_command::Exit;
+use conductor_command::CommandExit;
 use conductor_core::clock::Clock;
 use conductor_library as library;
-use conductor_library::{Policy, Refusal, Store, printable};
+use conductor_library::{FileRefusal, Store, TrustPolicy, printable};
 use conductor_runtime::{
-    Failure, LoadError, ProbeSpec,
-    loader::{self, How},
+    CallFailure, LoadError, ProbeSpec,
+    loader::{self, GenerationSettings},
 };
-use conductor_sandbox::Limits;
+use conductor_sandbox::WorkerLimits;
 use conductor_types::Isolation;
 
-use super::compare::Facts;
+use super::compare::VersionFacts;
 use crate::call_harness::CallHarness;
 
 /// The reason why a library could not be examined.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CheckError {
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] FileRefusal),
     #[error("{}: its symbols cannot be read: {source}", printable::path(.file))]
     Symbols { file: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -33,15 +33,15 @@ pub(super) enum CheckError {
     #[error("{}: its check did not end in {} s", printable::path(.file), TIMEOUT.as_secs())]
     TimedOut { file: PathBuf },
     #[error("{}: its check failed: {failure}", printable::path(.file))]
-    Failed { file: PathBuf, failure: Failure },
+    Failed { file: PathBuf, failure: CallFailure },
 }
 
 impl CheckError {
     /// Returns the command's exit code for it.
-    pub(super) fn exit(&self) -> Exit {
+    pub(super) fn exit(&self) -> CommandExit {
         match self {
-            Self::Refused(_) | Self::Symbols { .. } | Self::NotLoaded(_) => Exit::Refused,
-            Self::TimedOut { .. } | Self::Failed { .. } => Exit::Unhealthy,
+            Self::Refused(_) | Self::Symbols { .. } | Self::NotLoaded(_) => CommandExit::Refused,
+            Self::TimedOut { .. } | Self::Failed { .. } => CommandExit::Unhealthy,
         }
     }
 }
@@ -50,21 +50,21 @@ impl CheckError {
 ///
 /// # Errors
 /// If it is refused or does not load, or if the check did not report.
-pub(super) fn at(file: &Path, config: Option<&str>) -> Result<Facts, CheckError> {
+pub(super) fn at(file: &Path, config: Option<&str>) -> Result<VersionFacts, CheckError> {
     let inspection = library::inspect(file);
     if let Some(refusal) = inspection.refusal() {
         return Err(refusal.into());
     }
     let store = Store::open_or_default(None)?;
-    let vetted = library::vet(file, &Policy::none(), &store)?;
+    let vetted = library::vet(file, &TrustPolicy::none(), &store)?;
     let symbols = library::exports(&vetted.path).map_err(|source| CheckError::Symbols {
         file: file.to_owned(),
         source,
     })?;
-    let how = How {
+    let how = GenerationSettings {
         isolation: Isolation::Process,
         call_threads: 1,
-        limits: Limits::default(),
+        limits: WorkerLimits::default(),
         allow: None,
         no_udp: false,
         hidden: Vec::new(),
@@ -77,7 +77,7 @@ pub(super) fn at(file: &Path, config: Option<&str>) -> Result<Facts, CheckError>
         .transpose();
     let description = harness.plugin.description().clone();
     harness.plugin.end();
-    Ok(Facts {
+    Ok(VersionFacts {
         sha256: vetted.sha256.to_string(),
         libraries: inspection.libraries.into_iter().collect(),
         symbols: symbols.into_iter().collect(),

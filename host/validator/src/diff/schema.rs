@@ -18,17 +18,17 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use self::rules::{FORMS, LIMITS, Says, choices, limit, types, values};
-use super::{compare::Change, step::Step};
+use super::{compare::VersionChange, step::VersionStep};
 
 mod rules;
 #[cfg(test)]
 mod tests;
 
 /// Returns all changes from `old` to `new`.
-pub(super) fn changes(old: &Value, new: &Value) -> Vec<Change> {
-    let mut comparison = Comparison {
-        old: Schema(old),
-        new: Schema(new),
+pub(super) fn changes(old: &Value, new: &Value) -> Vec<VersionChange> {
+    let mut comparison = SchemaComparison {
+        old: SchemaDocument(old),
+        new: SchemaDocument(new),
         under_way: Vec::new(),
         budget: BUDGET,
         changes: Vec::new(),
@@ -37,26 +37,26 @@ pub(super) fn changes(old: &Value, new: &Value) -> Vec<Change> {
     let mut changes = comparison.changes;
     if comparison.budget == 0 && old != new {
         let change = format!("only the first {BUDGET} parts were compared, it unfolds into more");
-        changes.push(Change::new(WHAT, change, Step::Major));
+        changes.push(VersionChange::new(WHAT, change, VersionStep::Major));
     }
     if changes.is_empty() && old != new {
         let change = "titles, descriptions or examples";
-        changes.push(Change::new(WHAT, change, Step::Patch));
+        changes.push(VersionChange::new(WHAT, change, VersionStep::Patch));
     }
     changes
 }
 
-struct Comparison<'a> {
-    old: Schema<'a>,
-    new: Schema<'a>,
+struct SchemaComparison<'a> {
+    old: SchemaDocument<'a>,
+    new: SchemaDocument<'a>,
     /// The pairs of nodes around this one; a reference to any of them has been compared.
     under_way: Vec<[&'a Value; 2]>,
     /// The number of nodes still to examine: some schemas unfold without end.
     budget: usize,
-    changes: Vec<Change>,
+    changes: Vec<VersionChange>,
 }
 
-impl<'a> Comparison<'a> {
+impl<'a> SchemaComparison<'a> {
     fn compare(&mut self, path: &str, old: &'a Value, new: &'a Value) {
         let (before, now) = (self.old.node(old), self.new.node(new));
         let pair = [before.stands_for, now.stands_for];
@@ -68,7 +68,7 @@ impl<'a> Comparison<'a> {
         self.budget -= 1;
         let (Some(before), Some(now)) = (before.says, now.says) else {
             if old != new {
-                self.note(path, format!("{old} → {new}"), Step::Major);
+                self.note(path, format!("{old} → {new}"), VersionStep::Major);
             }
             return;
         };
@@ -79,15 +79,15 @@ impl<'a> Comparison<'a> {
         self.keys(path, &before, &now);
         match (before.get("items"), now.get("items")) {
             (Some(from), Some(to)) => self.compare(&format!("{path}[]"), from, to),
-            (None, Some(_)) => self.note(path, "rule `items` added".into(), Step::Major),
-            (Some(_), None) => self.note(path, "rule `items` removed".into(), Step::Minor),
+            (None, Some(_)) => self.note(path, "rule `items` added".into(), VersionStep::Major),
+            (Some(_), None) => self.note(path, "rule `items` removed".into(), VersionStep::Minor),
             (None, None) => {}
         }
         self.under_way.pop();
     }
 
     /// Returns the changes of a node itself.
-    fn rules(&self, old: &Says<'_>, new: &Says<'_>) -> Vec<(String, Step)> {
+    fn rules(&self, old: &Says<'_>, new: &Says<'_>) -> Vec<(String, VersionStep)> {
         let (choices_before, choices_now) = (choices(old), choices(new));
         let mut found = Vec::from_iter(types(old.get("type").copied(), new.get("type").copied()));
         // A list of values that becomes a type, or the reverse, is covered by either.
@@ -101,13 +101,13 @@ impl<'a> Comparison<'a> {
         };
         let (from, to) = (default(old), default(new));
         if from != to {
-            found.push((format!("default {from} → {to}"), Step::Major));
+            found.push((format!("default {from} → {to}"), VersionStep::Major));
         }
         for &rule in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
             let is_a_list_of_values =
                 FORMS.contains(&rule) && choices_before.is_some() && choices_now.is_some();
             let (from, to) = (old.get(rule), new.get(rule));
-            let bare = |schema: &Schema<'_>, value: Option<&&Value>| {
+            let bare = |schema: &SchemaDocument<'_>, value: Option<&&Value>| {
                 value.map(|value| schema.bare(rule, value))
             };
             if is_compared_elsewhere(rule)
@@ -117,9 +117,9 @@ impl<'a> Comparison<'a> {
                 continue;
             }
             let (how, step) = match (from, to) {
-                (Some(_), None) => ("removed", Step::Minor),
-                (None, _) => ("added", Step::Major),
-                _ => ("changed", Step::Major),
+                (Some(_), None) => ("removed", VersionStep::Minor),
+                (None, _) => ("added", VersionStep::Major),
+                _ => ("changed", VersionStep::Major),
             };
             found.push((format!("rule `{rule}` {how}"), step));
         }
@@ -145,29 +145,29 @@ impl<'a> Comparison<'a> {
                 self.compare(&name, from, to);
             }
             let (change, step) = match (from, to) {
-                (Some(_), None) => ("removed", Step::Major),
-                (None, Some(_)) if is_required => ("added, required", Step::Major),
-                (None, Some(_)) => ("added, optional", Step::Minor),
-                _ if is_required && !was_required => ("now required", Step::Major),
-                _ if was_required && !is_required => ("no longer required", Step::Minor),
+                (Some(_), None) => ("removed", VersionStep::Major),
+                (None, Some(_)) if is_required => ("added, required", VersionStep::Major),
+                (None, Some(_)) => ("added, optional", VersionStep::Minor),
+                _ if is_required && !was_required => ("now required", VersionStep::Major),
+                _ if was_required && !is_required => ("no longer required", VersionStep::Minor),
                 _ => continue,
             };
             self.note("", format!("key `{name}` {change}"), step);
         }
     }
 
-    fn note(&mut self, path: &str, change: String, step: Step) {
+    fn note(&mut self, path: &str, change: String, step: VersionStep) {
         let of = match path {
             "" => String::new(),
             path => format!("key `{path}`: "),
         };
-        let change = Change::new(WHAT, format!("{of}{change}"), step);
+        let change = VersionChange::new(WHAT, format!("{of}{change}"), step);
         self.changes.push(change);
     }
 }
 
 /// A part of a schema.
-struct Node<'a> {
+struct SchemaNode<'a> {
     /// Its identity when it is met again: the target, if it is only a reference.
     stands_for: &'a Value,
     /// `None` if it is no object.
@@ -176,17 +176,17 @@ struct Node<'a> {
 
 /// A whole schema, the target of references.
 #[derive(Clone, Copy)]
-struct Schema<'a>(&'a Value);
+struct SchemaDocument<'a>(&'a Value);
 
-impl<'a> Schema<'a> {
+impl<'a> SchemaDocument<'a> {
     /// Returns the node's keywords, with those of its reference, or of its optional value.
     ///
     /// Its own keywords override those of the target, as its default does. If the two have different rules that both
     /// apply, the reference stays, and is compared as a whole.
-    fn node(&self, node: &'a Value) -> Node<'a> {
+    fn node(&self, node: &'a Value) -> SchemaNode<'a> {
         let mut stands_for = node;
         let Some(map) = node.as_object() else {
-            return Node {
+            return SchemaNode {
                 stands_for,
                 says: None,
             };
@@ -216,7 +216,7 @@ impl<'a> Schema<'a> {
                 says.entry(key).or_insert(value);
             }
         }
-        Node {
+        SchemaNode {
             stands_for,
             says: Some(says),
         }

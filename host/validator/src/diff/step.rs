@@ -6,7 +6,7 @@ use serde::Serialize;
 /// The version step that a change requires, or that two versions make.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Step {
+pub(super) enum VersionStep {
     /// The same version, or an earlier one.
     None,
     /// Nothing that a user of the plugin writes or reads has changed.
@@ -17,7 +17,7 @@ pub(super) enum Step {
     Major,
 }
 
-impl Step {
+impl VersionStep {
     /// Returns the step from `old` to `new`, as in Cargo: before 1.0.0, the first number that is not 0 is the major
     /// one.
     pub(super) fn between(old: &Version, new: &Version) -> Self {
@@ -67,21 +67,21 @@ mod tests {
     #[test]
     fn steps_are_cargos() {
         for (old, new, step) in [
-            ("1.2.3", "1.2.3", Step::None),
-            ("1.2.3", "1.2.2", Step::None),
-            ("1.2.3", "1.2.3+build", Step::None),
-            ("1.2.3", "1.2.4", Step::Patch),
-            ("1.2.3", "1.3.0", Step::Minor),
-            ("1.2.3", "2.0.0", Step::Major),
-            ("0.2.3", "0.2.4", Step::Minor),
-            ("0.2.3", "0.3.0", Step::Major),
-            ("0.2.3", "1.0.0", Step::Major),
-            ("0.0.3", "0.0.4", Step::Major),
-            ("1.0.0-rc.1", "1.0.0", Step::Patch),
+            ("1.2.3", "1.2.3", VersionStep::None),
+            ("1.2.3", "1.2.2", VersionStep::None),
+            ("1.2.3", "1.2.3+build", VersionStep::None),
+            ("1.2.3", "1.2.4", VersionStep::Patch),
+            ("1.2.3", "1.3.0", VersionStep::Minor),
+            ("1.2.3", "2.0.0", VersionStep::Major),
+            ("0.2.3", "0.2.4", VersionStep::Minor),
+            ("0.2.3", "0.3.0", VersionStep::Major),
+            ("0.2.3", "1.0.0", VersionStep::Major),
+            ("0.0.3", "0.0.4", VersionStep::Major),
+            ("1.0.0-rc.1", "1.0.0", VersionStep::Patch),
         ] {
             let version = |text| Version::parse(text).unwrap();
             assert_eq!(
-                Step::between(&version(old), &version(new)),
+                VersionStep::between(&version(old), &version(new)),
                 step,
                 "{old} {new}"
             );
@@ -92,11 +92,14 @@ mod tests {
     fn the_version_that_is_named_makes_the_step() {
         for old in ["1.2.3", "0.2.3", "0.0.3", "0.0.0"] {
             let old = Version::parse(old).unwrap();
-            for step in [Step::Patch, Step::Minor, Step::Major] {
+            for step in [VersionStep::Patch, VersionStep::Minor, VersionStep::Major] {
                 let next = step.after(&old);
-                assert!(Step::between(&old, &next) >= step, "{old} {next} {step:?}");
+                assert!(
+                    VersionStep::between(&old, &next) >= step,
+                    "{old} {next} {step:?}"
+                );
             }
-            assert_eq!(Step::None.after(&old), old);
+            assert_eq!(VersionStep::None.after(&old), old);
         }
     }
 }

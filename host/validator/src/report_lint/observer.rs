@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use conductor_library::printable::steers as is_harmful;
 use conductor_runtime::{
     MAX_MESSAGE,
-    observer::{CallObserver, Misuse},
+    observer::{CallObserver, ContractViolation},
 };
 
 use super::of_measurements;
@@ -21,7 +21,7 @@ impl ReportLint {
     }
 
     /// Returns `true` if the plugin has broken the C header's contract in this way since the last [`take`](Self::take).
-    pub(crate) fn has_seen(&self, misuse: Misuse) -> bool {
+    pub(crate) fn has_seen(&self, misuse: ContractViolation) -> bool {
         self.lock().iter().any(|found| found == told(misuse))
     }
 
@@ -50,19 +50,19 @@ impl CallObserver for ReportLint {
         self.add(found);
     }
 
-    fn misuse(&self, misuse: Misuse) {
+    fn misuse(&self, misuse: ContractViolation) {
         self.add([told(misuse).to_owned()]);
     }
 }
 
 /// Describes a misuse as the object of "it reported".
-fn told(misuse: Misuse) -> &'static str {
+fn told(misuse: ContractViolation) -> &'static str {
     match misuse {
-        Misuse::NoReport => "nothing: the check ended without a report or a failure",
-        Misuse::NoProbe => "nothing: `create` returned NULL without a failure",
-        Misuse::NoReason => "a failure without a message",
-        Misuse::UnknownKind => "a failure of a kind that the header does not have",
-        Misuse::NotBegun => "the completion of a check that was over or not begun",
+        ContractViolation::NoReport => "nothing: the check ended without a report or a failure",
+        ContractViolation::NoProbe => "nothing: `create` returned NULL without a failure",
+        ContractViolation::NoReason => "a failure without a message",
+        ContractViolation::UnknownKind => "a failure of a kind that the header does not have",
+        ContractViolation::NotBegun => "the completion of a check that was over or not begun",
     }
 }
 
@@ -145,8 +145,11 @@ mod tests {
         let lint = ReportLint::default();
         lint.failure(b"two\nlines");
         lint.failure(b"two\nlines");
-        lint.misuse(Misuse::NoReport);
-        assert!(lint.has_seen(Misuse::NoReport) && !lint.has_seen(Misuse::NoProbe));
+        lint.misuse(ContractViolation::NoReport);
+        assert!(
+            lint.has_seen(ContractViolation::NoReport)
+                && !lint.has_seen(ContractViolation::NoProbe)
+        );
         assert_eq!(lint.take().len(), 2);
         assert_eq!(lint.take(), [""; 0]);
     }

@@ -1,10 +1,10 @@
 //! Advice for a finding, specific to the plugin's language.
 
-use conductor_library::Language;
+use conductor_library::PluginLanguage;
 
 /// A piece of advice that depends on the language.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Advice {
+pub(super) enum LanguageAdvice {
     /// Export only the plugin's entry point.
     Exports,
     /// Report an unknown state as a failure.
@@ -47,14 +47,14 @@ pub(super) enum Advice {
     Crash,
 }
 
-impl Advice {
+impl LanguageAdvice {
     /// Returns the advice for a language.
-    pub(super) fn in_language(self, language: Language) -> &'static str {
+    pub(super) fn in_language(self, language: PluginLanguage) -> &'static str {
         match language {
-            Language::Rust => self.in_rust(),
-            Language::C => self.in_c(),
-            Language::Cpp => self.in_cpp(),
-            Language::Go => self.in_go(),
+            PluginLanguage::Rust => self.in_rust(),
+            PluginLanguage::C => self.in_c(),
+            PluginLanguage::Cpp => self.in_cpp(),
+            PluginLanguage::Go => self.in_go(),
         }
     }
 
@@ -194,32 +194,32 @@ impl Advice {
 mod tests {
     use super::*;
 
-    const ALL: [Advice; 20] = [
-        Advice::Exports,
-        Advice::Failure,
-        Advice::RefuseConfig,
-        Advice::NameTheKey,
-        Advice::ConfigKind,
-        Advice::Report,
-        Advice::NoProbe,
-        Advice::LegalReport,
-        Advice::Log,
-        Advice::Deadline,
-        Advice::Cancelled,
-        Advice::CancelledOrLate,
-        Advice::CancelAsync,
-        Advice::Drop,
-        Advice::LowMemory,
-        Advice::DescribeKeys,
-        Advice::Examples,
-        Advice::DeclareNeeds,
-        Advice::ShortSchema,
-        Advice::Crash,
+    const ALL: [LanguageAdvice; 20] = [
+        LanguageAdvice::Exports,
+        LanguageAdvice::Failure,
+        LanguageAdvice::RefuseConfig,
+        LanguageAdvice::NameTheKey,
+        LanguageAdvice::ConfigKind,
+        LanguageAdvice::Report,
+        LanguageAdvice::NoProbe,
+        LanguageAdvice::LegalReport,
+        LanguageAdvice::Log,
+        LanguageAdvice::Deadline,
+        LanguageAdvice::Cancelled,
+        LanguageAdvice::CancelledOrLate,
+        LanguageAdvice::CancelAsync,
+        LanguageAdvice::Drop,
+        LanguageAdvice::LowMemory,
+        LanguageAdvice::DescribeKeys,
+        LanguageAdvice::Examples,
+        LanguageAdvice::DeclareNeeds,
+        LanguageAdvice::ShortSchema,
+        LanguageAdvice::Crash,
     ];
 
     #[test]
     fn advice_for_the_c_api_names_nothing_of_rusts() {
-        for language in [Language::C, Language::Cpp, Language::Go] {
+        for language in [PluginLanguage::C, PluginLanguage::Cpp, PluginLanguage::Go] {
             for advice in ALL {
                 let said = advice.in_language(language);
                 for word in [
@@ -235,7 +235,7 @@ mod tests {
             }
         }
         for advice in ALL {
-            let said = advice.in_language(Language::Rust);
+            let said = advice.in_language(PluginLanguage::Rust);
             assert!(!said.contains("conductor_"), "{advice:?}: {said}");
         }
     }

@@ -3,51 +3,51 @@
 use std::{collections::BTreeSet, thread, time::Duration};
 
 use conductor_runtime::{
-    Failure, ProbeId, Report, call_journal::Slot, door::HostFunctions, in_process::InProcess,
-    observer::Misuse,
+    CallFailure, CheckReport, ProbeId, call_journal::JournalSlot, door::HostFunctions,
+    in_process::InProcess, observer::ContractViolation,
 };
 use conductor_types::ErrorType;
 use serde_json::Value;
 
 use super::{
-    advice::Advice,
-    catalogue::Test,
-    machine::{Machine, phrases},
-    subject::{Subject, go_on, spec, told},
-    verdict::Verdict,
+    advice::LanguageAdvice,
+    catalogue::PluginTest,
+    machine::{ProcessSnapshot, phrases},
+    subject::{LibraryUnderTest, go_on, spec, told},
+    verdict::TestVerdict,
 };
-use crate::call_harness::{CallHarness, End};
+use crate::call_harness::{CallHarness, FinishedCall};
 
 /// A loaded plugin with a config that creates probes.
-pub(super) struct Bench {
+pub(super) struct TestBench {
     pub(super) harness: CallHarness,
     pub(super) config: Value,
     /// The advice for a check that panics.
     failure: &'static str,
 }
 
-impl Bench {
+impl TestBench {
     /// Returns a bench with threads for this many concurrent calls.
-    pub(super) fn new(subject: &Subject, threads: usize) -> Result<Self, Verdict> {
+    pub(super) fn new(subject: &LibraryUnderTest, threads: usize) -> Result<Self, TestVerdict> {
         Self::with_functions(subject, threads, HostFunctions::Current)
     }
 
     /// Returns a bench on which the plugin may call these functions.
     pub(super) fn with_functions(
-        subject: &Subject,
+        subject: &LibraryUnderTest,
         threads: usize,
         functions: HostFunctions,
-    ) -> Result<Self, Verdict> {
+    ) -> Result<Self, TestVerdict> {
         let config = subject.good_config(&*subject.door_with(functions)?)?;
         let plugin = InProcess::behind(
             subject.door_with(functions)?.into(),
             threads,
             subject.clock,
-            Slot::unrecorded,
+            JournalSlot::unrecorded,
         );
         let harness = CallHarness::new(plugin, subject.clock);
         subject.doing(format!("checking with {config}"));
-        let failure = subject.cure(Advice::Failure);
+        let failure = subject.cure(LanguageAdvice::Failure);
         Ok(Self {
             harness,
             config,
@@ -61,11 +61,11 @@ impl Bench {
     }
 
     /// Runs one check that must return; other tests cover checks that do not return, or that panic.
-    pub(super) fn check(&self, probe: ProbeId) -> Result<End, Verdict> {
+    pub(super) fn check(&self, probe: ProbeId) -> Result<FinishedCall, TestVerdict> {
         match self.harness.check(probe, CHECK, MARGIN) {
             None => Err(not_back()),
             Some(end) => match end.panic() {
-                Some(panic) => Err(Verdict::failed(
+                Some(panic) => Err(TestVerdict::failed(
                     format!("the check ends in {}", told(panic)),
                     self.failure,
                 )),
@@ -76,31 +76,31 @@ impl Bench {
 }
 
 /// Returns the verdict for a check that has not returned; the test of deadlines requires that it does.
-fn not_back() -> Verdict {
-    Verdict::skipped("a check was not back at its deadline, see time/deadline")
+fn not_back() -> TestVerdict {
+    TestVerdict::skipped("a check was not back at its deadline, see time/deadline")
 }
 
-fn checks(subject: &Subject) -> Verdict {
-    let bench = go_on!(Bench::new(subject, 1));
+fn checks(subject: &LibraryUnderTest) -> TestVerdict {
+    let bench = go_on!(TestBench::new(subject, 1));
     let end = go_on!(bench.check(bench.open()));
-    if subject.lint.has_seen(Misuse::NoReport) {
-        return Verdict::failed(
+    if subject.lint.has_seen(ContractViolation::NoReport) {
+        return TestVerdict::failed(
             "the check ended without a report or a failure",
-            subject.cure(Advice::Report),
+            subject.cure(LanguageAdvice::Report),
         );
     }
     match end.result {
-        Ok(report) => Verdict::passed(format!("{:?}: {}", report.status, report.message)),
-        Err(failure) if subject.is_config_given() => Verdict::warning(
+        Ok(report) => TestVerdict::passed(format!("{:?}: {}", report.status, report.message)),
+        Err(failure) if subject.is_config_given() => TestVerdict::warning(
             format!("the check fails with the given config: {failure}"),
             "give a config that works here, so that its reports can be judged",
         ),
-        Err(failure) => Verdict::passed(format!("a failure: {failure}")),
+        Err(failure) => TestVerdict::passed(format!("a failure: {failure}")),
     }
 }
 
-fn report_legal(subject: &Subject) -> Verdict {
-    let bench = go_on!(Bench::new(subject, 1));
+fn report_legal(subject: &LibraryUnderTest) -> TestVerdict {
+    let bench = go_on!(TestBench::new(subject, 1));
     let probe = bench.open();
     let mut reported = 0;
     let mut failure = None;
@@ -112,28 +112,28 @@ fn report_legal(subject: &Subject) -> Verdict {
     }
     let found = subject.lint.take();
     if !found.is_empty() {
-        return Verdict::failed(
+        return TestVerdict::failed(
             format!("it reported {}", found.join(", ")),
-            subject.cure(Advice::LegalReport),
+            subject.cure(LanguageAdvice::LegalReport),
         );
     }
     match failure {
-        Some(failure) if reported == 0 => Verdict::skipped(format!(
+        Some(failure) if reported == 0 => TestVerdict::skipped(format!(
             "no check reported ({failure}); give a --config that works here"
         )),
-        _ => Verdict::passed(""),
+        _ => TestVerdict::passed(""),
     }
 }
 
-fn repeatable(subject: &Subject) -> Verdict {
-    let bench = go_on!(Bench::new(subject, 1));
+fn repeatable(subject: &LibraryUnderTest) -> TestVerdict {
+    let bench = go_on!(TestBench::new(subject, 1));
     let probe = bench.open();
     let mut names: Option<BTreeSet<String>> = None;
     let mut reported = 0;
     for nth in 1..=10 {
         match go_on!(bench.check(probe)).result {
             Err(failure) if reported > 0 => {
-                return Verdict::failed(
+                return TestVerdict::failed(
                     format!(
                         "check {nth} of one probe failed after {reported} went well: {failure}"
                     ),
@@ -150,7 +150,7 @@ fn repeatable(subject: &Subject) -> Verdict {
                     .collect();
                 let expected = names.get_or_insert_with(|| found.clone());
                 if let Some(name) = found.symmetric_difference(expected).next() {
-                    return Verdict::warning(
+                    return TestVerdict::warning(
                         format!("the measurement {name:?} is in some reports and not in others"),
                         "a series that comes and goes is hard to alert on: measure the same each time, where it can be known",
                     );
@@ -159,13 +159,13 @@ fn repeatable(subject: &Subject) -> Verdict {
         }
     }
     match reported {
-        0 => Verdict::skipped("no check reported; give a --config that works here"),
-        _ => Verdict::passed(""),
+        0 => TestVerdict::skipped("no check reported; give a --config that works here"),
+        _ => TestVerdict::passed(""),
     }
 }
 
-fn concurrent(subject: &Subject) -> Verdict {
-    let bench = go_on!(Bench::new(subject, PROBES));
+fn concurrent(subject: &LibraryUnderTest) -> TestVerdict {
+    let bench = go_on!(TestBench::new(subject, PROBES));
     let alone = go_on!(bench.check(bench.open()));
     let probes: Vec<ProbeId> = (0..PROBES).map(|_| bench.open()).collect();
     for _ in 0..5 {
@@ -173,7 +173,7 @@ fn concurrent(subject: &Subject) -> Verdict {
         for end in bench.harness.wait(&calls, CHECK + MARGIN) {
             let Some(end) = end else {
                 return match alone.result {
-                    Ok(_) => Verdict::failed(
+                    Ok(_) => TestVerdict::failed(
                         format!(
                             "checks of {PROBES} probes at once are not back at their deadlines, where one alone is"
                         ),
@@ -183,7 +183,7 @@ fn concurrent(subject: &Subject) -> Verdict {
                 };
             };
             if let Some(panic) = end.panic() {
-                return Verdict::failed(
+                return TestVerdict::failed(
                     format!(
                         "with {PROBES} probes at once a check ends in {}",
                         told(panic)
@@ -195,25 +195,25 @@ fn concurrent(subject: &Subject) -> Verdict {
             if let (true, Ok(_), Err(failure)) =
                 (subject.is_config_given(), &alone.result, &end.result)
             {
-                return Verdict::warning(
+                return TestVerdict::warning(
                     format!("a probe alone reports, one of {PROBES} at once fails: {failure}"),
                     "share nothing between probes; where it is the platform that takes no more, say so in the report",
                 );
             }
         }
     }
-    Verdict::passed("")
+    TestVerdict::passed("")
 }
 
-fn other_thread(subject: &Subject) -> Verdict {
+fn other_thread(subject: &LibraryUnderTest) -> TestVerdict {
     // A check that does not return would block this test's thread.
-    let bench = go_on!(Bench::new(subject, 1));
+    let bench = go_on!(TestBench::new(subject, 1));
     let alone = go_on!(bench.check(bench.open()));
     let door = go_on!(subject.door());
     let (door, config) = (&*door, &*bench.config.to_string());
     let blocking = !door.description().asynchronous;
-    let failed = |doing: &str, failure: &Failure| {
-        Verdict::failed(
+    let failed = |doing: &str, failure: &CallFailure| {
+        TestVerdict::failed(
             format!(
                 "{doing} on another thread than before failed: {}",
                 told(failure)
@@ -224,7 +224,7 @@ fn other_thread(subject: &Subject) -> Verdict {
     subject.doing("creating a probe on a thread of its own");
     let created = elsewhere(|| subject.create(door, config));
     let Some(Ok(mut probe)) = created else {
-        return Verdict::failed(
+        return TestVerdict::failed(
             "no probe can be created on another thread",
             "keep nothing in thread-locals between calls: each may come from another thread",
         );
@@ -233,7 +233,7 @@ fn other_thread(subject: &Subject) -> Verdict {
         subject.doing("checking on another thread than it was created on");
         let mut check = || {
             elsewhere(|| {
-                let mut report = Report::empty();
+                let mut report = CheckReport::empty();
                 probe.check(&subject.call(CHECK), &mut report)
             })
         };
@@ -248,7 +248,7 @@ fn other_thread(subject: &Subject) -> Verdict {
     subject.doing("dropping a probe on another thread than it was used on");
     match elsewhere(|| subject.close(probe)) {
         Some(Err(failure)) => failed("a drop", &failure),
-        _ => Verdict::passed(""),
+        _ => TestVerdict::passed(""),
     }
 }
 
@@ -257,8 +257,8 @@ fn elsewhere<T: Send>(what: impl FnOnce() -> T + Send) -> Option<T> {
     thread::scope(|scope| scope.spawn(what).join().ok())
 }
 
-fn drop_while_checking(subject: &Subject) -> Verdict {
-    let bench = go_on!(Bench::new(subject, 4));
+fn drop_while_checking(subject: &LibraryUnderTest) -> TestVerdict {
+    let bench = go_on!(TestBench::new(subject, 4));
     let alone = go_on!(bench.check(bench.open()));
     for _ in 0..20 {
         let probe = bench.open();
@@ -269,7 +269,7 @@ fn drop_while_checking(subject: &Subject) -> Verdict {
             None => return not_back(),
             Some(end) => {
                 if let Some(panic) = end.panic() {
-                    return Verdict::failed(
+                    return TestVerdict::failed(
                         format!(
                             "a check whose probe was dropped meanwhile ends in {}",
                             told(panic)
@@ -281,82 +281,82 @@ fn drop_while_checking(subject: &Subject) -> Verdict {
         }
     }
     match go_on!(bench.check(bench.open())).result {
-        Err(failure) if alone.result.is_ok() => Verdict::failed(
+        Err(failure) if alone.result.is_ok() => TestVerdict::failed(
             format!("after probes were dropped during checks, a new one fails: {failure}"),
             "let probes share nothing that the drop of one takes away",
         ),
-        _ => Verdict::passed(""),
+        _ => TestVerdict::passed(""),
     }
 }
 
-fn leaves_process(subject: &Subject) -> Verdict {
-    let bench = go_on!(Bench::new(subject, 1));
+fn leaves_process(subject: &LibraryUnderTest) -> TestVerdict {
+    let bench = go_on!(TestBench::new(subject, 1));
     let probe = bench.open();
-    let before = Machine::now();
+    let before = ProcessSnapshot::now();
     for _ in 0..3 {
         go_on!(bench.check(probe));
     }
-    let damage = before.damage(&Machine::now());
+    let damage = before.damage(&ProcessSnapshot::now());
     if damage.is_empty() {
-        return Verdict::passed("");
+        return TestVerdict::passed("");
     }
-    Verdict::failed(
+    TestVerdict::failed(
         format!("a check {}", phrases(&damage)),
         "leave the process as it is: it is shared with other probes, and with other plugins where the operator wants that",
     )
 }
 
-fn no_noise(subject: &Subject) -> Verdict {
-    let bench = go_on!(Bench::new(subject, 1));
+fn no_noise(subject: &LibraryUnderTest) -> TestVerdict {
+    let bench = go_on!(TestBench::new(subject, 1));
     let probe = bench.open();
     for _ in 0..3 {
         go_on!(bench.check(probe));
     }
     bench.harness.plugin.close(probe);
-    Verdict::passed("")
+    TestVerdict::passed("")
 }
 
-pub(super) const TESTS: &[Test] = &[
-    Test::new(
+pub(super) const TESTS: &[PluginTest] = &[
+    PluginTest::new(
         3,
         "check/ends",
         "A check ends with a report or a failure, without a panic or a crash.",
         checks,
     )
     .gate(),
-    Test::new(
+    PluginTest::new(
         3,
         "check/report-legal",
         "Reports are UTF-8 on one line, of a known status, with finite values under legal names, within the host's limits.",
         report_legal,
     ),
-    Test::new(
+    PluginTest::new(
         3,
         "check/repeatable",
         "Ten checks of one probe go as well as the first, and measure the same.",
         repeatable,
     ),
-    Test::new(3, "check/quiet", "Checks print nothing.", no_noise).quiet(),
-    Test::new(
+    PluginTest::new(3, "check/quiet", "Checks print nothing.", no_noise).quiet(),
+    PluginTest::new(
         3,
         "check/leaves-process",
         "Checks leave environment, working directory, signals, umask, locale and descriptors of others as they are.",
         leaves_process,
     ),
-    Test::new(
+    PluginTest::new(
         3,
         "threads/concurrent",
         "Eight probes are checked at once as well as one.",
         concurrent,
     )
     .within(60),
-    Test::new(
+    PluginTest::new(
         3,
         "threads/any",
         "A probe is created on one thread, checked on a second and dropped on a third.",
         other_thread,
     ),
-    Test::new(
+    PluginTest::new(
         3,
         "threads/drop-while-checking",
         "A probe may be dropped while it is checked, and others do not suffer.",

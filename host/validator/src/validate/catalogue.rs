@@ -5,15 +5,17 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 #[cfg(target_os = "linux")]
-use super::{behaviour, configs, fuzz, growth, load, needs, patience, stress, subject::Subject};
 use super::{
-    file::{self, Facts},
-    verdict::Verdict,
+    behaviour, configs, fuzz, growth, load, needs, patience, stress, subject::LibraryUnderTest,
+};
+use super::{
+    file::{self, FileFacts},
+    verdict::TestVerdict,
 };
 
 /// One test.
 #[derive(Serialize)]
-pub(super) struct Test {
+pub(super) struct PluginTest {
     /// Stable across versions.
     pub(super) id: &'static str,
     pub(super) level: u8,
@@ -23,13 +25,13 @@ pub(super) struct Test {
     #[serde(rename = "limit_seconds", serialize_with = "seconds")]
     pub(super) limit: Duration,
     #[serde(skip)]
-    pub(super) how: How,
+    pub(super) how: TestMethod,
 }
 
 /// The way to run a test.
-pub(super) enum How {
+pub(super) enum TestMethod {
     /// By reading the file.
-    File(fn(&Facts) -> Verdict),
+    File(fn(&FileFacts) -> TestVerdict),
     /// In its own process.
     #[cfg(target_os = "linux")]
     Process(InProcess),
@@ -45,7 +47,7 @@ pub(super) enum How {
 #[cfg(target_os = "linux")]
 #[derive(Clone, Copy)]
 pub(super) struct InProcess {
-    pub(super) run: fn(&Subject) -> Verdict,
+    pub(super) run: fn(&LibraryUnderTest) -> TestVerdict,
     /// Output of the plugin during the test is a failure.
     pub(super) is_quiet: bool,
     /// The other tests are skipped if this one fails.
@@ -54,12 +56,12 @@ pub(super) struct InProcess {
     pub(super) may_die: bool,
 }
 
-impl Test {
-    pub(super) const fn on_file(&self) -> Option<fn(&Facts) -> Verdict> {
+impl PluginTest {
+    pub(super) const fn on_file(&self) -> Option<fn(&FileFacts) -> TestVerdict> {
         match self.how {
-            How::File(look) => Some(look),
+            TestMethod::File(look) => Some(look),
             #[cfg(target_os = "linux")]
-            How::Process(_) | How::Worker | How::Needs => None,
+            TestMethod::Process(_) | TestMethod::Worker | TestMethod::Needs => None,
         }
     }
 
@@ -67,33 +69,33 @@ impl Test {
     pub(super) const fn file(
         id: &'static str,
         about: &'static str,
-        look: fn(&Facts) -> Verdict,
+        look: fn(&FileFacts) -> TestVerdict,
     ) -> Self {
         Self {
             id,
             level: 1,
             about,
             limit: Duration::from_secs(10),
-            how: How::File(look),
+            how: TestMethod::File(look),
         }
     }
 }
 
 #[cfg(target_os = "linux")]
-impl Test {
+impl PluginTest {
     /// Returns a test that runs the library.
     pub(super) const fn new(
         level: u8,
         id: &'static str,
         about: &'static str,
-        run: fn(&Subject) -> Verdict,
+        run: fn(&LibraryUnderTest) -> TestVerdict,
     ) -> Self {
         Self {
             id,
             level,
             about,
             limit: Duration::from_secs(20),
-            how: How::Process(InProcess {
+            how: TestMethod::Process(InProcess {
                 run,
                 is_quiet: false,
                 is_gate: false,
@@ -107,7 +109,7 @@ impl Test {
         level: u8,
         id: &'static str,
         about: &'static str,
-        how: How,
+        how: TestMethod,
     ) -> Self {
         Self {
             id,
@@ -126,7 +128,7 @@ impl Test {
 
     /// Makes output during the test a failure.
     pub(super) const fn quiet(mut self) -> Self {
-        if let How::Process(process) = &mut self.how {
+        if let TestMethod::Process(process) = &mut self.how {
             process.is_quiet = true;
         }
         self
@@ -134,7 +136,7 @@ impl Test {
 
     /// Makes the death of the test's process a warning.
     pub(super) const fn may_die(mut self) -> Self {
-        if let How::Process(process) = &mut self.how {
+        if let TestMethod::Process(process) = &mut self.how {
             process.may_die = true;
         }
         self
@@ -142,7 +144,7 @@ impl Test {
 
     /// Makes a failure of this test skip the others.
     pub(super) const fn gate(mut self) -> Self {
-        if let How::Process(process) = &mut self.how {
+        if let TestMethod::Process(process) = &mut self.how {
             process.is_gate = true;
         }
         self
@@ -150,7 +152,7 @@ impl Test {
 }
 
 /// Returns every test, in the order they run.
-pub(super) fn all() -> Vec<&'static Test> {
+pub(super) fn all() -> Vec<&'static PluginTest> {
     #[cfg(target_os = "linux")]
     let themes = [
         file::TESTS,
@@ -170,7 +172,7 @@ pub(super) fn all() -> Vec<&'static Test> {
 
 /// Returns the test with an id.
 #[cfg(target_os = "linux")]
-pub(super) fn find(id: &str) -> Option<&'static Test> {
+pub(super) fn find(id: &str) -> Option<&'static PluginTest> {
     all().into_iter().find(|test| test.id == id)
 }
 

@@ -17,25 +17,25 @@ use std::{
 };
 
 use conductor_core::clock::Clock;
-use conductor_library::Language;
+use conductor_library::PluginLanguage;
 use conductor_runtime::{protocol::messages::ManifestFacts, redaction, worker::die_of_faults};
 use conductor_sandbox as sandbox;
-use conductor_sandbox::{Capabilities, SandboxError};
+use conductor_sandbox::{PluginCapabilities, SandboxError};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 use signal_hook::low_level::exit;
 
 use super::{
-    catalogue::{self, How},
+    catalogue::{self, TestMethod},
     machine::flush_stdio,
-    needs::{self, Stage},
-    subject::Subject,
-    verdict::Verdict,
+    needs::{self, PluginProgress},
+    subject::LibraryUnderTest,
+    verdict::TestVerdict,
 };
 
 /// The order for a test's process.
 #[derive(Deserialize, Serialize)]
-pub(super) struct Order {
+pub(super) struct TestOrder {
     pub(super) test: String,
     /// The private copy.
     pub(super) path: PathBuf,
@@ -43,9 +43,9 @@ pub(super) struct Order {
     pub(super) second: PathBuf,
     pub(super) origin: String,
     pub(super) manifest: ManifestFacts,
-    pub(super) policy: sandbox::Policy,
-    pub(super) confinement: Confinement,
-    pub(super) language: Language,
+    pub(super) policy: sandbox::SandboxPolicy,
+    pub(super) confinement: TestConfinement,
+    pub(super) language: PluginLanguage,
     /// The config given to the validator.
     pub(super) config: Option<serde_json::Value>,
     /// The secrets in it.
@@ -55,20 +55,20 @@ pub(super) struct Order {
 
 /// The part of the policy that applies to a test's process.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(super) enum Confinement {
+pub(super) enum TestConfinement {
     /// All of it, with these capabilities.
-    Sandbox(Capabilities),
+    Sandbox(PluginCapabilities),
     /// Only its limits.
     Limits,
     /// None of it.
     Free,
 }
 
-impl Confinement {
-    fn apply(&self, policy: &sandbox::Policy) -> Result<(), SandboxError> {
+impl TestConfinement {
+    fn apply(&self, policy: &sandbox::SandboxPolicy) -> Result<(), SandboxError> {
         match self {
             Self::Sandbox(capabilities) => {
-                let policy = sandbox::Policy {
+                let policy = sandbox::SandboxPolicy {
                     capabilities: capabilities.clone(),
                     ..policy.clone()
                 };
@@ -80,15 +80,15 @@ impl Confinement {
     }
 }
 
-/// Its messages, one line of JSON each.
+/// Messages from a test's process, one line of JSON each.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Said {
+pub(super) enum TestProcessMessage {
     /// Its next action, in case it does not survive that.
     Doing(String),
     /// The plugin's progress; for the test of needs.
-    Reached(Stage),
-    Verdict(Verdict),
+    Reached(PluginProgress),
+    Verdict(TestVerdict),
 }
 
 /// Runs `conductor plugin-test`: one test, with a socket as standard input.
@@ -96,7 +96,7 @@ pub fn child_main() -> ExitCode {
     match prepare() {
         Ok(subject) => {
             let verdict = test(&subject);
-            subject.say(&Said::Verdict(verdict));
+            subject.say(&TestProcessMessage::Verdict(verdict));
             // The library's exit handlers are not part of the test.
             exit(0)
         }
@@ -110,7 +110,7 @@ pub fn child_main() -> ExitCode {
     }
 }
 
-fn prepare() -> io::Result<Subject> {
+fn prepare() -> io::Result<LibraryUnderTest> {
     let stdin = io::stdin();
     let talk: OwnedFd = rustix::io::fcntl_dupfd_cloexec(&stdin, HIGH)?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
@@ -119,9 +119,9 @@ fn prepare() -> io::Result<Subject> {
     die_of_faults();
     let mut line = String::new();
     BufReader::new(&talk).read_line(&mut line)?;
-    let order: Order = serde_json::from_str(&line)?;
+    let order: TestOrder = serde_json::from_str(&line)?;
     redaction::learn(order.secrets.iter().map(String::as_str));
-    Ok(Subject {
+    Ok(LibraryUnderTest {
         // The kernel accepts connections, and nothing responds. Created before the sandbox, which forbids it.
         black_hole: TcpListener::bind(("127.0.0.1", 0))?,
         order,
@@ -131,22 +131,24 @@ fn prepare() -> io::Result<Subject> {
     })
 }
 
-fn test(subject: &Subject) -> Verdict {
+fn test(subject: &LibraryUnderTest) -> TestVerdict {
     let Some(test) = catalogue::find(&subject.order.test) else {
-        return Verdict::skipped("this program does not know the test");
+        return TestVerdict::skipped("this program does not know the test");
     };
     let run = match test.how {
-        How::Process(how) => how.run,
-        How::Needs => needs::go_as_far_as_it_gets,
-        How::File(_) | How::Worker => return Verdict::skipped("needs no process"),
+        TestMethod::Process(how) => how.run,
+        TestMethod::Needs => needs::go_as_far_as_it_gets,
+        TestMethod::File(_) | TestMethod::Worker => {
+            return TestVerdict::skipped("needs no process");
+        }
     };
     if let Err(what) = subject.order.confinement.apply(&subject.order.policy) {
-        return Verdict::untested(format!(
+        return TestVerdict::untested(format!(
             "the sandbox cannot be closed on this machine: {what}"
         ));
     }
     let verdict = run(subject);
-    if let How::Process(how) = test.how
+    if let TestMethod::Process(how) = test.how
         && how.is_quiet
     {
         // Otherwise the buffers of C's stdio would be lost.

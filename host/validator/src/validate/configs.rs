@@ -1,18 +1,18 @@
 //! Level 3: the configs that create a probe, and the refusal of others.
 
-use conductor_runtime::{Failure, door::Door, observer::Misuse, redaction};
+use conductor_runtime::{CallFailure, door::OpenedLibrary, observer::ContractViolation, redaction};
 use conductor_types::ErrorType;
 use serde_json::{Map, Value, json};
 
 use super::{
-    advice::Advice,
-    catalogue::Test,
-    subject::{Subject, go_on, told},
-    verdict::Verdict,
+    advice::LanguageAdvice,
+    catalogue::PluginTest,
+    subject::{LibraryUnderTest, go_on, told},
+    verdict::TestVerdict,
 };
 
 /// Returns the configs to try: the validator's, or those built from the examples and defaults of the plugin's schema.
-pub(super) fn candidates(subject: &Subject, door: &dyn Door) -> Vec<Value> {
+pub(super) fn candidates(subject: &LibraryUnderTest, door: &dyn OpenedLibrary) -> Vec<Value> {
     match &subject.order.config {
         Some(config) => vec![config.clone()],
         // The value that a host passes on for an empty table.
@@ -130,16 +130,16 @@ fn examples(root: &Value, part: &Value) -> Vec<Value> {
     }
 }
 
-fn creates(subject: &Subject) -> Verdict {
+fn creates(subject: &LibraryUnderTest) -> TestVerdict {
     let door = go_on!(subject.door());
     let schema = go_on!(subject.schema(&*door));
     let candidates = candidates(subject, &*door);
     if candidates.is_empty() {
-        return Verdict::skipped(subject.cure(Advice::Examples));
+        return TestVerdict::skipped(subject.cure(LanguageAdvice::Examples));
     }
     for config in &candidates {
         if !schema.accepts(config) {
-            return Verdict::failed(
+            return TestVerdict::failed(
                 format!("its own schema refuses {config}"),
                 "correct the example, or the schema",
             );
@@ -149,16 +149,16 @@ fn creates(subject: &Subject) -> Verdict {
             Ok(probe) => {
                 subject.doing("dropping a probe");
                 if let Err(failure) = subject.close(probe) {
-                    return Verdict::failed(
+                    return TestVerdict::failed(
                         format!("dropping a probe failed: {}", told(&failure)),
-                        subject.cure(Advice::Drop),
+                        subject.cure(LanguageAdvice::Drop),
                     );
                 }
             }
             Err(failure)
                 if failure.kind == ErrorType::Config || failure.kind == ErrorType::Panic =>
             {
-                return Verdict::failed(
+                return TestVerdict::failed(
                     format!("create refuses {config}: {}", told(&failure)),
                     if subject.is_config_given() {
                         "give a --config that it takes"
@@ -167,14 +167,14 @@ fn creates(subject: &Subject) -> Verdict {
                     },
                 );
             }
-            Err(_) if subject.lint.has_seen(Misuse::NoProbe) => {
-                return Verdict::failed(
+            Err(_) if subject.lint.has_seen(ContractViolation::NoProbe) => {
+                return TestVerdict::failed(
                     format!("`create` returns NULL with {config} and does not say why"),
-                    subject.cure(Advice::NoProbe),
+                    subject.cure(LanguageAdvice::NoProbe),
                 );
             }
             Err(failure) => {
-                return Verdict::warning(
+                return TestVerdict::warning(
                     format!("create fails with {config}: {failure}"),
                     "leave what may fail to the first check, or give a --config that works here",
                 );
@@ -182,7 +182,7 @@ fn creates(subject: &Subject) -> Verdict {
         }
     }
     let count = candidates.len();
-    Verdict::passed(match count {
+    TestVerdict::passed(match count {
         1 => format!("{}", candidates[0]),
         _ => format!("{count} configs"),
     })
@@ -191,7 +191,7 @@ fn creates(subject: &Subject) -> Verdict {
 /// A config to try, and the keys of which a refusal must name one.
 type Attempt = (Value, Vec<String>);
 
-fn empty(subject: &Subject) -> Verdict {
+fn empty(subject: &LibraryUnderTest) -> TestVerdict {
     refuses(subject, |schema, _| vec![(json!({}), required(schema))])
 }
 
@@ -205,7 +205,7 @@ fn required(schema: &Value) -> Vec<String> {
     keys.map(str::to_owned).collect()
 }
 
-fn garbage(subject: &Subject) -> Verdict {
+fn garbage(subject: &LibraryUnderTest) -> TestVerdict {
     refuses(subject, |schema, good| {
         let mut attempts: Vec<Attempt> = [
             json!(null),
@@ -238,7 +238,7 @@ fn garbage(subject: &Subject) -> Verdict {
     })
 }
 
-fn huge(subject: &Subject) -> Verdict {
+fn huge(subject: &LibraryUnderTest) -> TestVerdict {
     refuses(subject, |schema, good| {
         let text = "x".repeat(4 << 20);
         let many: Map<String, Value> = (0..100_000)
@@ -259,7 +259,7 @@ fn huge(subject: &Subject) -> Verdict {
     })
 }
 
-fn deep(subject: &Subject) -> Verdict {
+fn deep(subject: &LibraryUnderTest) -> TestVerdict {
     let door = go_on!(subject.door());
     let properties = door.description().config_schema.value()["properties"].clone();
     let first = properties
@@ -277,20 +277,23 @@ fn deep(subject: &Subject) -> Verdict {
                 Ok(probe) => drop(subject.close(probe)),
                 Err(failure) => {
                     if failure.kind == ErrorType::Panic {
-                        return Verdict::failed(
+                        return TestVerdict::failed(
                             format!("a config {depth} levels deep ends in {}", told(&failure)),
-                            subject.cure(Advice::RefuseConfig),
+                            subject.cure(LanguageAdvice::RefuseConfig),
                         );
                     }
                 }
             }
         }
     }
-    Verdict::passed("")
+    TestVerdict::passed("")
 }
 
 /// Tries configs that no sensible schema accepts, and judges the refusals.
-fn refuses(subject: &Subject, attempts: impl Fn(&Value, &Value) -> Vec<Attempt>) -> Verdict {
+fn refuses(
+    subject: &LibraryUnderTest,
+    attempts: impl Fn(&Value, &Value) -> Vec<Attempt>,
+) -> TestVerdict {
     let door = go_on!(subject.door());
     let schema = go_on!(subject.schema(&*door));
     let good = subject.good_config(&*door);
@@ -325,22 +328,22 @@ fn refuses(subject: &Subject, attempts: impl Fn(&Value, &Value) -> Vec<Attempt>)
             }
         }
     }
-    Verdict::passed(match refused {
+    TestVerdict::passed(match refused {
         0 => "nothing that its schema lets through".to_owned(),
         refused => format!("{refused} refused"),
     })
 }
 
 fn bad_refusal(
-    subject: &Subject,
-    failure: &Failure,
+    subject: &LibraryUnderTest,
+    failure: &CallFailure,
     shown: &str,
     keys: &[String],
-) -> Option<Verdict> {
+) -> Option<TestVerdict> {
     if failure.kind == ErrorType::Panic {
-        return Some(Verdict::failed(
+        return Some(TestVerdict::failed(
             format!("{shown} ends in {}", told(failure)),
-            subject.cure(Advice::RefuseConfig),
+            subject.cure(LanguageAdvice::RefuseConfig),
         ));
     }
     if !keys.is_empty()
@@ -348,15 +351,15 @@ fn bad_refusal(
             .iter()
             .any(|key| failure.message.contains(key.as_str()))
     {
-        return Some(Verdict::failed(
+        return Some(TestVerdict::failed(
             format!("{shown} is refused without the name of its key: {failure}"),
-            subject.cure(Advice::NameTheKey),
+            subject.cure(LanguageAdvice::NameTheKey),
         ));
     }
     (failure.kind != ErrorType::Config).then(|| {
-        Verdict::warning(
+        TestVerdict::warning(
             format!("{shown} is refused, but not as a mistake of the config: {failure}"),
-            subject.cure(Advice::ConfigKind),
+            subject.cure(LanguageAdvice::ConfigKind),
         )
     })
 }
@@ -379,34 +382,34 @@ pub(super) fn shown(config: &Value) -> String {
     }
 }
 
-pub(super) const TESTS: &[Test] = &[
-    Test::new(
+pub(super) const TESTS: &[PluginTest] = &[
+    PluginTest::new(
         3,
         "config/creates",
         "A probe can be created from each example of its schema, or from --config.",
         creates,
     )
     .gate(),
-    Test::new(
+    PluginTest::new(
         3,
         "config/empty",
         "An empty config creates a probe, or is refused with an error that names the missing key.",
         empty,
     ),
-    Test::new(
+    PluginTest::new(
         3,
         "config/garbage",
         "Configs of wrong types are refused with an error that names the key, and without a panic.",
         garbage,
     ),
-    Test::new(
+    PluginTest::new(
         3,
         "config/huge",
         "Configs of megabytes are refused or taken without a panic.",
         huge,
     )
     .within(60),
-    Test::new(
+    PluginTest::new(
         3,
         "config/deep",
         "Configs nested thousands of levels deep are refused without a panic or a crash.",
@@ -427,7 +430,7 @@ mod tests {
             "{}",
             shown(&config)
         );
-        let verdict = Verdict::passed(config.to_string());
+        let verdict = TestVerdict::passed(config.to_string());
         assert!(
             verdict.found.ends_with("(a secret)\"}"),
             "{}",

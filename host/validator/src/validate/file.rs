@@ -5,88 +5,90 @@
 use std::path::Path;
 
 use conductor_library as library;
-use conductor_library::{Inspection, Language, Outcome, Rule, linkage::Linkage};
+use conductor_library::{
+    LibraryInspection, PluginLanguage, RuleOutcome, VettingRule, linkage::LibraryLinkage,
+};
 
-use super::{advice::Advice, catalogue::Test, verdict::Verdict};
+use super::{advice::LanguageAdvice, catalogue::PluginTest, verdict::TestVerdict};
 
 /// The facts read from a file.
-pub(super) struct Facts {
-    pub(super) inspection: Inspection,
+pub(super) struct FileFacts {
+    pub(super) inspection: LibraryInspection,
     /// `None` unless it is a readable ELF library.
-    linkage: Option<Linkage>,
+    linkage: Option<LibraryLinkage>,
     /// `None` if it has no manifest.
-    language: Option<Language>,
+    language: Option<PluginLanguage>,
     name: String,
 }
 
-impl Facts {
+impl FileFacts {
     pub(super) fn read(file: &Path) -> Self {
         let inspection = library::inspect(file);
         // Reading a FIFO would never end.
-        let is_regular = passed(&inspection, Rule::Segments);
+        let is_regular = passed(&inspection, VettingRule::Segments);
         Self {
-            linkage: is_regular.then(|| Linkage::read(file)).flatten(),
+            linkage: is_regular.then(|| LibraryLinkage::read(file)).flatten(),
             language: inspection.manifest.as_ref().and_then(|manifest| {
                 let bytes = std::fs::read(file).ok()?;
-                Some(Language::of(manifest.door, &bytes))
+                Some(PluginLanguage::of(manifest.door, &bytes))
             }),
             inspection,
             name: file.display().to_string(),
         }
     }
 
-    fn rules(&self, rules: &[Rule]) -> Verdict {
+    fn rules(&self, rules: &[VettingRule]) -> TestVerdict {
         let mut open = false;
         for verdict in &self.inspection.verdicts {
             if !rules.contains(&verdict.rule) {
                 continue;
             }
             match &verdict.outcome {
-                Outcome::Passed => {}
-                Outcome::Refused { found, cure } => return Verdict::failed(found, cure),
-                Outcome::Open => open = true,
+                RuleOutcome::Passed => {}
+                RuleOutcome::Refused { found, cure } => return TestVerdict::failed(found, cure),
+                RuleOutcome::Open => open = true,
             }
         }
         if open {
-            return Verdict::skipped("the file could not be read so far");
+            return TestVerdict::skipped("the file could not be read so far");
         }
-        Verdict::passed("")
+        TestVerdict::passed("")
     }
 }
 
-fn passed(inspection: &Inspection, rule: Rule) -> bool {
+fn passed(inspection: &LibraryInspection, rule: VettingRule) -> bool {
     let mut verdicts = inspection.verdicts.iter();
-    verdicts.any(|verdict| verdict.rule == rule && verdict.outcome == Outcome::Passed)
+    verdicts.any(|verdict| verdict.rule == rule && verdict.outcome == RuleOutcome::Passed)
 }
 
-fn exports(facts: &Facts) -> Verdict {
+fn exports(facts: &FileFacts) -> TestVerdict {
     let Some(linkage) = &facts.linkage else {
-        return Verdict::skipped(NO_ELF);
+        return TestVerdict::skipped(NO_ELF);
     };
     let ours = |name: &&String| DOORS.contains(&name.as_str()) || LINKERS.contains(&name.as_str());
     let others: Vec<&String> = linkage.exports.keys().filter(|name| !ours(name)).collect();
     match &*others {
-        [] => Verdict::passed("nothing but its door"),
-        [first, ..] => Verdict::warning(
+        [] => TestVerdict::passed("nothing but its door"),
+        [first, ..] => TestVerdict::warning(
             format!(
                 "offers {} symbols besides its door, such as {first}",
                 others.len()
             ),
-            Advice::Exports.in_language(facts.language.unwrap_or(Language::C)),
+            LanguageAdvice::Exports.in_language(facts.language.unwrap_or(PluginLanguage::C)),
         ),
     }
 }
 
-fn libraries(facts: &Facts) -> Verdict {
+fn libraries(facts: &FileFacts) -> TestVerdict {
     let Some(linkage) = &facts.linkage else {
-        return Verdict::skipped(NO_ELF);
+        return TestVerdict::skipped(NO_ELF);
     };
     if let Some(folder) = linkage
         .search
         .iter()
         .find(|it| it.contains("$ORIGIN") || it.contains("${ORIGIN}"))
     {
-        return Verdict::warning(
+        return TestVerdict::warning(
             format!(
                 "searches {folder} for libraries, where it finds none: a host loads a private copy, beside which nothing else lies"
             ),
@@ -95,31 +97,31 @@ fn libraries(facts: &Facts) -> Verdict {
     }
     let missing = linkage.missing(&facts.name).libraries;
     match &*missing {
-        [] => Verdict::passed(linkage.needed.join(" ")),
-        [(name, who), ..] => Verdict::failed(
+        [] => TestVerdict::passed(linkage.needed.join(" ")),
+        [(name, who), ..] => TestVerdict::failed(
             format!("{name}, which {who} needs, is not on this machine"),
             "install the package it is from, or link it statically",
         ),
     }
 }
 
-fn symbols(facts: &Facts) -> Verdict {
+fn symbols(facts: &FileFacts) -> TestVerdict {
     let Some(linkage) = &facts.linkage else {
-        return Verdict::skipped(NO_ELF);
+        return TestVerdict::skipped(NO_ELF);
     };
     let missing = linkage.missing(&facts.name);
     if !missing.libraries.is_empty() {
-        return Verdict::skipped("not all libraries it needs are there");
+        return TestVerdict::skipped("not all libraries it needs are there");
     }
     match &*missing.symbols {
-        [] => Verdict::passed(format!("{} found", linkage.imports.len())),
+        [] => TestVerdict::passed(format!("{} found", linkage.imports.len())),
         [first, ..] => {
             let version = match &*first.version {
                 "" => String::new(),
                 version => format!(" of version {version}"),
             };
             let count = missing.symbols.len();
-            Verdict::failed(
+            TestVerdict::failed(
                 format!(
                     "no library it needs has {}{version} ({count} symbols are missing)",
                     first.name
@@ -130,88 +132,94 @@ fn symbols(facts: &Facts) -> Verdict {
     }
 }
 
-fn stack(facts: &Facts) -> Verdict {
+fn stack(facts: &FileFacts) -> TestVerdict {
     let Some(linkage) = &facts.linkage else {
-        return Verdict::skipped(NO_ELF);
+        return TestVerdict::skipped(NO_ELF);
     };
     if linkage.executable_stack {
-        return Verdict::failed(
+        return TestVerdict::failed(
             "asks for an executable stack, which makes those of the whole process so",
             "link with -z noexecstack; hand-written assembly lacks a .note.GNU-stack section",
         );
     }
-    Verdict::passed("")
+    TestVerdict::passed("")
 }
 
-fn compiler(facts: &Facts) -> Verdict {
+fn compiler(facts: &FileFacts) -> TestVerdict {
     match &facts.linkage {
-        None => Verdict::skipped(NO_ELF),
+        None => TestVerdict::skipped(NO_ELF),
         Some(linkage) => match (linkage.rustc(), linkage.made_by.first()) {
-            (Some(made_by), _) => Verdict::passed(made_by),
-            (None, Some(made_by)) => Verdict::passed(made_by),
-            (None, None) => Verdict::skipped("it does not say; it may be stripped of that"),
+            (Some(made_by), _) => TestVerdict::passed(made_by),
+            (None, Some(made_by)) => TestVerdict::passed(made_by),
+            (None, None) => TestVerdict::skipped("it does not say; it may be stripped of that"),
         },
     }
 }
 
-pub(super) const TESTS: &[Test] = &[
-    Test::file(
+pub(super) const TESTS: &[PluginTest] = &[
+    PluginTest::file(
         "file/regular",
         "It is a regular file that can be read.",
-        |facts| facts.rules(&[Rule::RegularFile, Rule::Size]),
+        |facts| facts.rules(&[VettingRule::RegularFile, VettingRule::Size]),
     ),
-    Test::file(
+    PluginTest::file(
         "file/permissions",
         "Nobody but its owner and root can change it or put another in its place.",
-        |facts| facts.rules(&[Rule::Owner, Rule::Permissions, Rule::Folder]),
+        |facts| {
+            facts.rules(&[
+                VettingRule::Owner,
+                VettingRule::Permissions,
+                VettingRule::Folder,
+            ])
+        },
     ),
-    Test::file(
+    PluginTest::file(
         "file/format",
         "It is a shared library of this OS's format.",
-        |facts| facts.rules(&[Rule::Format, Rule::Kind]),
+        |facts| facts.rules(&[VettingRule::Format, VettingRule::Kind]),
     ),
-    Test::file(
+    PluginTest::file(
         "file/architecture",
         "It is built for this machine's processor.",
-        |facts| facts.rules(&[Rule::Architecture]),
+        |facts| facts.rules(&[VettingRule::Architecture]),
     ),
-    Test::file(
+    PluginTest::file(
         "file/whole",
         "All that its headers speak of lies inside the file.",
-        |facts| facts.rules(&[Rule::Segments]),
+        |facts| facts.rules(&[VettingRule::Segments]),
     ),
-    Test::file(
+    PluginTest::file(
         "file/manifest",
         "It has one manifest, well formed, of a door this host knows.",
-        |facts| facts.rules(&[Rule::Manifest, Rule::Door]),
+        |facts| facts.rules(&[VettingRule::Manifest, VettingRule::Door]),
     ),
-    Test::file(
+    PluginTest::file(
         "file/api-version",
         "It was built for an API this host speaks.",
-        |facts| facts.rules(&[Rule::ApiVersion]),
+        |facts| facts.rules(&[VettingRule::ApiVersion]),
     ),
-    Test::file(
+    PluginTest::file(
         "file/panic-strategy",
         "Its panics unwind, so that they can be caught.",
-        |facts| facts.rules(&[Rule::PanicStrategy]),
+        |facts| facts.rules(&[VettingRule::PanicStrategy]),
     ),
-    Test::file(
+    PluginTest::file(
         "file/exports",
         "It offers no symbols but its door.",
         exports,
     ),
-    Test::file(
+    PluginTest::file(
         "file/libraries",
         "The libraries it needs are on this machine.",
         libraries,
     ),
-    Test::file(
+    PluginTest::file(
         "file/symbols",
         "The libraries it needs have all the symbols it wants of them.",
         symbols,
     ),
-    Test::file("file/stack", "It asks for no executable stack.", stack),
-    Test::file(
+    PluginTest::file("file/stack", "It asks for no executable stack.", stack),
+    PluginTest::file(
         "file/compiler",
         "What compiled it, for information.",
         compiler,

@@ -4,14 +4,14 @@ use conductor_types::ErrorType;
 use serde_json::{Value, json};
 
 use super::{
-    advice::Advice,
-    catalogue::Test,
+    advice::LanguageAdvice,
+    catalogue::PluginTest,
     configs,
-    subject::{Subject, go_on, told},
-    verdict::Verdict,
+    subject::{LibraryUnderTest, go_on, told},
+    verdict::TestVerdict,
 };
 
-fn fuzz(subject: &Subject) -> Verdict {
+fn fuzz(subject: &LibraryUnderTest) -> TestVerdict {
     let door = go_on!(subject.door());
     let good = subject.good_config(&*door).unwrap_or_else(|_| json!({}));
     let properties = door.description().config_schema.value()["properties"].clone();
@@ -21,7 +21,7 @@ fn fuzz(subject: &Subject) -> Verdict {
         .flatten()
         .map(|(key, _)| key.clone())
         .collect();
-    let mut chance = Chance(subject.order.seed);
+    let mut chance = SplitMix64(subject.order.seed);
     for nth in 0..FUZZED {
         let config = mutated(&good, &keys, &mut chance);
         // A mutated secret cannot be distinguished from other text.
@@ -41,7 +41,7 @@ fn fuzz(subject: &Subject) -> Verdict {
         if let Err(failure) = result
             && failure.kind == ErrorType::Panic
         {
-            return Verdict::failed(
+            return TestVerdict::failed(
                 format!(
                     "config {nth} of seed {} ends in {}: {shown}",
                     subject.order.seed,
@@ -49,16 +49,16 @@ fn fuzz(subject: &Subject) -> Verdict {
                 ),
                 format!(
                     "{}; reproduce it with --seed, or with plugin run --config",
-                    subject.cure(Advice::RefuseConfig)
+                    subject.cure(LanguageAdvice::RefuseConfig)
                 ),
             );
         }
     }
-    Verdict::passed(format!("{FUZZED} configs of seed {}", subject.order.seed))
+    TestVerdict::passed(format!("{FUZZED} configs of seed {}", subject.order.seed))
 }
 
 /// Returns a config with one to three values changed.
-fn mutated(good: &Value, keys: &[String], chance: &mut Chance) -> Value {
+fn mutated(good: &Value, keys: &[String], chance: &mut SplitMix64) -> Value {
     let mut config = good.clone();
     let Some(table) = config.as_object_mut() else {
         return config;
@@ -76,7 +76,7 @@ fn mutated(good: &Value, keys: &[String], chance: &mut Chance) -> Value {
     config
 }
 
-fn changed(old: Value, chance: &mut Chance, depth: usize) -> Value {
+fn changed(old: Value, chance: &mut SplitMix64, depth: usize) -> Value {
     match (old, chance.below(3)) {
         (Value::String(text), 0 | 1) => json!(changed_text(&text, chance)),
         (Value::Array(mut list), 0 | 1) if !list.is_empty() => {
@@ -98,7 +98,7 @@ fn changed(old: Value, chance: &mut Chance, depth: usize) -> Value {
     }
 }
 
-fn changed_text(text: &str, chance: &mut Chance) -> String {
+fn changed_text(text: &str, chance: &mut SplitMix64) -> String {
     let mut chars: Vec<char> = text.chars().collect();
     let odd = [
         '\0',
@@ -130,7 +130,7 @@ fn changed_text(text: &str, chance: &mut Chance) -> String {
     chars.into_iter().take(10_000).collect()
 }
 
-fn odd(chance: &mut Chance) -> Value {
+fn odd(chance: &mut SplitMix64) -> Value {
     let odd = [
         json!(null),
         json!(true),
@@ -152,9 +152,9 @@ fn odd(chance: &mut Chance) -> Value {
 }
 
 /// Pseudo-random numbers, the same for the same seed (splitmix64).
-struct Chance(u64);
+struct SplitMix64(u64);
 
-impl Chance {
+impl SplitMix64 {
     fn below(&mut self, limit: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -166,8 +166,8 @@ impl Chance {
     }
 }
 
-pub(super) const TESTS: &[Test] = &[
-    Test::new(
+pub(super) const TESTS: &[PluginTest] = &[
+    PluginTest::new(
         4,
         "stress/fuzz",
         "A thousand configs that were mutated at random create a probe or are refused, without a panic or a crash.",
@@ -187,7 +187,7 @@ mod tests {
         let keys = ["url".to_owned(), "n".to_owned()];
         let good = json!({ "url": "http://x", "n": [1, { "a": 2 }] });
         let configs = |seed| {
-            let mut chance = Chance(seed);
+            let mut chance = SplitMix64(seed);
             let next = |_| mutated(&good, &keys, &mut chance).to_string();
             (0..50).map(next).collect::<Vec<_>>()
         };

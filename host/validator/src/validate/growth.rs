@@ -3,22 +3,22 @@
 use std::{thread, time::Duration};
 
 use super::{
-    behaviour::Bench,
-    catalogue::Test,
+    behaviour::TestBench,
+    catalogue::PluginTest,
     machine::{descriptors, memory_kib, threads},
-    subject::{Subject, go_on, told},
-    verdict::Verdict,
+    subject::{LibraryUnderTest, go_on, told},
+    verdict::TestVerdict,
 };
 
 /// This process's resources that can leak.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Holdings {
+pub(super) struct LeakableResources {
     pub(super) memory_kib: u64,
     pub(super) descriptors: usize,
     pub(super) threads: usize,
 }
 
-impl Holdings {
+impl LeakableResources {
     pub(super) fn now() -> Self {
         Self {
             memory_kib: memory_kib(),
@@ -47,14 +47,14 @@ impl Holdings {
     }
 }
 
-fn churn(subject: &Subject) -> Verdict {
+fn churn(subject: &LibraryUnderTest) -> TestVerdict {
     let door = go_on!(subject.door());
     let config = go_on!(subject.good_config(&*door)).to_string();
     let round = |count: usize| {
         for nth in 0..count {
             let probe = subject.create(&*door, &config);
             if let Err(failure) = probe.and_then(|probe| subject.close(probe)) {
-                return Err(Verdict::failed(
+                return Err(TestVerdict::failed(
                     format!(
                         "after {nth} probes were created and dropped, the next fails: {}",
                         told(&failure)
@@ -63,26 +63,26 @@ fn churn(subject: &Subject) -> Verdict {
                 ));
             }
         }
-        Ok(Holdings::now())
+        Ok(LeakableResources::now())
     };
     subject.doing("creating and dropping 1000 probes");
     // Data created once and kept is no leak, so the second half counts.
     go_on!(round(CHURN / 2));
     settle(threads());
-    let before = Holdings::now();
+    let before = LeakableResources::now();
     go_on!(round(CHURN / 2));
     settle(before.threads);
-    match before.growth(&Holdings::now(), SLACK_KIB) {
-        Some(grown) => Verdict::failed(
+    match before.growth(&LeakableResources::now(), SLACK_KIB) {
+        Some(grown) => TestVerdict::failed(
             format!("creating and dropping {} probes leaves {grown}", CHURN / 2),
             "let a drop take back all that create took; a thread that was started has to be ended and joined",
         ),
-        None => Verdict::passed(""),
+        None => TestVerdict::passed(""),
     }
 }
 
-fn joins_threads(subject: &Subject) -> Verdict {
-    let bench = go_on!(Bench::new(subject, 1));
+fn joins_threads(subject: &LibraryUnderTest) -> TestVerdict {
+    let bench = go_on!(TestBench::new(subject, 1));
     // A runtime shared by all probes exists after the first; so do the threads that make the calls.
     let first = bench.open();
     go_on!(bench.check(first));
@@ -98,7 +98,7 @@ fn joins_threads(subject: &Subject) -> Verdict {
     let after = threads();
     // The calls may have added one thread meanwhile.
     if after > before + 2 {
-        return Verdict::failed(
+        return TestVerdict::failed(
             format!(
                 "{} threads are left of 8 probes that were dropped",
                 after - before
@@ -106,7 +106,7 @@ fn joins_threads(subject: &Subject) -> Verdict {
             "end and join in drop what was started: a thread that lives on may run code of a probe that is gone",
         );
     }
-    Verdict::passed("")
+    TestVerdict::passed("")
 }
 
 /// Waits a while for threads that are about to end, until at most `wanted` are left.
@@ -119,15 +119,15 @@ fn settle(wanted: usize) {
     }
 }
 
-pub(super) const TESTS: &[Test] = &[
-    Test::new(
+pub(super) const TESTS: &[PluginTest] = &[
+    PluginTest::new(
         3,
         "leaks/churn",
         "A thousand probes that are created and dropped leave no memory, descriptors or threads.",
         churn,
     )
     .within(60),
-    Test::new(
+    PluginTest::new(
         3,
         "leaks/threads",
         "A probe that is dropped takes its threads along.",

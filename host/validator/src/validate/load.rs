@@ -6,76 +6,76 @@ use conductor_runtime::{LoadError, open_only, schema::CompiledSchema};
 use conductor_types::ErrorType;
 
 use super::{
-    advice::Advice,
-    catalogue::{How, Test},
-    machine::{Change, Machine, phrases},
+    advice::LanguageAdvice,
+    catalogue::{PluginTest, TestMethod},
+    machine::{ProcessChange, ProcessSnapshot, phrases},
     secret_table,
-    subject::{Subject, go_on},
-    verdict::Verdict,
+    subject::{LibraryUnderTest, go_on},
+    verdict::TestVerdict,
 };
 
-fn opens(subject: &Subject) -> Verdict {
+fn opens(subject: &LibraryUnderTest) -> TestVerdict {
     subject.doing("opening it");
     match open_only(&subject.order.path) {
-        Ok(()) => Verdict::passed(""),
-        Err(why) => Verdict::failed(
+        Ok(()) => TestVerdict::passed(""),
+        Err(why) => TestVerdict::failed(
             format!("the loader refuses it: {why}"),
             "link it with all it needs; a library that opens elsewhere may need what its manifest does not declare",
         ),
     }
 }
 
-fn layout(subject: &Subject) -> Verdict {
+fn layout(subject: &LibraryUnderTest) -> TestVerdict {
     match subject.load(&subject.order.path) {
-        Ok(_) => Verdict::passed(""),
+        Ok(_) => TestVerdict::passed(""),
         Err(error) if error.kind == ErrorType::Abi => refused(&error),
-        Err(error) => Verdict::skipped(error.message),
+        Err(error) => TestVerdict::skipped(error.message),
     }
 }
 
-fn manifest(subject: &Subject) -> Verdict {
+fn manifest(subject: &LibraryUnderTest) -> TestVerdict {
     match subject.load(&subject.order.path) {
         Ok(door) => {
             let description = door.description();
-            Verdict::passed(format!("{} {}", description.id, description.version))
+            TestVerdict::passed(format!("{} {}", description.id, description.version))
         }
         Err(error) => refused(&error),
     }
 }
 
-fn refused(error: &LoadError) -> Verdict {
+fn refused(error: &LoadError) -> TestVerdict {
     // The message ends with the cure.
     let (found, cure) = error
         .message
         .rsplit_once("; ")
         .unwrap_or((&error.message, ""));
-    Verdict::failed(found, cure)
+    TestVerdict::failed(found, cure)
 }
 
-fn quick(subject: &Subject) -> Verdict {
+fn quick(subject: &LibraryUnderTest) -> TestVerdict {
     let begun = subject.clock.now();
     go_on!(subject.door());
     let took = subject.clock.now() - begun;
     if took > QUICK {
-        return Verdict::warning(
+        return TestVerdict::warning(
             format!("takes {} ms", took.as_millis()),
             "leave what takes time to the first check, and what a constructor does undone; a busy machine or a debug build makes it slower",
         );
     }
-    Verdict::passed(format!("{:.1} ms", took.as_secs_f64() * 1000.0))
+    TestVerdict::passed(format!("{:.1} ms", took.as_secs_f64() * 1000.0))
 }
 
-fn constructor_quiet(subject: &Subject) -> Verdict {
-    let before = Machine::now();
+fn constructor_quiet(subject: &LibraryUnderTest) -> TestVerdict {
+    let before = ProcessSnapshot::now();
     go_on!(subject.door());
     let (of_runtime, changes): (Vec<_>, Vec<_>) = before
-        .changes(&Machine::now())
+        .changes(&ProcessSnapshot::now())
         .into_iter()
-        .partition(Change::is_of_a_runtime);
+        .partition(ProcessChange::is_of_a_runtime);
     if let (Some(runtime), [_, ..], []) =
         (subject.order.language.runtime(), &*of_runtime, &*changes)
     {
-        return Verdict::warning(
+        return TestVerdict::warning(
             format!("{runtime} {} as it is loaded", phrases(&of_runtime)),
             "run it in a worker: a host refuses it with isolation = \"in-process\"",
         );
@@ -85,9 +85,9 @@ fn constructor_quiet(subject: &Subject) -> Verdict {
         None => [of_runtime, changes].concat(),
     };
     if changes.is_empty() {
-        return Verdict::passed("");
+        return TestVerdict::passed("");
     }
-    Verdict::failed(
+    TestVerdict::failed(
         format!("loading it {}", phrases(&changes)),
         "leave the process as it is: it is shared with other plugins where the operator wants that",
     )
@@ -100,26 +100,26 @@ fn without_static_tls(message: &str) -> Option<&'static str> {
     )
 }
 
-fn two_copies_of_a_runtime(subject: &Subject, found: String) -> Verdict {
+fn two_copies_of_a_runtime(subject: &LibraryUnderTest, found: String) -> TestVerdict {
     match subject.order.language.runtime() {
-        Some(runtime) => Verdict::warning(
+        Some(runtime) => TestVerdict::warning(
             format!("{found} ({runtime} is in each copy)"),
             "run it in a worker: a host refuses it with isolation = \"in-process\"",
         ),
-        None => Verdict::failed(
+        None => TestVerdict::failed(
             found,
             "a host has two generations side by side while it replaces a plugin: share nothing by name",
         ),
     }
 }
 
-fn two_copies(subject: &Subject) -> Verdict {
+fn two_copies(subject: &LibraryUnderTest) -> TestVerdict {
     let first = go_on!(subject.door());
     let second = match subject.load(&subject.order.second) {
         Ok(door) => door,
         Err(error) => {
             if let Some(cure) = without_static_tls(&error.message) {
-                return Verdict::failed(
+                return TestVerdict::failed(
                     format!(
                         "a second copy of it does not load beside the first: {}",
                         error.message
@@ -138,25 +138,25 @@ fn two_copies(subject: &Subject) -> Verdict {
     };
     let (first, second) = (first.description(), second.description());
     if (&first.id, &first.config_schema) != (&second.id, &second.config_schema) {
-        return Verdict::failed(
+        return TestVerdict::failed(
             "two copies of it say different things of themselves",
             "let id and schema depend on nothing but the source",
         );
     }
-    Verdict::passed("")
+    TestVerdict::passed("")
 }
 
-fn schema(subject: &Subject) -> Verdict {
+fn schema(subject: &LibraryUnderTest) -> TestVerdict {
     let door = go_on!(subject.door());
     let schema = door.description().config_schema.value();
     if let Err(error) = CompiledSchema::new(schema.clone()) {
-        return Verdict::failed(
+        return TestVerdict::failed(
             error.to_string(),
             "it has to be a JSON Schema that refers to nothing outside itself",
         );
     }
     if let Some(key) = secret_table::find(&schema) {
-        return Verdict::failed(
+        return TestVerdict::failed(
             format!(
                 "the config's key `{key}` takes a table whose only key is `file`, which names a file with a secret"
             ),
@@ -169,16 +169,16 @@ fn schema(subject: &Subject) -> Verdict {
         .flatten()
         .find(|(_, schema)| schema.get("description").is_none() && schema.get("$ref").is_none());
     match silent {
-        Some((key, _)) => Verdict::warning(
+        Some((key, _)) => TestVerdict::warning(
             format!("the config's key `{key}` has no description"),
-            subject.cure(Advice::DescribeKeys),
+            subject.cure(LanguageAdvice::DescribeKeys),
         ),
-        None => Verdict::passed(""),
+        None => TestVerdict::passed(""),
     }
 }
 
-pub(super) const TESTS: &[Test] = &[
-    Test::new(
+pub(super) const TESTS: &[PluginTest] = &[
+    PluginTest::new(
         2,
         "load/opens",
         "The loader opens it with every symbol resolved at once, in the sandbox that its manifest asks for.",
@@ -186,7 +186,7 @@ pub(super) const TESTS: &[Test] = &[
     )
     .within(10)
     .gate(),
-    Test::new(
+    PluginTest::new(
         2,
         "load/layout",
         "What crosses the border has the layout that this host knows.",
@@ -194,7 +194,7 @@ pub(super) const TESTS: &[Test] = &[
     )
     .within(10)
     .gate(),
-    Test::new(
+    PluginTest::new(
         2,
         "load/manifest",
         "It says the same of itself once loaded as in its manifest.",
@@ -202,14 +202,14 @@ pub(super) const TESTS: &[Test] = &[
     )
     .within(10)
     .gate(),
-    Test::special(
+    PluginTest::special(
         2,
         "load/worker",
         "A host loads it in a worker, within the host's limits of time and size.",
-        How::Worker,
+        TestMethod::Worker,
     ),
-    Test::new(2, "load/quick", "Loading takes less than 100 ms.", quick).within(10),
-    Test::new(
+    PluginTest::new(2, "load/quick", "Loading takes less than 100 ms.", quick).within(10),
+    PluginTest::new(
         2,
         "load/constructor-quiet",
         "Loading prints nothing, starts no thread, and leaves descriptors, environment, working directory, signals, umask and locale as they are.",
@@ -217,14 +217,14 @@ pub(super) const TESTS: &[Test] = &[
     )
     .within(10)
     .quiet(),
-    Test::new(
+    PluginTest::new(
         2,
         "load/two-copies",
         "Two copies of it live side by side in one process.",
         two_copies,
     )
     .within(10),
-    Test::new(2, "load/schema", "Its config schema is valid, describes each key, and takes no table that the host reads as a secret.", schema).within(10),
+    PluginTest::new(2, "load/schema", "Its config schema is valid, describes each key, and takes no table that the host reads as a secret.", schema).within(10),
 ];
 
 const QUICK: Duration = Duration::from_millis(100);

@@ -13,7 +13,7 @@ use std::{
 
 /// The state of this process that a library must not change.
 #[derive(Debug)]
-pub(super) struct Machine {
+pub(super) struct ProcessSnapshot {
     /// By target, so that a newly opened one can be named.
     pub(super) descriptors: BTreeMap<i32, String>,
     pub(super) threads: usize,
@@ -23,7 +23,7 @@ pub(super) struct Machine {
     locale: String,
 }
 
-impl Machine {
+impl ProcessSnapshot {
     pub(super) fn now() -> Self {
         let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let line = |name: &'static str| {
@@ -49,27 +49,29 @@ impl Machine {
     }
 
     /// Returns the changes and growth, one phrase each.
-    pub(super) fn changes(&self, after: &Self) -> Vec<Change> {
+    pub(super) fn changes(&self, after: &Self) -> Vec<ProcessChange> {
         let mut changes = Vec::new();
         if after.threads > self.threads {
-            changes.push(Change::Threads(after.threads - self.threads));
+            changes.push(ProcessChange::Threads(after.threads - self.threads));
         }
         let mut opened = after.descriptors.iter();
         if let Some((fd, to)) = opened.find(|(fd, _)| !self.descriptors.contains_key(fd)) {
-            changes.push(Change::Other(format!("opened descriptor {fd} ({to})")));
+            changes.push(ProcessChange::Other(format!(
+                "opened descriptor {fd} ({to})"
+            )));
         }
         changes.extend(self.damage(after));
         changes
     }
 
     /// Returns the changes of pre-existing state, one phrase each; new threads and descriptors are not included.
-    pub(super) fn damage(&self, after: &Self) -> Vec<Change> {
+    pub(super) fn damage(&self, after: &Self) -> Vec<ProcessChange> {
         let mut changes = Vec::new();
         let mut before = self.descriptors.iter();
         let replaced =
             |(fd, to): &(&i32, &String)| after.descriptors.get(fd).is_some_and(|now| now != *to);
         if let Some((fd, to)) = before.find(replaced) {
-            changes.push(Change::Other(format!(
+            changes.push(ProcessChange::Other(format!(
                 "put something else in the place of descriptor {fd} ({to})"
             )));
         }
@@ -78,24 +80,26 @@ impl Machine {
             .keys()
             .find(|fd| !after.descriptors.contains_key(fd))
         {
-            changes.push(Change::Other(format!("closed descriptor {fd}")));
+            changes.push(ProcessChange::Other(format!("closed descriptor {fd}")));
         }
         if after.environment != self.environment {
-            changes.push(Change::Other("changed the environment".to_owned()));
+            changes.push(ProcessChange::Other("changed the environment".to_owned()));
         }
         if after.folder != self.folder {
-            changes.push(Change::Other("changed the working directory".to_owned()));
+            changes.push(ProcessChange::Other(
+                "changed the working directory".to_owned(),
+            ));
         }
         for (name, what) in STATUS {
             if after.status.get(name) != self.status.get(name) {
                 changes.push(match name {
-                    IGNORED | HANDLERS => Change::Signals(what),
-                    _ => Change::Other(format!("changed {what}")),
+                    IGNORED | HANDLERS => ProcessChange::Signals(what),
+                    _ => ProcessChange::Other(format!("changed {what}")),
                 });
             }
         }
         if after.locale != self.locale {
-            changes.push(Change::Other(format!(
+            changes.push(ProcessChange::Other(format!(
                 "changed the locale to {}",
                 after.locale
             )));
@@ -106,7 +110,7 @@ impl Machine {
 
 /// One change.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Change {
+pub(super) enum ProcessChange {
     /// This number of threads was started.
     Threads(usize),
     /// The set of handled or ignored signals changed.
@@ -115,14 +119,14 @@ pub(super) enum Change {
     Other(String),
 }
 
-impl Change {
+impl ProcessChange {
     /// Returns `true` if a language runtime does this in every process that loads it.
     pub(super) fn is_of_a_runtime(&self) -> bool {
         matches!(self, Self::Threads(_) | Self::Signals(_))
     }
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for ProcessChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Threads(count) => write!(f, "started {count} threads"),
@@ -133,8 +137,8 @@ impl fmt::Display for Change {
 }
 
 /// Formats changes as one phrase.
-pub(super) fn phrases(changes: &[Change]) -> String {
-    let phrases: Vec<String> = changes.iter().map(Change::to_string).collect();
+pub(super) fn phrases(changes: &[ProcessChange]) -> String {
+    let phrases: Vec<String> = changes.iter().map(ProcessChange::to_string).collect();
     phrases.join(", ")
 }
 

@@ -12,17 +12,17 @@ use std::{
 };
 
 use conductor_core::clock::Clock;
-use conductor_library::{Language, printable};
+use conductor_library::{PluginLanguage, printable};
 use conductor_plugin_api::manifest::Need;
-use conductor_sandbox::Capabilities;
+use conductor_sandbox::PluginCapabilities;
 
 use super::{
-    advice::Advice,
-    behaviour::{Bench, CHECK, MARGIN},
-    catalogue::{How, Test},
-    child::Confinement,
-    subject::{Subject, go_on},
-    verdict::Verdict,
+    advice::LanguageAdvice,
+    behaviour::{CHECK, MARGIN, TestBench},
+    catalogue::{PluginTest, TestMethod},
+    child::TestConfinement,
+    subject::{LibraryUnderTest, go_on},
+    verdict::TestVerdict,
 };
 
 /// A plugin's progress, the higher the better.
@@ -38,7 +38,7 @@ use super::{
     serde::Deserialize,
     serde::Serialize,
 )]
-pub(super) enum Stage {
+pub(super) enum PluginProgress {
     #[default]
     Nothing,
     Loaded,
@@ -49,22 +49,22 @@ pub(super) enum Stage {
 }
 
 /// Runs on the tested side: loads the library, creates a probe, and checks with it until it reports healthy.
-pub(super) fn go_as_far_as_it_gets(subject: &Subject) -> Verdict {
+pub(super) fn go_as_far_as_it_gets(subject: &LibraryUnderTest) -> TestVerdict {
     let door = match subject.load(&subject.order.path) {
         Ok(door) => door,
-        Err(error) => return Verdict::passed(error.message),
+        Err(error) => return TestVerdict::passed(error.message),
     };
-    subject.reached(Stage::Loaded);
+    subject.reached(PluginProgress::Loaded);
     if let Err(verdict) = subject.good_config(&*door) {
         return verdict;
     }
-    subject.reached(Stage::Created);
-    let bench = go_on!(Bench::new(subject, 1));
+    subject.reached(PluginProgress::Created);
+    let bench = go_on!(TestBench::new(subject, 1));
     let probe = bench.open();
     let mut said = String::new();
     for _ in 0..ATTEMPTS {
         let Some(end) = bench.harness.check(probe, CHECK, MARGIN) else {
-            return Verdict::passed("a check was not back at its deadline");
+            return TestVerdict::passed("a check was not back at its deadline");
         };
         let stage = match &end.result {
             Err(failure) => {
@@ -74,32 +74,32 @@ pub(super) fn go_as_far_as_it_gets(subject: &Subject) -> Verdict {
             Ok(report) => {
                 said = format!("{:?}: {}", report.status, report.message);
                 match report.status {
-                    conductor_plugin_api::Status::Healthy => Stage::Healthy,
-                    conductor_plugin_api::Status::Degraded => Stage::Degraded,
-                    conductor_plugin_api::Status::Unhealthy => Stage::Unhealthy,
+                    conductor_plugin_api::Status::Healthy => PluginProgress::Healthy,
+                    conductor_plugin_api::Status::Degraded => PluginProgress::Degraded,
+                    conductor_plugin_api::Status::Unhealthy => PluginProgress::Unhealthy,
                 }
             }
         };
         subject.reached(stage);
-        if stage == Stage::Healthy {
+        if stage == PluginProgress::Healthy {
             break;
         }
     }
-    Verdict::passed(said)
+    TestVerdict::passed(said)
 }
 
 /// The effect of the sandbox on a plugin.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Effect {
+pub(super) enum SandboxEffect {
     /// The plugin gets further without the sandbox.
     ComesFurther,
     /// It gets as far, but consistently reports or fails with another message.
     SaysSomethingElse,
 }
 
-/// A plugin's undeclared needs.
+/// Permissions or limits that a plugin needs and does not declare.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Lacks {
+pub(super) enum MissingNeeds {
     /// The missing needs.
     Needs(Vec<Need>),
     /// Something that no need grants.
@@ -110,11 +110,11 @@ pub(super) enum Lacks {
 
 /// Finds the needs missing from `declared`; `works` returns `true` if the plugin works under a confinement.
 pub(super) fn search(
-    declared: &Capabilities,
+    declared: &PluginCapabilities,
     clock: Clock,
-    works: &mut dyn FnMut(&Confinement) -> bool,
-) -> Lacks {
-    let everything = Capabilities {
+    works: &mut dyn FnMut(&TestConfinement) -> bool,
+) -> MissingNeeds {
+    let everything = PluginCapabilities {
         network: true,
         unix_sockets: true,
         read: vec![PathBuf::from("/")],
@@ -123,22 +123,22 @@ pub(super) fn search(
     };
     let until = clock.now() + PATIENCE;
     let mut left = MOST_RUNS;
-    let mut works_with = |more: &Capabilities| {
+    let mut works_with = |more: &PluginCapabilities| {
         if left == 0 || clock.now() >= until {
             return false;
         }
         left -= 1;
-        works(&Confinement::Sandbox(both(declared, more)))
+        works(&TestConfinement::Sandbox(both(declared, more)))
     };
     if !works_with(&everything) {
-        return match works(&Confinement::Limits) {
-            true => Lacks::NoNeedOpensIt,
-            false => Lacks::Limits,
+        return match works(&TestConfinement::Limits) {
+            true => MissingNeeds::NoNeedOpensIt,
+            false => MissingNeeds::Limits,
         };
     }
     let mut needed = everything;
     for drop in [
-        (|it: &mut Capabilities| it.run.clear()) as fn(&mut Capabilities),
+        (|it: &mut PluginCapabilities| it.run.clear()) as fn(&mut PluginCapabilities),
         |it| it.read.clear(),
         |it| it.unix_sockets = false,
         |it| it.network = false,
@@ -151,14 +151,14 @@ pub(super) fn search(
     }
     let rest = needed.clone();
     needed.read = narrowed(needed.read, &mut |read| {
-        works_with(&Capabilities {
+        works_with(&PluginCapabilities {
             read: read.to_vec(),
             ..rest.clone()
         })
     });
     let rest = needed.clone();
     needed.run = narrowed(needed.run, &mut |run| {
-        works_with(&Capabilities {
+        works_with(&PluginCapabilities {
             run: run.to_vec(),
             ..rest.clone()
         })
@@ -169,11 +169,11 @@ pub(super) fn search(
     let path = |path: PathBuf| printable::path(&path);
     needs.extend(needed.read.into_iter().map(path).map(Need::Read));
     needs.extend(needed.run.into_iter().map(path).map(Need::Run));
-    Lacks::Needs(needs)
+    MissingNeeds::Needs(needs)
 }
 
-fn both(one: &Capabilities, other: &Capabilities) -> Capabilities {
-    Capabilities {
+fn both(one: &PluginCapabilities, other: &PluginCapabilities) -> PluginCapabilities {
+    PluginCapabilities {
         network: one.network || other.network,
         unix_sockets: one.unix_sockets || other.unix_sockets,
         read: [&*one.read, &*other.read].concat(),
@@ -245,30 +245,30 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 
 /// Returns the verdict on the result.
 pub(super) fn judge(
-    effect: Effect,
-    lacks: &Lacks,
+    effect: SandboxEffect,
+    lacks: &MissingNeeds,
     held: &str,
     free: &str,
     config: Option<&serde_json::Value>,
-    language: Language,
-) -> Verdict {
+    language: PluginLanguage,
+) -> TestVerdict {
     let effect = match effect {
-        Effect::ComesFurther => "works only without the sandbox",
-        Effect::SaysSomethingElse => "ends in another way without the sandbox",
+        SandboxEffect::ComesFurther => "works only without the sandbox",
+        SandboxEffect::SaysSomethingElse => "ends in another way without the sandbox",
     };
     let seen = format!("{effect} ({held}; without it: {free})");
     let needs = match lacks {
-        Lacks::Needs(needs) => needs,
-        Lacks::NoNeedOpensIt => {
-            return Verdict::failed(
+        MissingNeeds::Needs(needs) => needs,
+        MissingNeeds::NoNeedOpensIt => {
+            return TestVerdict::failed(
                 format!(
                     "{seen}; no need opens what it does, such as writing files or changing the machine"
                 ),
                 "leave it out: a worker may not do it, whatever its manifest declares",
             );
         }
-        Lacks::Limits => {
-            return Verdict::failed(
+        MissingNeeds::Limits => {
+            return TestVerdict::failed(
                 format!("{seen}; it takes more than a worker's limits of memory and open files"),
                 "take less; an operator can raise the limits with [plugin.ID] limits",
             );
@@ -284,7 +284,7 @@ pub(super) fn judge(
         Need::Network | Need::UnixSockets => false,
     };
     if !needs.is_empty() && needs.iter().all(is_named) {
-        return Verdict::warning(
+        return TestVerdict::warning(
             found,
             format!(
                 "the path is the config's, which an author cannot declare: the operator opens it with [plugin.ID] allow = [{}], beside what is declared",
@@ -293,11 +293,11 @@ pub(super) fn judge(
         );
     }
     let needs = match language {
-        Language::Rust => listed(", ", "\""),
+        PluginLanguage::Rust => listed(", ", "\""),
         _ => listed("\\n", ""),
     };
-    let advice = Advice::DeclareNeeds.in_language(language);
-    Verdict::failed(found, advice.replace("NEEDS", &needs))
+    let advice = LanguageAdvice::DeclareNeeds.in_language(language);
+    TestVerdict::failed(found, advice.replace("NEEDS", &needs))
 }
 
 /// Returns `true` if the config contains this path, or a folder above it.
@@ -311,11 +311,11 @@ fn names(config: &serde_json::Value, path: &str) -> bool {
     }
 }
 
-pub(super) const TESTS: &[Test] = &[Test::special(
+pub(super) const TESTS: &[PluginTest] = &[PluginTest::special(
     3,
     "sandbox/needs",
     "It works with what its manifest declares, and no better without the sandbox.",
-    How::Needs,
+    TestMethod::Needs,
 )
 .within(20)];
 
@@ -335,10 +335,10 @@ mod tests {
 
     use super::*;
 
-    fn found(needed: &Capabilities) -> Lacks {
+    fn found(needed: &PluginCapabilities) -> MissingNeeds {
         let covers = |open: &[PathBuf], path: &PathBuf| open.iter().any(|it| path.starts_with(it));
-        search(&Capabilities::default(), Clock::start(), &mut |how| {
-            let Confinement::Sandbox(can) = how else {
+        search(&PluginCapabilities::default(), Clock::start(), &mut |how| {
+            let TestConfinement::Sandbox(can) = how else {
                 return true;
             };
             (can.network || !needed.network)
@@ -365,14 +365,14 @@ mod tests {
             (false, false, 0..0, 1..2),
             (true, true, 0..3, 2..3),
         ] {
-            let needed = Capabilities {
+            let needed = PluginCapabilities {
                 network,
                 unix_sockets,
                 read: paths[read].to_vec(),
                 run: paths[run].to_vec(),
                 no_udp: false,
             };
-            let Lacks::Needs(needs) = found(&needed) else {
+            let MissingNeeds::Needs(needs) = found(&needed) else {
                 panic!("{needed:?}");
             };
             let mut expected = BTreeSet::new();
@@ -387,24 +387,24 @@ mod tests {
 
     #[test]
     fn what_no_need_opens_is_told_from_what_takes_too_much() {
-        let only = |allowed: fn(&Confinement) -> bool| {
-            search(&Capabilities::default(), Clock::start(), &mut |how| {
+        let only = |allowed: fn(&TestConfinement) -> bool| {
+            search(&PluginCapabilities::default(), Clock::start(), &mut |how| {
                 allowed(how)
             })
         };
         assert_eq!(
-            only(|how| matches!(how, Confinement::Limits)),
-            Lacks::NoNeedOpensIt
+            only(|how| matches!(how, TestConfinement::Limits)),
+            MissingNeeds::NoNeedOpensIt
         );
-        assert_eq!(only(|_| false), Lacks::Limits);
+        assert_eq!(only(|_| false), MissingNeeds::Limits);
     }
 
     #[test]
     fn a_path_of_the_config_is_the_operators_to_open() {
         let config = serde_json::json!({ "path": "/var/lib/mydb" });
-        let needs = |path: &str| Lacks::Needs(vec![Need::Read(path.to_owned())]);
+        let needs = |path: &str| MissingNeeds::Needs(vec![Need::Read(path.to_owned())]);
         let judged = |path: &str, language| {
-            let effect = Effect::ComesFurther;
+            let effect = SandboxEffect::ComesFurther;
             let verdict = judge(
                 effect,
                 &needs(path),
@@ -415,13 +415,14 @@ mod tests {
             );
             format!("{} {}", verdict.status, verdict.cure)
         };
-        assert!(judged("/var/lib/mydb/x", Language::C).starts_with("WARNING"));
+        assert!(judged("/var/lib/mydb/x", PluginLanguage::C).starts_with("WARNING"));
         assert_eq!(
-            judged("/etc/mydb", Language::Rust),
+            judged("/etc/mydb", PluginLanguage::Rust),
             "FAILED declare it: export_plugin! { …, needs: [\"read /etc/mydb\"] }"
         );
         assert!(
-            judged("/etc/mydb", Language::Go).ends_with("CONDUCTOR_PLUGIN: \"read /etc/mydb\"")
+            judged("/etc/mydb", PluginLanguage::Go)
+                .ends_with("CONDUCTOR_PLUGIN: \"read /etc/mydb\"")
         );
     }
 }

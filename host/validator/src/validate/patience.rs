@@ -6,19 +6,19 @@ use conductor_runtime::ProbeId;
 use serde_json::Value;
 
 use super::{
-    advice::Advice,
-    behaviour::{Bench, MARGIN},
-    catalogue::Test,
-    subject::{Subject, go_on, spec, told},
-    verdict::Verdict,
+    advice::LanguageAdvice,
+    behaviour::{MARGIN, TestBench},
+    catalogue::PluginTest,
+    subject::{LibraryUnderTest, go_on, spec, told},
+    verdict::TestVerdict,
 };
 
 /// Returns a probe of a platform that accepts connections and never responds; of the unchanged config, if that has no
 /// address.
-fn silent(subject: &Subject) -> Result<(Bench, ProbeId, bool), Verdict> {
-    let mut bench = Bench::new(subject, 2)?;
+fn silent(subject: &LibraryUnderTest) -> Result<(TestBench, ProbeId, bool), TestVerdict> {
+    let mut bench = TestBench::new(subject, 2)?;
     let Ok(address) = subject.black_hole.local_addr() else {
-        return Err(Verdict::skipped("no port can be had on loopback"));
+        return Err(TestVerdict::skipped("no port can be had on loopback"));
     };
     let (mut config, mut replaced) = (bench.config.clone(), false);
     replace_addresses(&mut config, address, &mut replaced);
@@ -39,44 +39,44 @@ fn silent(subject: &Subject) -> Result<(Bench, ProbeId, bool), Verdict> {
     Ok((bench, probe, replaced))
 }
 
-fn deadline(subject: &Subject) -> Verdict {
+fn deadline(subject: &LibraryUnderTest) -> TestVerdict {
     let (bench, probe, replaced) = go_on!(silent(subject));
     let at = whereto(replaced);
     let within = Duration::from_secs(1);
     match bench.harness.check(probe, within, Duration::from_secs(4)) {
-        None => Verdict::failed(
+        None => TestVerdict::failed(
             format!("a check with a deadline of 1 s{at} is not back after 5 s"),
-            subject.cure(Advice::Deadline),
+            subject.cure(LanguageAdvice::Deadline),
         ),
         Some(end) => {
             if let Some(panic) = end.panic() {
-                return Verdict::failed(
+                return TestVerdict::failed(
                     format!("a check{at} ends in {}", told(panic)),
-                    subject.cure(Advice::Failure),
+                    subject.cure(LanguageAdvice::Failure),
                 );
             }
-            in_time(end.took, within, at, subject.cure(Advice::Deadline))
+            in_time(end.took, within, at, subject.cure(LanguageAdvice::Deadline))
         }
     }
 }
 
 /// Judges the duration of a check with the timeout `within`.
-fn in_time(took: Duration, within: Duration, at: &str, cure: &'static str) -> Verdict {
+fn in_time(took: Duration, within: Duration, at: &str, cure: &'static str) -> TestVerdict {
     let ms = took.as_millis();
     let late = format!(
         "a check with a deadline of {} s{at} took {ms} ms",
         within.as_secs()
     );
     if took > within + MARGIN {
-        Verdict::failed(late, cure)
+        TestVerdict::failed(late, cure)
     } else if took > within + SLACK {
-        Verdict::warning(late, cure)
+        TestVerdict::warning(late, cure)
     } else {
-        Verdict::passed(format!("back after {ms} ms{at}"))
+        TestVerdict::passed(format!("back after {ms} ms{at}"))
     }
 }
 
-fn cancel(subject: &Subject) -> Verdict {
+fn cancel(subject: &LibraryUnderTest) -> TestVerdict {
     let (bench, probe, replaced) = go_on!(silent(subject));
     let at = whereto(replaced);
     let within = Duration::from_secs(4);
@@ -87,7 +87,7 @@ fn cancel(subject: &Subject) -> Verdict {
         .pop()
         .flatten();
     if early.is_some() {
-        return Verdict::passed(format!("over before it could be given up{at}"));
+        return TestVerdict::passed(format!("over before it could be given up{at}"));
     }
     // A call that has not started yet has no thread to give up.
     bench.harness.wait_for_begin(calls[0]);
@@ -101,32 +101,32 @@ fn cancel(subject: &Subject) -> Verdict {
     if let Some(end) = soon {
         let ms = end.took.as_millis();
         return match end.panic() {
-            Some(panic) => Verdict::failed(
+            Some(panic) => TestVerdict::failed(
                 format!("a check that was given up ends in {}", told(panic)),
-                subject.cure(Advice::Failure),
+                subject.cure(LanguageAdvice::Failure),
             ),
-            None => Verdict::passed(format!("over after {ms} ms, given up at 200 ms{at}")),
+            None => TestVerdict::passed(format!("over after {ms} ms, given up at 200 ms{at}")),
         };
     }
     let late = bench.harness.wait(&calls, within + MARGIN).pop().flatten();
     match late {
-        None => Verdict::failed(
+        None => TestVerdict::failed(
             format!("a check that was given up at 200 ms{at} is not over 1 s after its deadline"),
-            subject.cure(Advice::Cancelled),
+            subject.cure(LanguageAdvice::Cancelled),
         ),
         Some(end) => {
             let ms = end.took.as_millis();
             let found = format!("a check that was given up at 200 ms{at} is over after {ms} ms");
             if end.took > within + MARGIN {
-                return Verdict::failed(
+                return TestVerdict::failed(
                     format!("{found}, with a deadline of 4 s"),
-                    subject.cure(Advice::Cancelled),
+                    subject.cure(LanguageAdvice::Cancelled),
                 );
             }
             if asynchronous {
-                return Verdict::failed(found, subject.cure(Advice::CancelAsync));
+                return TestVerdict::failed(found, subject.cure(LanguageAdvice::CancelAsync));
             }
-            Verdict::warning(found, subject.cure(Advice::CancelledOrLate))
+            TestVerdict::warning(found, subject.cure(LanguageAdvice::CancelledOrLate))
         }
     }
 }
@@ -177,14 +177,14 @@ fn elsewhere(text: &str, to: SocketAddr) -> Option<String> {
     (is_port && is_host).then(|| to.to_string())
 }
 
-pub(super) const TESTS: &[Test] = &[
-    Test::new(
+pub(super) const TESTS: &[PluginTest] = &[
+    PluginTest::new(
         3,
         "time/deadline",
         "A check is back by its deadline, also from a platform that takes connections and never answers.",
         deadline,
     ),
-    Test::new(
+    PluginTest::new(
         3,
         "time/cancel",
         "A check that is given up ends soon, or by its deadline where it blocks.",
@@ -200,16 +200,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::validate::verdict::Status;
+    use crate::validate::verdict::TestStatus;
 
     #[test]
     fn a_check_that_is_late_is_warned_of_and_one_that_is_very_late_fails() {
         for (ms, status) in [
-            (10, Status::Passed),
-            (1200, Status::Passed),
-            (1300, Status::Warning),
-            (2900, Status::Warning),
-            (3100, Status::Failed),
+            (10, TestStatus::Passed),
+            (1200, TestStatus::Passed),
+            (1300, TestStatus::Warning),
+            (2900, TestStatus::Warning),
+            (3100, TestStatus::Failed),
         ] {
             let took = Duration::from_millis(ms);
             let verdict = in_time(took, Duration::from_secs(1), "", "");

@@ -17,11 +17,11 @@ use std::{
 
 use conductor_core::clock::Clock;
 use conductor_library as library;
-use conductor_library::{Language, Policy, Refusal, Store, Vetted, printable};
+use conductor_library::{FileRefusal, PluginLanguage, Store, TrustPolicy, Vetted, printable};
 use conductor_plugin_api::manifest::Need;
 use conductor_runtime::{
     LoadedPlugin as _,
-    loader::{self, How as HowToLoad},
+    loader::{self, GenerationSettings as HowToLoad},
     protocol::messages::ManifestFacts,
     redaction,
     worker::{RUNTIME, describe_end},
@@ -34,17 +34,17 @@ use tempfile::TempDir;
 
 pub use super::child::child_main;
 use super::{
-    advice::Advice,
-    catalogue::{How, InProcess, Test},
-    child::{Confinement, Order, Said},
-    needs::{self, Effect, Lacks, Stage},
+    advice::LanguageAdvice,
+    catalogue::{InProcess, PluginTest, TestMethod},
+    child::{TestConfinement, TestOrder, TestProcessMessage},
+    needs::{self, MissingNeeds, PluginProgress, SandboxEffect},
     report::OfTest,
-    verdict::{Status, Verdict},
+    verdict::{TestStatus, TestVerdict},
 };
 
 /// The reason why the tests of a file cannot be run.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SceneError {
+pub(super) enum TestEnvironmentError {
     /// Without the error's own text, which contains a random name.
     #[error(
         "there is no place for private copies in {} ({}): name another folder with TMPDIR",
@@ -53,51 +53,51 @@ pub(super) enum SceneError {
     )]
     NoPlace(#[source] io::Error),
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] FileRefusal),
     #[error(transparent)]
     Undeclared(#[from] UndeclaredNeed),
 }
 
-/// The place where a file's tests run: a vetted private copy, and a second one under another path.
-pub(super) struct Scene {
+/// The environment of a file's tests: a vetted private copy, and a second one under another path.
+pub(super) struct TestEnvironment {
     vetted: Vetted,
     second: PathBuf,
-    policy: sandbox::Policy,
+    policy: sandbox::SandboxPolicy,
     allow: Option<Vec<Need>>,
-    language: Language,
+    language: PluginLanguage,
     _store: Store,
     _folder: TempDir,
 }
 
-impl Scene {
+impl TestEnvironment {
     /// Returns the scene in `place`, creating it at the first call.
     pub(super) fn prepared<'a>(
         place: &'a mut Option<Self>,
         file: &Path,
         allow: &[Need],
-    ) -> Result<&'a Self, SceneError> {
+    ) -> Result<&'a Self, TestEnvironmentError> {
         if place.is_none() {
             *place = Some(Self::new(file, allow)?);
         }
         place.as_ref().ok_or_else(|| unreachable!("made above"))
     }
 
-    fn new(file: &Path, allow: &[Need]) -> Result<Self, SceneError> {
-        let folder = tempfile::tempdir().map_err(SceneError::NoPlace)?;
+    fn new(file: &Path, allow: &[Need]) -> Result<Self, TestEnvironmentError> {
+        let folder = tempfile::tempdir().map_err(TestEnvironmentError::NoPlace)?;
         let store = Store::open(folder.path())?;
-        let vetted = library::vet(file, &Policy::none(), &store)?;
+        let vetted = library::vet(file, &TrustPolicy::none(), &store)?;
         let second = folder.path().join("second.so");
-        std::fs::copy(&vetted.path, &second).map_err(SceneError::NoPlace)?;
+        std::fs::copy(&vetted.path, &second).map_err(TestEnvironmentError::NoPlace)?;
         let language = std::fs::read(&vetted.path)
-            .map(|bytes| Language::of(vetted.manifest.door, &bytes))
-            .map_err(SceneError::NoPlace)?;
+            .map(|bytes| PluginLanguage::of(vetted.manifest.door, &bytes))
+            .map_err(TestEnvironmentError::NoPlace)?;
         let allow = (!allow.is_empty()).then(|| [&*vetted.manifest.needs, allow].concat());
         let mut capabilities = sandbox::capabilities(&vetted.manifest.needs, allow.as_deref())?;
         capabilities.read.push(second.clone());
-        let policy = sandbox::Policy {
+        let policy = sandbox::SandboxPolicy {
             capabilities,
             library: Some(vetted.path.clone()),
-            ..sandbox::Policy::default()
+            ..sandbox::SandboxPolicy::default()
         };
         Ok(Self {
             vetted,
@@ -116,33 +116,33 @@ impl Scene {
     /// has an undeclared need.
     pub(super) fn run(
         &self,
-        test: &'static Test,
+        test: &'static PluginTest,
         config: Option<&serde_json::Value>,
         seed: u64,
         keep_sandbox: bool,
     ) -> OfTest {
-        let runner = Runner {
+        let runner = TestRunner {
             scene: self,
             test,
             config,
             seed,
         };
         let how = match test.how {
-            How::Process(how) => how,
-            How::Worker => {
+            TestMethod::Process(how) => how,
+            TestMethod::Worker => {
                 let verdict = self.load_in_a_worker();
                 let blocks = verdict.is_bad();
                 return OfTest::new(test, verdict).blocking(blocks);
             }
-            How::Needs if keep_sandbox => {
+            TestMethod::Needs if keep_sandbox => {
                 return OfTest::skipped(test, "it is not run without the sandbox (--keep-sandbox)");
             }
-            How::Needs => {
+            TestMethod::Needs => {
                 let verdict = runner.needs();
                 let blocks = verdict.is_bad();
                 return OfTest::new(test, verdict).blocking(blocks);
             }
-            How::File(_) => return OfTest::skipped(test, "needs no process"),
+            TestMethod::File(_) => return OfTest::skipped(test, "needs no process"),
         };
         let ended = match runner.start(self.declared()) {
             Ok(running) => running.end(test.limit, self.language),
@@ -166,52 +166,56 @@ impl Scene {
         OfTest::new(test, verdict).printed(output).blocking(blocks)
     }
 
-    fn declared(&self) -> Confinement {
-        Confinement::Sandbox(self.policy.capabilities.clone())
+    fn declared(&self) -> TestConfinement {
+        TestConfinement::Sandbox(self.policy.capabilities.clone())
     }
 
     /// Loads the library as a host does, with the host's limits on time and size.
-    fn load_in_a_worker(&self) -> Verdict {
+    fn load_in_a_worker(&self) -> TestVerdict {
         let how = HowToLoad {
             no_udp: false,
             isolation: Isolation::Process,
             call_threads: 1,
-            limits: sandbox::Limits::default(),
+            limits: sandbox::WorkerLimits::default(),
             allow: self.allow.clone(),
             hidden: Vec::new(),
         };
         match loader::throw_away(&self.vetted, &how, Clock::start()) {
             Ok(worker) => {
                 worker.end();
-                Verdict::passed("")
+                TestVerdict::passed("")
             }
             Err(error) => {
                 // Its message ends with the cure, and an author can shorten the schema.
                 let (found, cure) = match error.message.rsplit_once("; ") {
-                    Some((found, _)) if error.message.contains("config schema") => {
-                        (found, Advice::ShortSchema.in_language(self.language))
-                    }
+                    Some((found, _)) if error.message.contains("config schema") => (
+                        found,
+                        LanguageAdvice::ShortSchema.in_language(self.language),
+                    ),
                     Some((found, cure)) => (found, cure),
-                    None => (&*error.message, Advice::Crash.in_language(self.language)),
+                    None => (
+                        &*error.message,
+                        LanguageAdvice::Crash.in_language(self.language),
+                    ),
                 };
-                Verdict::failed(format!("a host does not load it: {found}"), cure)
+                TestVerdict::failed(format!("a host does not load it: {found}"), cure)
             }
         }
     }
 }
 
 /// One test of one library, with repetitions.
-struct Runner<'a> {
-    scene: &'a Scene,
-    test: &'static Test,
+struct TestRunner<'a> {
+    scene: &'a TestEnvironment,
+    test: &'static PluginTest,
     config: Option<&'a serde_json::Value>,
     seed: u64,
 }
 
-impl Runner<'_> {
-    fn start(&self, confinement: Confinement) -> Result<Running, Verdict> {
+impl TestRunner<'_> {
+    fn start(&self, confinement: TestConfinement) -> Result<TestProcess, TestVerdict> {
         let (scene, config) = (self.scene, self.config);
-        let order = Order {
+        let order = TestOrder {
             test: self.test.id.to_owned(),
             path: scene.vetted.path.clone(),
             second: scene.second.clone(),
@@ -224,46 +228,47 @@ impl Runner<'_> {
             config: config.cloned(),
             seed: self.seed,
         };
-        Running::start(&order)
-            .map_err(|error| Verdict::untested(format!("its process cannot be started: {error}")))
+        TestProcess::start(&order).map_err(|error| {
+            TestVerdict::untested(format!("its process cannot be started: {error}"))
+        })
     }
 
-    fn ended(&self, confinement: Confinement) -> Result<Ended, Verdict> {
+    fn ended(&self, confinement: TestConfinement) -> Result<TestProcessEnd, TestVerdict> {
         Ok(self
             .start(confinement)?
             .end(self.test.limit, self.scene.language))
     }
 
     /// Tests if the plugin gets further without the sandbox, and finds the missing needs.
-    fn needs(&self) -> Verdict {
+    fn needs(&self) -> TestVerdict {
         self.compare().unwrap_or_else(|verdict| verdict)
     }
 
-    fn compare(&self) -> Result<Verdict, Verdict> {
+    fn compare(&self) -> Result<TestVerdict, TestVerdict> {
         let declared = self.scene.declared();
         let held = self.ended(declared.clone())?;
         if held.verdict.untested {
             return Err(held.verdict);
         }
-        if held.stage == Stage::Healthy {
-            return Ok(Verdict::passed(""));
+        if held.stage == PluginProgress::Healthy {
+            return Ok(TestVerdict::passed(""));
         }
-        let free = self.ended(Confinement::Free)?;
+        let free = self.ended(TestConfinement::Free)?;
         let effect = match free.stage.cmp(&held.stage) {
-            Ordering::Greater => Effect::ComesFurther,
-            Ordering::Equal if free.said() != held.said() => Effect::SaysSomethingElse,
+            Ordering::Greater => SandboxEffect::ComesFurther,
+            Ordering::Equal if free.said() != held.said() => SandboxEffect::SaysSomethingElse,
             _ => return Ok(no_better(&held)),
         };
-        let is_as_good = |ended: &Ended| match effect {
-            Effect::ComesFurther => ended.stage >= free.stage,
-            Effect::SaysSomethingElse => ended.said() == free.said(),
+        let is_as_good = |ended: &TestProcessEnd| match effect {
+            SandboxEffect::ComesFurther => ended.stage >= free.stage,
+            SandboxEffect::SaysSomethingElse => ended.said() == free.said(),
         };
         // Repeat it: a difference that comes and goes is no need.
         let again = self.ended(declared)?;
         let is_reproducible = match effect {
-            Effect::ComesFurther => true,
-            Effect::SaysSomethingElse => {
-                again.said() == held.said() && is_as_good(&self.ended(Confinement::Free)?)
+            SandboxEffect::ComesFurther => true,
+            SandboxEffect::SaysSomethingElse => {
+                again.said() == held.said() && is_as_good(&self.ended(TestConfinement::Free)?)
             }
         };
         if is_as_good(&again) || !is_reproducible {
@@ -274,7 +279,7 @@ impl Runner<'_> {
             let ended = self.ended(how.clone());
             ended.is_ok_and(|ended| is_as_good(&ended))
         });
-        if effect == Effect::SaysSomethingElse && !matches!(lacks, Lacks::Needs(_)) {
+        if effect == SandboxEffect::SaysSomethingElse && !matches!(lacks, MissingNeeds::Needs(_)) {
             // Another message that no need changes, such as one about the sandbox itself.
             return Ok(no_better(&held));
         }
@@ -289,19 +294,19 @@ impl Runner<'_> {
     }
 
     /// Returns the needs missing at load time, if the library loads without the sandbox.
-    fn loads_without_the_sandbox(&self, held: &Verdict) -> Option<Verdict> {
-        let works = |how: Confinement| {
+    fn loads_without_the_sandbox(&self, held: &TestVerdict) -> Option<TestVerdict> {
+        let works = |how: TestConfinement| {
             let ended = self.ended(how);
             ended.is_ok_and(|ended| !ended.verdict.is_bad())
         };
-        if !works(Confinement::Free) || works(self.scene.declared()) {
+        if !works(TestConfinement::Free) || works(self.scene.declared()) {
             return None;
         }
         let capabilities = &self.scene.policy.capabilities;
         let lacks = needs::search(capabilities, Clock::start(), &mut |how| works(how.clone()));
         let (config, language) = (self.config, self.scene.language);
         Some(needs::judge(
-            Effect::ComesFurther,
+            SandboxEffect::ComesFurther,
             &lacks,
             &held.found,
             "it loads",
@@ -311,21 +316,24 @@ impl Runner<'_> {
     }
 }
 
-fn no_better(held: &Ended) -> Verdict {
+fn no_better(held: &TestProcessEnd) -> TestVerdict {
     let said = &held.verdict.found;
-    Verdict::passed(format!("no better without the sandbox: {said}"))
+    TestVerdict::passed(format!("no better without the sandbox: {said}"))
 }
 
 /// Output is no part of a verdict, except in tests that forbid it.
 fn judge(
     how: InProcess,
-    language: Language,
-    verdict: Verdict,
+    language: PluginLanguage,
+    verdict: TestVerdict,
     stdout: &str,
     stderr: &str,
-) -> Verdict {
-    if how.may_die && verdict.status == Status::Crashed {
-        return Verdict::warning(verdict.found, Advice::LowMemory.in_language(language));
+) -> TestVerdict {
+    if how.may_die && verdict.status == TestStatus::Crashed {
+        return TestVerdict::warning(
+            verdict.found,
+            LanguageAdvice::LowMemory.in_language(language),
+        );
     }
     if !how.is_quiet || verdict.status.is_bad() {
         return verdict;
@@ -341,46 +349,46 @@ fn judge(
         )
     };
     if !stdout.is_empty() {
-        return Verdict::failed(
+        return TestVerdict::failed(
             format!("it printed {} to standard output", begin(stdout)),
-            Advice::Log.in_language(language),
+            LanguageAdvice::Log.in_language(language),
         );
     }
     if !stderr.is_empty() {
-        return Verdict::failed(
+        return TestVerdict::failed(
             format!("it printed {} to standard error", begin(stderr)),
-            Advice::Log.in_language(language),
+            LanguageAdvice::Log.in_language(language),
         );
     }
     verdict
 }
 
 /// The end of a test's process, and its output.
-struct Ended {
-    verdict: Verdict,
-    stage: Stage,
+struct TestProcessEnd {
+    verdict: TestVerdict,
+    stage: PluginProgress,
     stdout: String,
     stderr: String,
 }
 
-impl Ended {
+impl TestProcessEnd {
     /// Returns the plugin's progress and its last message.
-    fn said(&self) -> (Stage, &str) {
+    fn said(&self) -> (PluginProgress, &str) {
         (self.stage, &self.verdict.found)
     }
 }
 
 /// A test's process.
-struct Running {
+struct TestProcess {
     child: Child,
     talk: UnixStream,
-    stdout: Printed,
-    stderr: Printed,
+    stdout: PipeOutput,
+    stderr: PipeOutput,
     clock: Clock,
 }
 
-impl Running {
-    fn start(order: &Order) -> io::Result<Self> {
+impl TestProcess {
+    fn start(order: &TestOrder) -> io::Result<Self> {
         let (mut talk, theirs) = UnixStream::pair()?;
         let (stdout, their_stdout) = io::pipe()?;
         let (stderr, their_stderr) = io::pipe()?;
@@ -401,16 +409,16 @@ impl Running {
         Ok(Self {
             child,
             talk,
-            stdout: Printed::new(stdout),
-            stderr: Printed::new(stderr),
+            stdout: PipeOutput::new(stdout),
+            stderr: PipeOutput::new(stderr),
             clock: Clock::start(),
         })
     }
 
     /// Waits for its end, at most for `limit`.
-    fn end(mut self, limit: Duration, language: Language) -> Ended {
-        let crash = Advice::Crash.in_language(language);
-        let mut stage = Stage::default();
+    fn end(mut self, limit: Duration, language: PluginLanguage) -> TestProcessEnd {
+        let crash = LanguageAdvice::Crash.in_language(language);
+        let mut stage = PluginProgress::default();
         let (mut doing, mut verdict, mut late) = (String::new(), None, false);
         let mut lines = BufReader::new(&self.talk);
         loop {
@@ -427,9 +435,9 @@ impl Running {
                 .and_then(|()| lines.read_line(&mut line));
             match (read, serde_json::from_str(&line)) {
                 (Ok(0), _) => break,
-                (Ok(_), Ok(Said::Doing(what))) => doing = what,
-                (Ok(_), Ok(Said::Reached(so_far))) => stage = stage.max(so_far),
-                (Ok(_), Ok(Said::Verdict(said))) => {
+                (Ok(_), Ok(TestProcessMessage::Doing(what))) => doing = what,
+                (Ok(_), Ok(TestProcessMessage::Reached(so_far))) => stage = stage.max(so_far),
+                (Ok(_), Ok(TestProcessMessage::Verdict(said))) => {
                     verdict = Some(said);
                     break;
                 }
@@ -446,8 +454,8 @@ impl Running {
         let verdict = match verdict {
             Some(verdict) if ended && status.is_some_and(|status| status.success()) => verdict,
             Some(verdict) if verdict.status.is_bad() => verdict,
-            Some(_) if ended => Verdict::new(
-                Status::Crashed,
+            Some(_) if ended => TestVerdict::new(
+                TestStatus::Crashed,
                 format!(
                     "its process {} at the end of the test",
                     describe_end(status)
@@ -455,19 +463,19 @@ impl Running {
                 crash,
             ),
             Some(_) => {
-                Verdict::failed("its process does not end", "end what the probe has started")
+                TestVerdict::failed("its process does not end", "end what the probe has started")
             }
-            None if late => Verdict::failed(
+            None if late => TestVerdict::failed(
                 format!("did not end within {} s{at}", limit.as_secs()),
                 "every call must come back by its deadline; loading and dropping have to be quick",
             ),
-            None => Verdict::new(
-                Status::Crashed,
+            None => TestVerdict::new(
+                TestStatus::Crashed,
                 format!("its process {}{at}", describe_end(status)),
                 crash,
             ),
         };
-        Ended {
+        TestProcessEnd {
             verdict,
             stage,
             stdout: self.stdout.text(),
@@ -491,12 +499,12 @@ fn wait_or_kill(child: &mut Child, grace: Duration, clock: Clock) -> (Option<Exi
 }
 
 /// The output of a pipe, up to a limit.
-struct Printed {
+struct PipeOutput {
     bytes: Arc<Mutex<Vec<u8>>>,
     done: mpsc::Receiver<()>,
 }
 
-impl Printed {
+impl PipeOutput {
     fn new(mut pipe: io::PipeReader) -> Self {
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let (alive, done) = mpsc::channel();

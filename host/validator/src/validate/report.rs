@@ -7,14 +7,14 @@ use conductor_library::printable;
 use serde::Serialize;
 
 use super::{
-    catalogue::Test,
-    file::Facts,
-    verdict::{Status, Verdict},
+    catalogue::PluginTest,
+    file::FileFacts,
+    verdict::{TestStatus, TestVerdict},
 };
 
 /// All findings.
 #[derive(Serialize)]
-pub(super) struct Report {
+pub(super) struct ValidationReport {
     format: u8,
     strictness: u8,
     seed: u64,
@@ -40,7 +40,7 @@ pub(super) struct OfTest {
     id: &'static str,
     level: u8,
     #[serde(flatten)]
-    pub(super) verdict: Verdict,
+    pub(super) verdict: TestVerdict,
     seconds: f64,
     /// The plugin's output during the test.
     output: String,
@@ -49,7 +49,7 @@ pub(super) struct OfTest {
     pub(super) blocks: bool,
 }
 
-impl Report {
+impl ValidationReport {
     pub(super) fn new(strictness: u8, seed: u64) -> Self {
         Self {
             format: 1,
@@ -83,7 +83,7 @@ impl Report {
             for test in &file.tests {
                 text.push_str(&test.line());
             }
-            let counts = Status::ALL.map(|status| {
+            let counts = TestStatus::ALL.map(|status| {
                 let count = file.summary.get(status.name()).copied().unwrap_or_default();
                 format!("{count} {}", status.name())
             });
@@ -106,7 +106,7 @@ impl Report {
 }
 
 impl OfFile {
-    pub(super) fn new(facts: &Facts) -> Self {
+    pub(super) fn new(facts: &FileFacts) -> Self {
         let manifest = facts.inspection.manifest.as_ref();
         Self {
             file: printable::path(&facts.inspection.file),
@@ -119,20 +119,20 @@ impl OfFile {
     }
 
     fn count(&self) -> BTreeMap<&'static str, usize> {
-        let count = |status: Status| {
+        let count = |status: TestStatus| {
             let of = self
                 .tests
                 .iter()
                 .filter(|test| test.verdict.status == status);
             (status.name(), of.count())
         };
-        Status::ALL.map(count).into()
+        TestStatus::ALL.map(count).into()
     }
 
     fn reasons(&self) -> BTreeMap<(bool, String), usize> {
         let mut reasons = BTreeMap::new();
         for OfTest { verdict, .. } in &self.tests {
-            if verdict.status == Status::Skipped {
+            if verdict.status == TestStatus::Skipped {
                 let reason = (verdict.untested, verdict.found.clone());
                 *reasons.entry(reason).or_default() += 1;
             }
@@ -142,7 +142,7 @@ impl OfFile {
 }
 
 impl OfTest {
-    pub(super) fn new(test: &Test, verdict: Verdict) -> Self {
+    pub(super) fn new(test: &PluginTest, verdict: TestVerdict) -> Self {
         Self {
             id: test.id,
             level: test.level,
@@ -153,8 +153,8 @@ impl OfTest {
         }
     }
 
-    pub(super) fn skipped(test: &Test, why: &str) -> Self {
-        Self::new(test, Verdict::skipped(why))
+    pub(super) fn skipped(test: &PluginTest, why: &str) -> Self {
+        Self::new(test, TestVerdict::skipped(why))
     }
 
     #[cfg(target_os = "linux")]
@@ -174,7 +174,7 @@ impl OfTest {
     }
 
     fn line(&self) -> String {
-        let Verdict {
+        let TestVerdict {
             status,
             found,
             cure,
@@ -197,8 +197,8 @@ impl OfTest {
 }
 
 /// Formats the catalogue as a table.
-pub(super) fn listed(tests: &[&Test]) -> String {
-    let row = |test: &&Test| {
+pub(super) fn listed(tests: &[&PluginTest]) -> String {
+    let row = |test: &&PluginTest| {
         [
             test.level.to_string(),
             test.id.to_owned(),
@@ -218,9 +218,9 @@ mod tests {
 
     use super::*;
 
-    fn report(verdicts: impl IntoIterator<Item = Verdict>) -> Report {
-        let mut report = Report::new(3, 1);
-        let mut file = OfFile::new(&Facts::read(Path::new("/nowhere/at-all.so")));
+    fn report(verdicts: impl IntoIterator<Item = TestVerdict>) -> ValidationReport {
+        let mut report = ValidationReport::new(3, 1);
+        let mut file = OfFile::new(&FileFacts::read(Path::new("/nowhere/at-all.so")));
         let tests = super::super::catalogue::all();
         let tests = verdicts.into_iter().zip(tests);
         file.tests = tests.map(|(it, test)| OfTest::new(test, it)).collect();
@@ -231,9 +231,9 @@ mod tests {
     #[test]
     fn a_test_that_the_machine_does_not_let_run_makes_the_command_fail() {
         let report = report([
-            Verdict::passed(""),
-            Verdict::untested("the sandbox cannot be closed"),
-            Verdict::untested("the sandbox cannot be closed"),
+            TestVerdict::passed(""),
+            TestVerdict::untested("the sandbox cannot be closed"),
+            TestVerdict::untested("the sandbox cannot be closed"),
         ]);
         assert!(report.has_failures());
         let text = report.table(true);
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn the_summary_says_how_many_tests_were_skipped_and_why() {
         let why = "its schema gives no config to try";
-        let report = report([Verdict::skipped(why), Verdict::skipped(why)]);
+        let report = report([TestVerdict::skipped(why), TestVerdict::skipped(why)]);
         assert!(!report.has_failures());
         let text = report.table(false);
         assert!(

@@ -10,17 +10,17 @@ use conductor_runtime::{ProbeId, door::HostFunctions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
-    advice::Advice,
-    behaviour::{Bench, CHECK, MARGIN},
-    catalogue::Test,
-    growth::Holdings,
+    advice::LanguageAdvice,
+    behaviour::{CHECK, MARGIN, TestBench},
+    catalogue::PluginTest,
+    growth::LeakableResources,
     machine,
-    subject::{Subject, go_on, told},
-    verdict::Verdict,
+    subject::{LibraryUnderTest, go_on, told},
+    verdict::TestVerdict,
 };
 
-fn low_memory(subject: &Subject) -> Verdict {
-    let bench = go_on!(Bench::new(subject, 1));
+fn low_memory(subject: &LibraryUnderTest) -> TestVerdict {
+    let bench = go_on!(TestBench::new(subject, 1));
     let probe = bench.open();
     go_on!(bench.check(probe));
     // The panic barrier can catch a panic, but Rust aborts on a failed allocation.
@@ -33,26 +33,26 @@ fn low_memory(subject: &Subject) -> Verdict {
     for _ in 0..5 {
         match bench.harness.check(probe, CHECK, MARGIN) {
             None => {
-                return Verdict::failed(
+                return TestVerdict::failed(
                     "with 8 MiB of memory left a check is not back at its deadline",
-                    subject.cure(Advice::Failure),
+                    subject.cure(LanguageAdvice::Failure),
                 );
             }
             Some(end) => {
                 if let Some(panic) = end.panic() {
-                    return Verdict::warning(
+                    return TestVerdict::warning(
                         format!("with 8 MiB of memory left a check ends in {}", told(panic)),
-                        subject.cure(Advice::Failure),
+                        subject.cure(LanguageAdvice::Failure),
                     );
                 }
             }
         }
     }
-    Verdict::passed("")
+    TestVerdict::passed("")
 }
 
-fn no_descriptors(subject: &Subject) -> Verdict {
-    let bench = go_on!(Bench::new(subject, 1));
+fn no_descriptors(subject: &LibraryUnderTest) -> TestVerdict {
+    let bench = go_on!(TestBench::new(subject, 1));
     let probe = bench.open();
     let alone = go_on!(bench.check(probe));
     if let Err(verdict) = limit(Resource::Nofile, 0) {
@@ -62,19 +62,19 @@ fn no_descriptors(subject: &Subject) -> Verdict {
     for _ in 0..5 {
         match bench.harness.check(probe, CHECK, MARGIN) {
             None => {
-                return Verdict::failed(
+                return TestVerdict::failed(
                     "without a free descriptor a check is not back at its deadline",
                     format!(
                         "{}, and do not try again in a loop",
-                        subject.cure(Advice::Failure)
+                        subject.cure(LanguageAdvice::Failure)
                     ),
                 );
             }
             Some(end) => {
                 if let Some(panic) = end.panic() {
-                    return Verdict::failed(
+                    return TestVerdict::failed(
                         format!("without a free descriptor a check ends in {}", told(panic)),
-                        subject.cure(Advice::Failure),
+                        subject.cure(LanguageAdvice::Failure),
                     );
                 }
             }
@@ -85,31 +85,31 @@ fn no_descriptors(subject: &Subject) -> Verdict {
     }
     let after = go_on!(bench.check(probe));
     match (alone.result, after.result) {
-        (Ok(_), Err(failure)) => Verdict::failed(
+        (Ok(_), Err(failure)) => TestVerdict::failed(
             format!("once there are descriptors again, the check fails: {failure}"),
             "leave nothing behind in a check that failed",
         ),
-        _ => Verdict::passed(""),
+        _ => TestVerdict::passed(""),
     }
 }
 
 /// Sets a soft limit of this process.
-fn limit(resource: Resource, to: u64) -> Result<(), Verdict> {
+fn limit(resource: Resource, to: u64) -> Result<(), TestVerdict> {
     let maximum = getrlimit(resource).maximum;
     let limit = Rlimit {
         current: Some(to),
         maximum,
     };
     setrlimit(resource, limit)
-        .map_err(|e| Verdict::skipped(format!("the limit cannot be set: {e}")))
+        .map_err(|e| TestVerdict::skipped(format!("the limit cannot be set: {e}")))
 }
 
-fn signals(subject: &Subject) -> Verdict {
-    let bench = go_on!(Bench::new(subject, 1));
+fn signals(subject: &LibraryUnderTest) -> TestVerdict {
+    let bench = go_on!(TestBench::new(subject, 1));
     let probe = bench.open();
     let alone = go_on!(bench.check(probe));
     if !machine::let_signals_interrupt() {
-        return Verdict::skipped("no signal handler can be set");
+        return TestVerdict::skipped("no signal handler can be set");
     }
     subject.doing("checking while signals interrupt every system call");
     let stopped = AtomicBool::new(false);
@@ -128,35 +128,35 @@ fn signals(subject: &Subject) -> Verdict {
     });
     for end in ends {
         let Some(end) = end else {
-            return Verdict::failed(
+            return TestVerdict::failed(
                 "while signals come in, a check is not back at its deadline",
                 "reckon with what is left of the deadline after each interruption",
             );
         };
         if let Some(panic) = end.panic() {
-            return Verdict::failed(
+            return TestVerdict::failed(
                 format!("while signals come in, a check ends in {}", told(panic)),
                 "try a call again that was interrupted (EINTR)",
             );
         }
         if let (Ok(_), Err(failure)) = (&alone.result, &end.result) {
-            return Verdict::failed(
+            return TestVerdict::failed(
                 format!("while signals come in, a check fails that went well without: {failure}"),
                 "try a call again that was interrupted (EINTR)",
             );
         }
     }
-    Verdict::passed("")
+    TestVerdict::passed("")
 }
 
-fn in_flight(subject: &Subject) -> Verdict {
+fn in_flight(subject: &LibraryUnderTest) -> TestVerdict {
     let asynchronous = go_on!(subject.door()).description().asynchronous;
     let (probes, at_once) = if asynchronous { (10_000, 8) } else { (640, 64) };
-    let bench = go_on!(Bench::new(subject, at_once));
+    let bench = go_on!(TestBench::new(subject, at_once));
     let alone = go_on!(bench.check(bench.open()));
     let probes: Vec<ProbeId> = (0..probes).map(|_| bench.open()).collect();
     let count = probes.len();
-    let before = Holdings::now();
+    let before = LeakableResources::now();
     subject.doing(format!("checking {count} probes at once"));
     let within = Duration::from_secs(10);
     let calls = bench.harness.start(&probes, within);
@@ -165,7 +165,7 @@ fn in_flight(subject: &Subject) -> Verdict {
     let back = ends.iter().flatten().count();
     if back < count {
         return match alone.result {
-            Ok(_) => Verdict::failed(
+            Ok(_) => TestVerdict::failed(
                 format!(
                     "of {count} checks at once {} do not come back",
                     count - back
@@ -173,18 +173,18 @@ fn in_flight(subject: &Subject) -> Verdict {
                 "complete every check that was begun, at its deadline at the latest",
             ),
             Err(_) => {
-                Verdict::skipped("a check alone fails already; give a --config that works here")
+                TestVerdict::skipped("a check alone fails already; give a --config that works here")
             }
         };
     }
     if let Some(panic) = ends.iter().flatten().find_map(|end| end.panic().cloned()) {
-        return Verdict::failed(
+        return TestVerdict::failed(
             format!("one of {count} checks at once ends in {}", told(&panic)),
             "share nothing between probes, or share it safely",
         );
     }
     if asynchronous && threads > before.threads + 64 {
-        return Verdict::warning(
+        return TestVerdict::warning(
             format!(
                 "{count} checks at once take {} threads",
                 threads - before.threads
@@ -197,11 +197,11 @@ fn in_flight(subject: &Subject) -> Verdict {
         .flatten()
         .filter(|end| end.result.is_err())
         .count();
-    Verdict::passed(format!("{count} checks, {failed} of them failures"))
+    TestVerdict::passed(format!("{count} checks, {failed} of them failures"))
 }
 
-fn soak(subject: &Subject) -> Verdict {
-    let bench = go_on!(Bench::new(subject, 4));
+fn soak(subject: &LibraryUnderTest) -> TestVerdict {
+    let bench = go_on!(TestBench::new(subject, 4));
     let probes: Vec<ProbeId> = (0..4).map(|_| bench.open()).collect();
     let begun = subject.clock.now();
     let mut rounds = 0_u64;
@@ -211,15 +211,15 @@ fn soak(subject: &Subject) -> Verdict {
         for end in bench.harness.wait(&calls, CHECK + MARGIN) {
             match end {
                 None => {
-                    return Verdict::skipped(
+                    return TestVerdict::skipped(
                         "a check was not back at its deadline, see time/deadline",
                     );
                 }
                 Some(end) => {
                     if let Some(panic) = end.panic() {
-                        return Verdict::failed(
+                        return TestVerdict::failed(
                             format!("after {rounds} rounds a check ends in {}", told(panic)),
-                            subject.cure(Advice::Failure),
+                            subject.cure(LanguageAdvice::Failure),
                         );
                     }
                 }
@@ -233,34 +233,34 @@ fn soak(subject: &Subject) -> Verdict {
             let grown = kib.saturating_sub(kib_then);
             if grown > FAST_KIB {
                 let seconds = (since - then).as_secs_f64();
-                return Verdict::failed(
+                return TestVerdict::failed(
                     format!("checks leave {grown} KiB of memory within {seconds:.1} s"),
                     LET_GO,
                 );
             }
         }
         if halfway.is_none() && subject.clock.now() - begun > SOAK / 2 {
-            halfway = Some((rounds, Holdings::now()));
+            halfway = Some((rounds, LeakableResources::now()));
         }
     }
     let Some((earlier, before)) = halfway else {
-        return Verdict::skipped("the machine is too busy for a second half");
+        return TestVerdict::skipped("the machine is too busy for a second half");
     };
-    let after = Holdings::now();
+    let after = LeakableResources::now();
     let checks = (rounds - earlier) * 4;
     let per_hour = after.memory_kib.saturating_sub(before.memory_kib) * 120;
     match before.growth(&after, 2048) {
-        Some(grown) => Verdict::failed(
+        Some(grown) => TestVerdict::failed(
             format!("{checks} checks within 30 s leave {grown} ({per_hour} KiB an hour)"),
             LET_GO,
         ),
-        None => Verdict::passed(format!("{} checks; {per_hour} KiB an hour", rounds * 4)),
+        None => TestVerdict::passed(format!("{} checks; {per_hour} KiB an hour", rounds * 4)),
     }
 }
 
-fn newer_host(subject: &Subject) -> Verdict {
+fn newer_host(subject: &LibraryUnderTest) -> TestVerdict {
     let check = |functions: HostFunctions| {
-        let bench = Bench::with_functions(subject, 1, functions)?;
+        let bench = TestBench::with_functions(subject, 1, functions)?;
         let probe = bench.open();
         let mut result = bench.check(probe)?.result;
         for _ in 0..2 {
@@ -269,53 +269,53 @@ fn newer_host(subject: &Subject) -> Verdict {
         Ok(result)
     };
     let Err(failure) = go_on!(check(HostFunctions::NextMinor)) else {
-        return Verdict::passed("");
+        return TestVerdict::passed("");
     };
     match go_on!(check(HostFunctions::Current)) {
-        Ok(_) => Verdict::failed(
+        Ok(_) => TestVerdict::failed(
             format!("with a host of the next minor version a check fails: {failure}"),
             "accept every minor version: a newer host has all functions of today's",
         ),
-        Err(_) => Verdict::passed("a failure, as with this host"),
+        Err(_) => TestVerdict::passed("a failure, as with this host"),
     }
 }
 
-pub(super) const TESTS: &[Test] = &[
-    Test::new(
+pub(super) const TESTS: &[PluginTest] = &[
+    PluginTest::new(
         4,
         "stress/low-memory",
         "With 8 MiB of memory left a check fails or goes well, and does not abort.",
         low_memory,
     )
     .may_die(),
-    Test::new(
+    PluginTest::new(
         4,
         "stress/no-descriptors",
         "Without a free descriptor a check fails or goes well, and once there are some again it goes well.",
         no_descriptors,
     )
     .within(30),
-    Test::new(
+    PluginTest::new(
         4,
         "stress/signals",
         "Signals that interrupt system calls change no result.",
         signals,
     )
     .within(60),
-    Test::new(
+    PluginTest::new(
         4,
         "stress/in-flight",
         "Ten thousand checks are in flight at once, or 64 at a time where they block, and all come back.",
         in_flight,
     )
     .within(120),
-    Test::new(
+    PluginTest::new(
         4,
         "stress/newer-host",
         "A host that is one minor of the API newer can use it.",
         newer_host,
     ),
-    Test::new(
+    PluginTest::new(
         4,
         "stress/soak",
         "A minute of checks without a pause leaves no memory, descriptors or threads.",

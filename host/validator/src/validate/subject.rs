@@ -11,9 +11,9 @@ use std::{
 
 use conductor_core::clock::Clock;
 use conductor_runtime::{
-    Failure, LoadError, ProbeSpec,
+    CallFailure, LoadError, ProbeSpec,
     call_context::CallContext,
-    door::{self, Door, HostFunctions, HostSide, Probe},
+    door::{self, HostFunctions, HostSide, OpenedLibrary, PluginProbe},
     observer::CallObserver,
     redaction,
     schema::CompiledSchema,
@@ -22,17 +22,17 @@ use conductor_types::ErrorType;
 use serde_json::Value;
 
 use super::{
-    advice::Advice,
-    child::{Order, Said},
+    advice::LanguageAdvice,
+    child::{TestOrder, TestProcessMessage},
     configs,
-    needs::Stage,
-    verdict::Verdict,
+    needs::PluginProgress,
+    verdict::TestVerdict,
 };
 use crate::report_lint::ReportLint;
 
 /// A library under test.
-pub(super) struct Subject {
-    pub(super) order: Order,
+pub(super) struct LibraryUnderTest {
+    pub(super) order: TestOrder,
     pub(super) clock: Clock,
     /// The irregularities in what the plugin returned.
     pub(super) lint: Arc<ReportLint>,
@@ -41,9 +41,9 @@ pub(super) struct Subject {
     pub(super) talk: Mutex<UnixStream>,
 }
 
-impl Subject {
+impl LibraryUnderTest {
     /// Sends a message to the validator; ends this process if the validator is gone.
-    pub(super) fn say(&self, what: &Said) {
+    pub(super) fn say(&self, what: &TestProcessMessage) {
         let mut talk = self.talk.lock().unwrap_or_else(PoisonError::into_inner);
         if let Ok(line) = serde_json::to_string(what) {
             let _ = talk.write_all(format!("{line}\n").as_bytes());
@@ -52,25 +52,31 @@ impl Subject {
 
     /// Announces the next action, in case this process does not survive it; as in "loading it".
     pub(super) fn doing(&self, what: impl Into<String>) {
-        self.say(&Said::Doing(redaction::redact_text(what.into())));
+        self.say(&TestProcessMessage::Doing(redaction::redact_text(
+            what.into(),
+        )));
     }
 
     /// Reports the plugin's progress.
-    pub(super) fn reached(&self, stage: Stage) {
-        self.say(&Said::Reached(stage));
+    pub(super) fn reached(&self, stage: PluginProgress) {
+        self.say(&TestProcessMessage::Reached(stage));
     }
 
     /// Returns the advice for the plugin's language.
-    pub(super) fn cure(&self, advice: Advice) -> &'static str {
+    pub(super) fn cure(&self, advice: LanguageAdvice) -> &'static str {
         advice.in_language(self.order.language)
     }
 
     /// Loads the private copy at `path`.
-    pub(super) fn load(&self, path: &Path) -> Result<Box<dyn Door>, LoadError> {
+    pub(super) fn load(&self, path: &Path) -> Result<Box<dyn OpenedLibrary>, LoadError> {
         self.load_with(path, HostFunctions::Current)
     }
 
-    fn load_with(&self, path: &Path, functions: HostFunctions) -> Result<Box<dyn Door>, LoadError> {
+    fn load_with(
+        &self,
+        path: &Path,
+        functions: HostFunctions,
+    ) -> Result<Box<dyn OpenedLibrary>, LoadError> {
         self.doing("loading it");
         let manifest = self.order.manifest.manifest();
         let host = HostSide {
@@ -81,30 +87,37 @@ impl Subject {
     }
 
     /// Loads it through its ABI, for a test on another subject.
-    pub(super) fn door(&self) -> Result<Box<dyn Door>, Verdict> {
+    pub(super) fn door(&self) -> Result<Box<dyn OpenedLibrary>, TestVerdict> {
         self.door_with(HostFunctions::Current)
     }
 
     /// Loads it through its ABI, with these functions for it to call.
-    pub(super) fn door_with(&self, functions: HostFunctions) -> Result<Box<dyn Door>, Verdict> {
+    pub(super) fn door_with(
+        &self,
+        functions: HostFunctions,
+    ) -> Result<Box<dyn OpenedLibrary>, TestVerdict> {
         self.load_with(&self.order.path, functions)
-            .map_err(|error| Verdict::skipped(format!("it does not load: {}", error.message)))
+            .map_err(|error| TestVerdict::skipped(format!("it does not load: {}", error.message)))
     }
 
     /// Returns its config schema.
-    pub(super) fn schema(&self, door: &dyn Door) -> Result<CompiledSchema, Verdict> {
+    pub(super) fn schema(&self, door: &dyn OpenedLibrary) -> Result<CompiledSchema, TestVerdict> {
         CompiledSchema::new(door.description().config_schema.value())
-            .map_err(|error| Verdict::skipped(error.to_string()))
+            .map_err(|error| TestVerdict::skipped(error.to_string()))
     }
 
     /// Creates a probe, with a generous deadline.
-    pub(super) fn create(&self, door: &dyn Door, config: &str) -> Result<Box<dyn Probe>, Failure> {
+    pub(super) fn create(
+        &self,
+        door: &dyn OpenedLibrary,
+        config: &str,
+    ) -> Result<Box<dyn PluginProbe>, CallFailure> {
         let call = self.call(CREATE);
         door.create(&spec(config), &call)
     }
 
     /// Drops a probe.
-    pub(super) fn close(&self, mut probe: Box<dyn Probe>) -> Result<(), Failure> {
+    pub(super) fn close(&self, mut probe: Box<dyn PluginProbe>) -> Result<(), CallFailure> {
         probe.close(&self.call(CREATE))
     }
 
@@ -113,10 +126,10 @@ impl Subject {
     }
 
     /// Returns a config that creates a probe: the validator's, or the first working one of the schema's examples.
-    pub(super) fn good_config(&self, door: &dyn Door) -> Result<Value, Verdict> {
+    pub(super) fn good_config(&self, door: &dyn OpenedLibrary) -> Result<Value, TestVerdict> {
         let candidates = configs::candidates(self, door);
         if candidates.is_empty() {
-            return Err(Verdict::skipped(self.cure(Advice::Examples)));
+            return Err(TestVerdict::skipped(self.cure(LanguageAdvice::Examples)));
         }
         let mut refusal = String::new();
         for config in candidates {
@@ -130,7 +143,7 @@ impl Subject {
                 Err(failure) => refusal = told(&failure),
             }
         }
-        Err(Verdict::skipped(format!(
+        Err(TestVerdict::skipped(format!(
             "no config creates a probe ({refusal}), see config/creates"
         )))
     }
@@ -147,7 +160,7 @@ pub(super) fn spec(config: &str) -> ProbeSpec {
 }
 
 /// Formats a failure for the report.
-pub(super) fn told(failure: &Failure) -> String {
+pub(super) fn told(failure: &CallFailure) -> String {
     match failure.kind {
         ErrorType::Panic => format!("a panic: {failure}"),
         _ => failure.to_string(),

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// The verdict of a test on a plugin.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(super) struct Verdict {
-    pub(super) status: Status,
+pub(super) struct TestVerdict {
+    pub(super) status: TestStatus,
     /// The finding; printable, without secrets.
     pub(super) found: String,
     /// The cure; printable, empty if there is none.
@@ -21,7 +21,7 @@ pub(super) struct Verdict {
 /// The outcome of a test.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Status {
+pub(super) enum TestStatus {
     Passed,
     /// It works, but will cause trouble.
     Warning,
@@ -32,21 +32,21 @@ pub(super) enum Status {
     Crashed,
 }
 
-impl Verdict {
+impl TestVerdict {
     pub(super) fn passed(found: impl Into<String>) -> Self {
-        Self::new(Status::Passed, found, "")
+        Self::new(TestStatus::Passed, found, "")
     }
 
     pub(super) fn warning(found: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self::new(Status::Warning, found, cure)
+        Self::new(TestStatus::Warning, found, cure)
     }
 
     pub(super) fn failed(found: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self::new(Status::Failed, found, cure)
+        Self::new(TestStatus::Failed, found, cure)
     }
 
     pub(super) fn skipped(why: impl Into<String>) -> Self {
-        Self::new(Status::Skipped, why, "")
+        Self::new(TestStatus::Skipped, why, "")
     }
 
     /// Returns a skipped verdict for a test that this machine does not let run, which makes the command fail.
@@ -62,7 +62,11 @@ impl Verdict {
         self.untested || self.status.is_bad()
     }
 
-    pub(super) fn new(status: Status, found: impl Into<String>, cure: impl Into<String>) -> Self {
+    pub(super) fn new(
+        status: TestStatus,
+        found: impl Into<String>,
+        cure: impl Into<String>,
+    ) -> Self {
         Self {
             status,
             found: redaction::redact_text(found.into()),
@@ -72,7 +76,7 @@ impl Verdict {
     }
 }
 
-impl Status {
+impl TestStatus {
     pub(super) const ALL: [Self; 5] = [
         Self::Passed,
         Self::Warning,
@@ -106,7 +110,7 @@ impl Status {
     }
 }
 
-impl fmt::Display for Status {
+impl fmt::Display for TestStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.name().to_uppercase())
     }

@@ -10,8 +10,8 @@ use std::{
 };
 
 use crate::{
-    examination::{Examination, ExamineError},
-    examiner::Examiner,
+    examination::{ExamineError, PathExamination},
+    examiner::PathExaminer,
     mounts::MountTable,
 };
 
@@ -22,14 +22,14 @@ static CHANGED: Condvar = Condvar::new();
 static BEGUN: AtomicUsize = AtomicUsize::new(0);
 static OVER: AtomicUsize = AtomicUsize::new(0);
 
-fn examine(path: &Path, _: &MountTable) -> Examination {
+fn examine(path: &Path, _: &MountTable) -> PathExamination {
     if path.starts_with("/dead") {
         BEGUN.fetch_add(1, Ordering::SeqCst);
         let answering = ANSWERING.lock().unwrap();
         drop(CHANGED.wait_while(answering, |answering| !*answering));
         OVER.fetch_add(1, Ordering::SeqCst);
     }
-    Examination {
+    PathExamination {
         mount: None,
         is_mount_point: true,
         file_system: Err(ExamineError::NoSpace(path.to_owned())),
@@ -43,7 +43,7 @@ fn set_answering(answering: bool) {
 
 #[test]
 fn dead_mounts_keep_a_thread_each_and_no_other_mount_from_being_examined() {
-    let mut examiner = Examiner::with(examine);
+    let mut examiner = PathExaminer::with(examine);
     let paths: Vec<PathBuf> = ["/dead/a", "/b", "/dead/c", "/d"].map(Into::into).into();
     let table = Arc::new(MountTable::default());
     let mut answered = |patience| {

@@ -3,7 +3,7 @@
 use conductor_plugin_api::FailureKind;
 
 use super::*;
-use crate::target::Target;
+use crate::target::TargetUrl;
 
 #[test]
 fn a_config_that_cannot_work_names_its_key() {
@@ -155,7 +155,7 @@ fn a_config_that_cannot_work_names_its_key() {
         ),
     ] {
         let failure = TestHost::new("shop")
-            .create_async_unchecked::<Http>(&config.to_string())
+            .create_async_unchecked::<HttpProbe>(&config.to_string())
             .err()
             .unwrap_or_else(|| panic!("{config} was accepted"));
         assert_eq!(failure.kind(), FailureKind::Config, "{config}");
@@ -181,7 +181,7 @@ fn every_wrong_key_is_named_at_once() {
         "ca_file": empty,
     });
     let failure = TestHost::new("shop")
-        .create_async_unchecked::<Http>(&config.to_string())
+        .create_async_unchecked::<HttpProbe>(&config.to_string())
         .err()
         .unwrap();
     for key in [
@@ -234,7 +234,7 @@ fn a_ca_file_that_cannot_be_used_says_why_and_what_to_do() {
     ] {
         let config = json!({"url": "https://shop.example/", "ca_file": path});
         let failure = TestHost::new("shop")
-            .create_async_unchecked::<Http>(&config.to_string())
+            .create_async_unchecked::<HttpProbe>(&config.to_string())
             .err()
             .unwrap();
         assert_eq!(failure.kind(), FailureKind::Config, "{path:?}");
@@ -262,8 +262,8 @@ fn urls_are_taken_apart() {
         ("http://shop.example:/x", false, "shop.example", 80, "/x"),
         ("https://[::1]:8443/x#y", true, "::1", 8443, "/x"),
     ] {
-        let target = Target::parse(url).unwrap();
-        let expected = Target {
+        let target = TargetUrl::parse(url).unwrap();
+        let expected = TargetUrl {
             https,
             host: host.to_owned(),
             port,
@@ -282,7 +282,7 @@ fn the_zone_of_an_ipv6_address_finds_it_and_is_never_sent() {
         ("https://[fe80::1%2]/x", "2", "[fe80::1]"),
         ("https://[fe80::1%25]/x", "25", "[fe80::1]"),
     ] {
-        let target = Target::parse(url).unwrap();
+        let target = TargetUrl::parse(url).unwrap();
         assert_eq!(target.zone.as_deref(), Some(zone), "{url}");
         assert_eq!(target.address(), format!("fe80::1%{zone}"), "{url}");
         assert_eq!(target.authority(), authority, "{url}");
@@ -302,7 +302,7 @@ fn the_zone_of_an_ipv6_address_finds_it_and_is_never_sent() {
         "http://[fe80::1%a%b]/",
     ] {
         assert_eq!(
-            Target::parse(url),
+            TargetUrl::parse(url),
             Err(crate::target::BadUrl::Malformed),
             "{url}"
         );
@@ -317,13 +317,13 @@ fn a_default_port_is_not_named_to_the_server() {
         ("https://[::1]/", "[::1]"),
         ("http://[::1]:8080/", "[::1]:8080"),
     ] {
-        assert_eq!(Target::parse(url).unwrap().authority(), authority);
+        assert_eq!(TargetUrl::parse(url).unwrap().authority(), authority);
     }
 }
 
 #[test]
 fn the_schema_tells_what_the_code_does() {
-    let schema = conductor_plugin_api::schemars::schema_for!(crate::config::Config).to_value();
+    let schema = conductor_plugin_api::schemars::schema_for!(crate::config::HttpConfig).to_value();
     let properties = &schema["properties"];
     assert_eq!(schema["required"], json!(["url"]));
     assert_eq!(schema["additionalProperties"], json!(false));

@@ -3,7 +3,7 @@
 use std::sync::mpsc::sync_channel;
 
 use super::*;
-use crate::target::Target;
+use crate::target::TargetUrl;
 
 /// Returns a redirect to `location`.
 fn redirect(status: u16, location: &str) -> String {
@@ -115,13 +115,13 @@ fn secrets_stay_with_their_host() {
 
 #[test]
 fn the_same_host_over_tls_is_trusted_and_others_are_not() {
-    let home = Target::parse("http://shop.example/a").unwrap();
-    let trusts = |url: &str| home.trusts(&Target::parse(url).unwrap());
+    let home = TargetUrl::parse("http://shop.example/a").unwrap();
+    let trusts = |url: &str| home.trusts(&TargetUrl::parse(url).unwrap());
     assert!(trusts("http://SHOP.example:80/b") && trusts("https://shop.example/b"));
     assert!(!trusts("http://shop.example:8080/") && !trusts("https://www.shop.example/"));
-    let tls = Target::parse("https://shop.example/").unwrap();
+    let tls = TargetUrl::parse("https://shop.example/").unwrap();
     assert!(!tls.trusts(&home), "back from TLS");
-    assert!(!tls.trusts(&Target::parse("https://shop.example:8443/").unwrap()));
+    assert!(!tls.trusts(&TargetUrl::parse("https://shop.example:8443/").unwrap()));
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn the_method_changes_as_the_standard_says() {
 
 #[test]
 fn references_are_resolved_as_the_standard_says() {
-    let base = Target::parse("http://a/b/c/d;p?q").unwrap();
+    let base = TargetUrl::parse("http://a/b/c/d;p?q").unwrap();
     // RFC 3986, sections 5.4.1 and 5.4.2, without the unsupported schemes.
     for (reference, expected) in [
         ("g", "/b/c/g"),
@@ -196,10 +196,10 @@ fn references_are_resolved_as_the_standard_says() {
     }
     assert_eq!(
         base.join("//g").unwrap(),
-        Target::parse("http://g/").unwrap()
+        TargetUrl::parse("http://g/").unwrap()
     );
     assert_eq!(
         base.join("https://g:1/x").unwrap(),
-        Target::parse("https://g:1/x").unwrap()
+        TargetUrl::parse("https://g:1/x").unwrap()
     );
 }

@@ -5,10 +5,10 @@ use std::sync::{
     mpsc::sync_channel,
 };
 
-use conductor_net::Limit;
+use conductor_net::TimeLimit;
 
 use super::*;
-use crate::progress::{Progress, Step};
+use crate::progress::{CheckPhase, CheckProgress};
 
 #[test]
 fn no_check_waits_for_another_whichever_is_done_first() {
@@ -45,13 +45,13 @@ fn no_check_waits_for_another_whichever_is_done_first() {
 fn the_steps_of_all_requests_add_up() {
     let remaining = AtomicU64::new(60);
     let clock = || Duration::from_secs(remaining.load(Ordering::SeqCst));
-    let mut progress = Progress::new(Limit::of(&clock));
+    let mut progress = CheckProgress::new(TimeLimit::of(&clock));
     for step in [
-        Step::Connect,
-        Step::Tls,
-        Step::Connect,
-        Step::Body,
-        Step::Done,
+        CheckPhase::Connect,
+        CheckPhase::Tls,
+        CheckPhase::Connect,
+        CheckPhase::Body,
+        CheckPhase::Done,
     ] {
         progress.enter(step);
         remaining.fetch_sub(5, Ordering::SeqCst);

@@ -153,7 +153,7 @@ fn a_certificate_is_looked_at_each_time() {
     let address = authority.server("127.0.0.1", 2040);
     let host = TestHost::new("shop").timeout(MINUTE);
     let config = json!({"url": format!("https://{address}/"), "ca_file": authority.file});
-    let mut probe = host.create_async::<Http>(&config.to_string()).unwrap();
+    let mut probe = host.create_async::<HttpProbe>(&config.to_string()).unwrap();
     for _ in 0..3 {
         let report = host.check_async(&mut probe).unwrap();
         assert_healthy(&report);
@@ -177,7 +177,8 @@ fn an_issuer_nobody_trusts_is_unhealthy() {
 fn the_systems_cas_are_trusted_and_not_ours() {
     let address = Authority::new().server("127.0.0.1", 2040);
     let host = TestHost::new("shop").timeout(MINUTE);
-    match host.create_async::<Http>(&json!({"url": format!("https://{address}/")}).to_string()) {
+    match host.create_async::<HttpProbe>(&json!({"url": format!("https://{address}/")}).to_string())
+    {
         Ok(mut probe) => {
             assert_unhealthy(&host.check_async(&mut probe).unwrap(), "from an unknown CA")
         }
@@ -294,7 +295,7 @@ fn a_ca_file_is_read_again_when_it_is_rewritten_or_replaced() {
     let (address, present) = changeable(old.config("127.0.0.1"));
     let host = TestHost::new("shop").timeout(MINUTE);
     let config = json!({"url": format!("https://{address}/"), "ca_file": file});
-    let mut probe = host.create_async::<Http>(&config.to_string()).unwrap();
+    let mut probe = host.create_async::<HttpProbe>(&config.to_string()).unwrap();
     assert_healthy(&host.check_async(&mut probe).unwrap());
 
     present(new.config("127.0.0.1"));
@@ -342,7 +343,7 @@ fn the_systems_cas_are_read_again_when_they_change() {
     let (address, present) = changeable(old.config("127.0.0.1"));
     let host = TestHost::new("shop").timeout(MINUTE);
     let config = json!({"url": format!("https://{address}/")});
-    let mut probe = host.create_async::<Http>(&config.to_string()).unwrap();
+    let mut probe = host.create_async::<HttpProbe>(&config.to_string()).unwrap();
     assert_healthy(&host.check_async(&mut probe).unwrap());
     present(new.config("127.0.0.1"));
     // As in update-ca-certificates.

@@ -1,12 +1,12 @@
 //! Unreachable platforms, and the side that is at fault.
 
-use conductor_net::{CheckError, Limit};
+use conductor_net::{CheckError, TimeLimit};
 use conductor_plugin_api::FailureKind;
 
 use super::*;
 use crate::{
-    progress::{Progress, Step},
-    target::Target,
+    progress::{CheckPhase, CheckProgress},
+    target::TargetUrl,
 };
 
 /// Returns a port that never has a listener: it is the near end of a connection that stays open.
@@ -31,8 +31,8 @@ fn a_refused_connection_is_unhealthy() {
 
 #[test]
 fn a_resolver_that_does_not_answer_is_a_timeout_and_not_the_platform() {
-    let mut progress = Progress::new(Limit::of(&|| MINUTE));
-    progress.enter(Step::Resolve);
+    let mut progress = CheckProgress::new(TimeLimit::of(&|| MINUTE));
+    progress.enter(CheckPhase::Resolve);
     let CheckError::Host(failure) = progress.out_of_time() else {
         panic!("the resolver is not the platform");
     };
@@ -45,6 +45,6 @@ fn a_resolver_that_does_not_answer_is_a_timeout_and_not_the_platform() {
 
 #[test]
 fn a_link_local_address_keeps_its_interface() {
-    let target = Target::parse("http://[fe80::1%25eth0]:5/").unwrap();
+    let target = TargetUrl::parse("http://[fe80::1%25eth0]:5/").unwrap();
     assert_eq!(target.address(), "fe80::1%eth0");
 }

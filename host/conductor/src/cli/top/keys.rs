@@ -4,36 +4,36 @@ use conductor_types::requests::BreakerOrder;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::{
-    rows::Sort,
-    state::{Ask, Command, Order, Prompt, State, What},
+    rows::SortOrder,
+    state::{InputMode, PlatformOrder, PlatformOrderKind, PollerRequest, TopAction, TopState},
 };
 
 /// Handles a key press.
-pub(super) fn pressed(state: &mut State, key: KeyEvent) -> Option<Command> {
+pub(super) fn pressed(state: &mut TopState, key: KeyEvent) -> Option<TopAction> {
     // The terminal passes ctrl-c on as a key; it must quit in every view.
     if key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c') {
-        return Some(Command::Quit);
+        return Some(TopAction::Quit);
     }
     match state.prompt.clone() {
-        Prompt::None => in_view(state, key.code),
-        Prompt::Filter { before } => in_filter(state, before, key.code),
-        Prompt::Breaker { platform } => in_breaker(state, platform, key.code),
-        Prompt::Confirm(order) => {
-            state.prompt = Prompt::None;
+        InputMode::None => in_view(state, key.code),
+        InputMode::Filter { before } => in_filter(state, before, key.code),
+        InputMode::Breaker { platform } => in_breaker(state, platform, key.code),
+        InputMode::Confirm(order) => {
+            state.prompt = InputMode::None;
             let yes = matches!(key.code, KeyCode::Char('y' | 'Y'));
-            yes.then_some(Command::Ask(Ask::Do(order)))
+            yes.then_some(TopAction::Ask(PollerRequest::Do(order)))
         }
-        Prompt::Help => {
-            state.prompt = Prompt::None;
+        InputMode::Help => {
+            state.prompt = InputMode::None;
             None
         }
     }
 }
 
-fn in_view(state: &mut State, code: KeyCode) -> Option<Command> {
+fn in_view(state: &mut TopState, code: KeyCode) -> Option<TopAction> {
     match code {
-        KeyCode::Char('q') => return Some(Command::Quit),
-        KeyCode::Char('?') => state.prompt = Prompt::Help,
+        KeyCode::Char('q') => return Some(TopAction::Quit),
+        KeyCode::Char('?') => state.prompt = InputMode::Help,
         KeyCode::Char('j') | KeyCode::Down => return state.step(1),
         KeyCode::Char('k') | KeyCode::Up => return state.step(-1),
         KeyCode::PageDown | KeyCode::Char(' ') => return state.step(PAGE),
@@ -44,7 +44,7 @@ fn in_view(state: &mut State, code: KeyCode) -> Option<Command> {
         KeyCode::Esc | KeyCode::Backspace => return back(state),
         KeyCode::Char('/') => {
             let before = state.filter.text.clone();
-            state.prompt = Prompt::Filter { before };
+            state.prompt = InputMode::Filter { before };
             return leave_detail(state);
         }
         KeyCode::Char('f') => {
@@ -54,17 +54,17 @@ fn in_view(state: &mut State, code: KeyCode) -> Option<Command> {
         KeyCode::Char('s') => sort(state, state.sort.next()),
         KeyCode::Char('c') => {
             if let Some(platform) = state.selected.clone() {
-                let what = What::Check;
-                state.prompt = Prompt::Confirm(Order { platform, what });
+                let what = PlatformOrderKind::Check;
+                state.prompt = InputMode::Confirm(PlatformOrder { platform, what });
             }
         }
         KeyCode::Char('b') => {
             if let Some(platform) = state.selected.clone() {
-                state.prompt = Prompt::Breaker { platform };
+                state.prompt = InputMode::Breaker { platform };
             }
         }
         KeyCode::Char(digit) => {
-            if let Some((_, by)) = Sort::ALL.into_iter().find(|(key, _)| *key == digit) {
+            if let Some((_, by)) = SortOrder::ALL.into_iter().find(|(key, _)| *key == digit) {
                 sort(state, by);
             }
         }
@@ -73,11 +73,11 @@ fn in_view(state: &mut State, code: KeyCode) -> Option<Command> {
     None
 }
 
-fn in_filter(state: &mut State, before: String, code: KeyCode) -> Option<Command> {
+fn in_filter(state: &mut TopState, before: String, code: KeyCode) -> Option<TopAction> {
     match code {
-        KeyCode::Enter => state.prompt = Prompt::None,
+        KeyCode::Enter => state.prompt = InputMode::None,
         KeyCode::Esc => {
-            state.prompt = Prompt::None;
+            state.prompt = InputMode::None;
             state.filter.text = before;
         }
         KeyCode::Backspace => {
@@ -92,36 +92,36 @@ fn in_filter(state: &mut State, before: String, code: KeyCode) -> Option<Command
     None
 }
 
-fn in_breaker(state: &mut State, platform: String, code: KeyCode) -> Option<Command> {
+fn in_breaker(state: &mut TopState, platform: String, code: KeyCode) -> Option<TopAction> {
     let order = match code {
         KeyCode::Char('o') => BreakerOrder::Open,
         KeyCode::Char('c') => BreakerOrder::Close,
         KeyCode::Char('r') => BreakerOrder::Release,
         KeyCode::Char('t') => BreakerOrder::Reset,
         _ => {
-            state.prompt = Prompt::None;
+            state.prompt = InputMode::None;
             return None;
         }
     };
-    let what = What::Breaker(order);
-    state.prompt = Prompt::Confirm(Order { platform, what });
+    let what = PlatformOrderKind::Breaker(order);
+    state.prompt = InputMode::Confirm(PlatformOrder { platform, what });
     None
 }
 
-fn sort(state: &mut State, by: Sort) {
+fn sort(state: &mut TopState, by: SortOrder) {
     state.sort = by;
     state.list();
 }
 
 /// Shows only the selected platform.
-fn open(state: &mut State) -> Option<Command> {
+fn open(state: &mut TopState) -> Option<TopAction> {
     let name = state.selected()?.name.clone();
     state.in_detail = true;
-    Some(Command::Ask(Ask::LookAt(Some(name))))
+    Some(TopAction::Ask(PollerRequest::LookAt(Some(name))))
 }
 
 /// Goes one step back: to the list, then to the unfiltered list.
-fn back(state: &mut State) -> Option<Command> {
+fn back(state: &mut TopState) -> Option<TopAction> {
     if state.in_detail {
         return leave_detail(state);
     }
@@ -130,13 +130,13 @@ fn back(state: &mut State) -> Option<Command> {
     None
 }
 
-fn leave_detail(state: &mut State) -> Option<Command> {
+fn leave_detail(state: &mut TopState) -> Option<TopAction> {
     if !std::mem::take(&mut state.in_detail) {
         return None;
     }
     state.detail = None;
     state.list();
-    Some(Command::Ask(Ask::LookAt(None)))
+    Some(TopAction::Ask(PollerRequest::LookAt(None)))
 }
 
 /// In rows: about the height of a small terminal.

@@ -7,22 +7,26 @@ use std::{
     time::Duration,
 };
 
-use conductor_command::client::{Client, platform_path};
+use conductor_command::client::{HostClient, platform_path};
 use conductor_core::clock::Clock;
 use conductor_types::views::{PlatformDetail, StatusView};
 
-use super::state::{Ask, Event, Order};
+use super::state::{PlatformOrder, PollerRequest, TopEvent};
 
-/// The thread that polls the host.
-pub(super) struct Link {
-    asks: Sender<Ask>,
+/// Handle of the thread that polls the host.
+pub(super) struct PollerHandle {
+    asks: Sender<PollerRequest>,
     thread: thread::JoinHandle<()>,
 }
 
-impl Link {
-    pub(super) fn start(client: Client, clock: Clock, tell: Sender<Event>) -> io::Result<Self> {
+impl PollerHandle {
+    pub(super) fn start(
+        client: HostClient,
+        clock: Clock,
+        tell: Sender<TopEvent>,
+    ) -> io::Result<Self> {
         let (asks, asked) = mpsc::channel();
-        let asking = Asking {
+        let asking = HostPoller {
             client,
             clock,
             tell,
@@ -35,7 +39,7 @@ impl Link {
     }
 
     /// Sends a request to the host ahead of the next poll.
-    pub(super) fn ask(&self, ask: Ask) {
+    pub(super) fn ask(&self, ask: PollerRequest) {
         let _ = self.asks.send(ask);
     }
 
@@ -45,16 +49,16 @@ impl Link {
     }
 }
 
-struct Asking {
-    client: Client,
+struct HostPoller {
+    client: HostClient,
     clock: Clock,
-    tell: Sender<Event>,
+    tell: Sender<TopEvent>,
     /// The platform whose details are shown.
     looked_at: Option<String>,
 }
 
-impl Asking {
-    fn run(mut self, asked: &Receiver<Ask>) {
+impl HostPoller {
+    fn run(mut self, asked: &Receiver<PollerRequest>) {
         loop {
             let begun = self.clock.now();
             if self.look().is_err() {
@@ -69,9 +73,9 @@ impl Asking {
             };
             while let Some(next) = ask {
                 match next {
-                    Ask::LookAt(name) => self.looked_at = name,
-                    Ask::Do(order) => {
-                        let _ = self.tell.send(Event::Told(self.order(&order)));
+                    PollerRequest::LookAt(name) => self.looked_at = name,
+                    PollerRequest::Do(order) => {
+                        let _ = self.tell.send(TopEvent::Told(self.order(&order)));
                     }
                 }
                 ask = asked.try_recv().ok();
@@ -80,25 +84,25 @@ impl Asking {
     }
 
     /// Sends the current status as an event; returns an error if the receiver is gone.
-    fn look(&self) -> Result<(), mpsc::SendError<Event>> {
+    fn look(&self) -> Result<(), mpsc::SendError<TopEvent>> {
         let (body, status) = match self.client.look::<StatusView>("/api/v1/status") {
             Ok(found) => found,
-            Err(error) => return self.tell.send(Event::Gone(error.to_string())),
+            Err(error) => return self.tell.send(TopEvent::Gone(error.to_string())),
         };
         drop(body);
-        self.tell.send(Event::Status(Box::new(status)))?;
+        self.tell.send(TopEvent::Status(Box::new(status)))?;
         let Some(name) = &self.looked_at else {
             return Ok(());
         };
         let detail = self.client.look::<PlatformDetail>(&platform_path(name));
         match detail {
-            Ok((_, detail)) => self.tell.send(Event::Detail(Box::new(detail))),
+            Ok((_, detail)) => self.tell.send(TopEvent::Detail(Box::new(detail))),
             // A reload may have removed the platform, which the list shows.
             Err(_) => Ok(()),
         }
     }
 
-    fn order(&self, order: &Order) -> String {
+    fn order(&self, order: &PlatformOrder) -> String {
         let path = format!("{}/{}", platform_path(&order.platform), order.what.path());
         match self.client.order(&path, "") {
             Ok(said) => said.trim().to_owned(),

@@ -6,7 +6,7 @@ use conductor_types::{PlatformState, views::PlatformView};
 
 /// The order of the list.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) enum Sort {
+pub(super) enum SortOrder {
     /// Worst first.
     #[default]
     Status,
@@ -18,7 +18,7 @@ pub(super) enum Sort {
     Since,
 }
 
-impl Sort {
+impl SortOrder {
     pub(super) const ALL: [(char, Self); 4] = [
         ('1', Self::Status),
         ('2', Self::Name),
@@ -51,14 +51,14 @@ impl Sort {
 
 /// The filter of the list.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Filter {
+pub(super) struct PlatformFilter {
     /// Text that a platform's name, plugin, message or label must contain, ignoring case.
     pub(super) text: String,
     /// Only platforms that are unhealthy or whose last check failed.
     pub(super) only_problems: bool,
 }
 
-impl Filter {
+impl PlatformFilter {
     fn takes(&self, platform: &PlatformView, text: &str) -> bool {
         if self.only_problems && !platform.needs_attention() {
             return false;
@@ -76,7 +76,11 @@ impl Filter {
 }
 
 /// Returns the indices of the platforms to list, in order.
-pub(super) fn listed(platforms: &[PlatformView], filter: &Filter, sort: Sort) -> Vec<usize> {
+pub(super) fn listed(
+    platforms: &[PlatformView],
+    filter: &PlatformFilter,
+    sort: SortOrder,
+) -> Vec<usize> {
     let text = filter.text.to_lowercase();
     let mut rows: Vec<_> = (0..platforms.len())
         .filter(|at| filter.takes(&platforms[*at], &text))

@@ -11,11 +11,11 @@ use ratatui::crossterm::event::KeyEvent;
 
 use super::{
     keys,
-    rows::{Filter, Sort, listed},
+    rows::{PlatformFilter, SortOrder, listed},
 };
 
 /// The displayed data.
-pub(super) struct State {
+pub(super) struct TopState {
     /// The host's address.
     pub(super) address: String,
     /// The time by this program's clock, set before each event.
@@ -24,11 +24,11 @@ pub(super) struct State {
     pub(super) zone: TimeZone,
     pub(super) colour: bool,
     /// The host's last response.
-    pub(super) seen: Option<Seen>,
+    pub(super) seen: Option<StatusResponse>,
     /// Set if the host does not respond.
-    pub(super) gone: Option<Gone>,
-    pub(super) filter: Filter,
-    pub(super) sort: Sort,
+    pub(super) gone: Option<ConnectionLoss>,
+    pub(super) filter: PlatformFilter,
+    pub(super) sort: SortOrder,
     /// The indices of the listed platforms, in order.
     pub(super) rows: Vec<usize>,
     /// By name, so that it stays selected if it moves.
@@ -38,13 +38,13 @@ pub(super) struct State {
     /// `true` if only the selected platform is shown.
     pub(super) in_detail: bool,
     pub(super) detail: Option<Box<PlatformDetail>>,
-    pub(super) prompt: Prompt,
+    pub(super) prompt: InputMode,
     /// The result of the last order, and the time until which it is shown.
     pub(super) notice: Option<(String, Duration)>,
 }
 
-/// The host's response.
-pub(super) struct Seen {
+/// The host's last status response.
+pub(super) struct StatusResponse {
     pub(super) status: Box<StatusView>,
     /// The time of the response, by this program's clock.
     pub(super) at: Duration,
@@ -53,14 +53,14 @@ pub(super) struct Seen {
 }
 
 /// The host's failure to respond.
-pub(super) struct Gone {
+pub(super) struct ConnectionLoss {
     pub(super) since: Duration,
     pub(super) why: String,
 }
 
-/// The current meaning of the keys.
+/// The input mode: the meaning of the keys.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Prompt {
+pub(super) enum InputMode {
     /// The keys in the bottom line.
     None,
     /// Editing the filter; Esc restores the previous text.
@@ -68,13 +68,13 @@ pub(super) enum Prompt {
     /// Choosing an order to the breaker.
     Breaker { platform: String },
     /// Confirming an order.
-    Confirm(Order),
+    Confirm(PlatformOrder),
     /// The help is shown.
     Help,
 }
 
 /// Events of the keyboard and the host.
-pub(super) enum Event {
+pub(super) enum TopEvent {
     Key(KeyEvent),
     Resized,
     NoMoreKeys,
@@ -88,33 +88,33 @@ pub(super) enum Event {
 
 /// Commands that follow from an event.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Command {
+pub(super) enum TopAction {
     Quit,
-    Ask(Ask),
+    Ask(PollerRequest),
 }
 
 /// A request to the host.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Ask {
+pub(super) enum PollerRequest {
     /// The platform whose details to poll from now on, if any.
     LookAt(Option<String>),
-    Do(Order),
+    Do(PlatformOrder),
 }
 
 /// An order of the operator.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Order {
+pub(super) struct PlatformOrder {
     pub(super) platform: String,
-    pub(super) what: What,
+    pub(super) what: PlatformOrderKind,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum What {
+pub(super) enum PlatformOrderKind {
     Check,
     Breaker(BreakerOrder),
 }
 
-impl State {
+impl TopState {
     pub(super) fn new(address: String, zone: TimeZone, colour: bool) -> Self {
         Self {
             address,
@@ -123,46 +123,46 @@ impl State {
             colour,
             seen: None,
             gone: None,
-            filter: Filter::default(),
-            sort: Sort::default(),
+            filter: PlatformFilter::default(),
+            sort: SortOrder::default(),
             rows: Vec::new(),
             selected: None,
             last_place: 0,
             in_detail: false,
             detail: None,
-            prompt: Prompt::None,
+            prompt: InputMode::None,
             notice: None,
         }
     }
 
     /// Handles an event.
-    pub(super) fn update(&mut self, event: Event) -> Option<Command> {
+    pub(super) fn update(&mut self, event: TopEvent) -> Option<TopAction> {
         match event {
-            Event::Key(key) => return keys::pressed(self, key),
-            Event::NoMoreKeys => return Some(Command::Quit),
-            Event::Resized => {}
-            Event::Status(status) => {
+            TopEvent::Key(key) => return keys::pressed(self, key),
+            TopEvent::NoMoreKeys => return Some(TopAction::Quit),
+            TopEvent::Resized => {}
+            TopEvent::Status(status) => {
                 self.gone = None;
                 let now = status.host.now;
                 let host_time = (now > 0.0).then_some(now);
-                self.seen = Some(Seen {
+                self.seen = Some(StatusResponse {
                     status,
                     at: self.now,
                     host_time,
                 });
                 self.list();
             }
-            Event::Detail(detail) => {
+            TopEvent::Detail(detail) => {
                 // Ignore the details of a platform that is no longer selected.
                 if self.selected.as_ref() == Some(&detail.platform.name) {
                     self.detail = Some(detail);
                 }
             }
-            Event::Gone(why) => {
+            TopEvent::Gone(why) => {
                 let since = self.gone.as_ref().map_or(self.now, |gone| gone.since);
-                self.gone = Some(Gone { since, why });
+                self.gone = Some(ConnectionLoss { since, why });
             }
-            Event::Told(text) => self.notice = Some((text, self.now + NOTICE)),
+            TopEvent::Told(text) => self.notice = Some((text, self.now + NOTICE)),
         }
         None
     }
@@ -207,7 +207,7 @@ impl State {
     }
 
     /// Moves the selection by this many rows, at most to the end of the list.
-    pub(super) fn step(&mut self, by: isize) -> Option<Command> {
+    pub(super) fn step(&mut self, by: isize) -> Option<TopAction> {
         let last = self.rows.len().checked_sub(1)?;
         let at = self
             .place()
@@ -222,7 +222,7 @@ impl State {
         self.last_place = at;
         self.detail = None;
         self.in_detail
-            .then_some(Command::Ask(Ask::LookAt(Some(name))))
+            .then_some(TopAction::Ask(PollerRequest::LookAt(Some(name))))
     }
 
     /// Returns the current time of the host's clock.
@@ -238,7 +238,7 @@ impl State {
     }
 }
 
-impl What {
+impl PlatformOrderKind {
     /// Returns its path in the API, after the platform's.
     pub(super) fn path(self) -> String {
         match self {
@@ -254,22 +254,26 @@ impl What {
     }
 }
 
-impl Order {
+impl PlatformOrder {
     /// Returns the confirmation question.
     pub(super) fn question(&self) -> String {
         let platform = &self.platform;
         match self.what {
-            What::Check => format!("Check {platform} now?"),
-            What::Breaker(BreakerOrder::Open) => {
+            PlatformOrderKind::Check => format!("Check {platform} now?"),
+            PlatformOrderKind::Breaker(BreakerOrder::Open) => {
                 format!("Hold the breaker of {platform} open (no checks)?")
             }
-            What::Breaker(BreakerOrder::Close) => {
+            PlatformOrderKind::Breaker(BreakerOrder::Close) => {
                 format!(
                     "Hold the breaker of {platform} closed (checks continue even if they fail)?"
                 )
             }
-            What::Breaker(BreakerOrder::Release) => format!("Release the breaker of {platform}?"),
-            What::Breaker(BreakerOrder::Reset) => format!("Reset the breaker of {platform}?"),
+            PlatformOrderKind::Breaker(BreakerOrder::Release) => {
+                format!("Release the breaker of {platform}?")
+            }
+            PlatformOrderKind::Breaker(BreakerOrder::Reset) => {
+                format!("Reset the breaker of {platform}?")
+            }
         }
     }
 }

@@ -13,13 +13,15 @@ use ratatui::{
 use serde_json::{Value, json};
 
 use super::{
-    rows::Sort,
-    state::{Ask, Command, Event, Order, Prompt, State, What},
+    rows::SortOrder,
+    state::{
+        InputMode, PlatformOrder, PlatformOrderKind, PollerRequest, TopAction, TopEvent, TopState,
+    },
     view,
 };
 
 /// Returns the status of a host with these platforms, given by name, status and other relevant fields.
-fn host(platforms: &[(&str, &str, Value)]) -> Event {
+fn host(platforms: &[(&str, &str, Value)]) -> TopEvent {
     let platforms: Vec<_> = platforms
         .iter()
         .map(|(name, status, more)| platform(name, status, more))
@@ -31,7 +33,7 @@ fn host(platforms: &[(&str, &str, Value)]) -> Event {
         },
         "platforms": platforms, "plugins": [], "refused": []
     });
-    Event::Status(Box::new(serde_json::from_value(status).unwrap()))
+    TopEvent::Status(Box::new(serde_json::from_value(status).unwrap()))
 }
 
 fn platform(name: &str, status: &str, more: &Value) -> Value {
@@ -49,7 +51,7 @@ fn platform(name: &str, status: &str, more: &Value) -> Value {
 }
 
 /// A host with one platform of each kind.
-fn mixed() -> Event {
+fn mixed() -> TopEvent {
     host(&[
         (
             "api.eu",
@@ -100,12 +102,12 @@ fn mixed() -> Event {
     ])
 }
 
-fn state() -> State {
-    State::new("http://127.0.0.1:9750".to_owned(), TimeZone::UTC, true)
+fn state() -> TopState {
+    TopState::new("http://127.0.0.1:9750".to_owned(), TimeZone::UTC, true)
 }
 
 /// Returns the state after these events, one second apart.
-fn after(events: impl IntoIterator<Item = Event>) -> State {
+fn after(events: impl IntoIterator<Item = TopEvent>) -> TopState {
     let mut state = state();
     for event in events {
         state.now += Duration::from_secs(1);
@@ -114,12 +116,12 @@ fn after(events: impl IntoIterator<Item = Event>) -> State {
     state
 }
 
-fn key(code: KeyCode) -> Event {
-    Event::Key(KeyEvent::new(code, KeyModifiers::NONE))
+fn key(code: KeyCode) -> TopEvent {
+    TopEvent::Key(KeyEvent::new(code, KeyModifiers::NONE))
 }
 
 /// Presses the keys of a text; returns the command of the last one.
-fn typed(state: &mut State, text: &str) -> Option<Command> {
+fn typed(state: &mut TopState, text: &str) -> Option<TopAction> {
     let keys = text.chars().map(|letter| match letter {
         '⏎' => KeyCode::Enter,
         '⎋' => KeyCode::Esc,
@@ -130,13 +132,13 @@ fn typed(state: &mut State, text: &str) -> Option<Command> {
     keys.map(|code| state.update(key(code))).last().flatten()
 }
 
-fn listed(state: &State) -> Vec<&str> {
+fn listed(state: &TopState) -> Vec<&str> {
     let rows = (0..state.rows.len()).filter_map(|at| state.row(at));
     rows.map(|platform| platform.name.as_str()).collect()
 }
 
 /// Renders the state in a terminal of this size.
-fn drawn(state: &State, width: u16, height: u16) -> String {
+fn drawn(state: &TopState, width: u16, height: u16) -> String {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal.draw(|frame| view::draw(frame, state)).unwrap();
     let buffer = terminal.backend().buffer();
@@ -148,7 +150,7 @@ fn drawn(state: &State, width: u16, height: u16) -> String {
     text
 }
 
-fn detail(name: &str) -> Event {
+fn detail(name: &str) -> TopEvent {
     let mut detail = platform(
         name,
         "unknown",
@@ -169,7 +171,7 @@ fn detail(name: &str) -> Event {
         { "at": NOW - 10.0, "level": "error", "text": "check failed: error: connection refused" },
         { "at": NOW - 1.0, "level": "warn", "text": "breaker open for 30s" }
     ]);
-    Event::Detail(Box::new(serde_json::from_value(detail).unwrap()))
+    TopEvent::Detail(Box::new(serde_json::from_value(detail).unwrap()))
 }
 
 #[test]
@@ -181,7 +183,7 @@ fn the_list_shows_the_worst_first() {
 #[test]
 fn a_config_that_was_not_reloaded_is_named_in_the_head() {
     let mut event = mixed();
-    let Event::Status(status) = &mut event else {
+    let TopEvent::Status(status) = &mut event else {
         panic!("not a status")
     };
     status.host.failed_reloads = vec![FailedReloadView {
@@ -206,7 +208,7 @@ fn a_filter_narrows_the_list_as_it_is_typed() {
     typed(&mut state, "-1⏎");
     assert_eq!(
         (listed(&state), &state.prompt),
-        (vec!["db-1"], &Prompt::None)
+        (vec!["db-1"], &InputMode::None)
     );
     typed(&mut state, "/zzz⎋");
     assert_eq!(listed(&state), ["db-1"], "Esc brings back what it was");
@@ -245,7 +247,7 @@ fn the_list_is_sorted_as_asked() {
     typed(&mut state, "4");
     assert_eq!((listed(&state)[0], listed(&state)[6]), ("db-2", "new"));
     typed(&mut state, "s");
-    assert_eq!(state.sort, Sort::Status, "the first follows the last");
+    assert_eq!(state.sort, SortOrder::Status, "the first follows the last");
 }
 
 #[test]
@@ -285,7 +287,9 @@ fn enter_shows_one_platform_with_its_last_checks_and_lines_of_the_log() {
     let asked = typed(&mut state, "⏎");
     assert_eq!(
         asked,
-        Some(Command::Ask(Ask::LookAt(Some("db-1".to_owned()))))
+        Some(TopAction::Ask(PollerRequest::LookAt(Some(
+            "db-1".to_owned()
+        ))))
     );
     state.update(detail("shop"));
     assert!(state.detail.is_none(), "an answer about another one");
@@ -294,12 +298,14 @@ fn enter_shows_one_platform_with_its_last_checks_and_lines_of_the_log() {
     let asked = typed(&mut state, "↓");
     assert_eq!(
         asked,
-        Some(Command::Ask(Ask::LookAt(Some("shop".to_owned()))))
+        Some(TopAction::Ask(PollerRequest::LookAt(Some(
+            "shop".to_owned()
+        ))))
     );
     assert!(state.detail.is_none(), "the details of another one");
     assert_eq!(
         typed(&mut state, "⎋"),
-        Some(Command::Ask(Ask::LookAt(None)))
+        Some(TopAction::Ask(PollerRequest::LookAt(None)))
     );
     assert!(!state.in_detail);
     typed(&mut state, "⏎");
@@ -312,7 +318,10 @@ fn nothing_is_done_without_a_yes() {
     let mut state = after([mixed()]);
     let order = |what| {
         let platform = "db-1".to_owned();
-        Some(Command::Ask(Ask::Do(Order { platform, what })))
+        Some(TopAction::Ask(PollerRequest::Do(PlatformOrder {
+            platform,
+            what,
+        })))
     };
     assert_eq!(typed(&mut state, "c"), None);
     assert!(drawn(&state, 80, 24).contains("Check db-1 now? y/n"));
@@ -322,7 +331,7 @@ fn nothing_is_done_without_a_yes() {
         None,
         "there is no question any more"
     );
-    assert_eq!(typed(&mut state, "cy"), order(What::Check));
+    assert_eq!(typed(&mut state, "cy"), order(PlatformOrderKind::Check));
     for (key, asked) in [
         ('o', BreakerOrder::Open),
         ('c', BreakerOrder::Close),
@@ -334,11 +343,18 @@ fn nothing_is_done_without_a_yes() {
             drawn(&state, 100, 24).contains("the breaker of db-1"),
             "{key}"
         );
-        assert_eq!(typed(&mut state, "y"), order(What::Breaker(asked)), "{key}");
+        assert_eq!(
+            typed(&mut state, "y"),
+            order(PlatformOrderKind::Breaker(asked)),
+            "{key}"
+        );
     }
     assert_eq!(typed(&mut state, "b⎋"), None);
-    assert_eq!(state.prompt, Prompt::None);
-    assert_eq!(What::Breaker(BreakerOrder::Reset).path(), "breaker/reset");
+    assert_eq!(state.prompt, InputMode::None);
+    assert_eq!(
+        PlatformOrderKind::Breaker(BreakerOrder::Reset).path(),
+        "breaker/reset"
+    );
 }
 
 #[test]
@@ -347,7 +363,7 @@ fn a_question_is_about_the_platform_it_was_asked_of() {
     typed(&mut state, "bt");
     // The selected platform disappears meanwhile, and another takes its row.
     state.update(host(&[("shop", "healthy", json!({}))]));
-    let Some(Command::Ask(Ask::Do(order))) = typed(&mut state, "y") else {
+    let Some(TopAction::Ask(PollerRequest::Do(order))) = typed(&mut state, "y") else {
         panic!("no order")
     };
     assert_eq!(order.platform, "db-1");
@@ -356,7 +372,7 @@ fn a_question_is_about_the_platform_it_was_asked_of() {
 #[test]
 fn what_came_of_an_order_is_shown_for_a_while() {
     let mut state = after([mixed()]);
-    state.update(Event::Told(
+    state.update(TopEvent::Told(
         "db-1: an operator reset the breaker.".to_owned(),
     ));
     assert!(drawn(&state, 80, 24).contains("an operator reset the breaker"));
@@ -366,7 +382,7 @@ fn what_came_of_an_order_is_shown_for_a_while() {
 
 #[test]
 fn a_host_that_is_gone_is_said_to_be_and_its_last_word_stays() {
-    let refused = || Event::Gone("cannot ask the host: Connection refused".to_owned());
+    let refused = || TopEvent::Gone("cannot ask the host: Connection refused".to_owned());
     let mut state = after([refused()]);
     assert!(drawn(&state, 80, 24).contains("NO ANSWER since the start"));
     state = after([mixed(), refused(), refused(), refused()]);
@@ -404,7 +420,7 @@ fn help_is_shown_until_any_key() {
     typed(&mut state, "?");
     assert_snapshot!(drawn(&state, 80, 20));
     assert_eq!(typed(&mut state, "q"), None);
-    assert_eq!(typed(&mut state, "q"), Some(Command::Quit));
+    assert_eq!(typed(&mut state, "q"), Some(TopAction::Quit));
 }
 
 #[test]
@@ -414,8 +430,8 @@ fn ctrl_c_ends_it_whatever_is_shown() {
         typed(&mut state, keys);
         let ctrl_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
         assert_eq!(
-            state.update(Event::Key(ctrl_c)),
-            Some(Command::Quit),
+            state.update(TopEvent::Key(ctrl_c)),
+            Some(TopAction::Quit),
             "{keys}"
         );
     }

@@ -9,7 +9,7 @@ use ratatui::{
     widgets::Paragraph,
 };
 
-use super::state::{Prompt, State};
+use super::state::{InputMode, TopState};
 
 mod detail;
 mod help;
@@ -17,7 +17,7 @@ mod list;
 mod words;
 
 /// Draws everything.
-pub(super) fn draw(frame: &mut Frame<'_>, state: &State) {
+pub(super) fn draw(frame: &mut Frame<'_>, state: &TopState) {
     let area = frame.area();
     // In a tiny terminal the platforms have priority.
     let head_rows = if area.height >= 8 {
@@ -34,14 +34,14 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State) {
     .areas(area);
     head(frame, state, top);
     match (&state.prompt, state.in_detail) {
-        (Prompt::Help, _) => help::draw(frame, middle),
+        (InputMode::Help, _) => help::draw(frame, middle),
         (_, true) => detail::draw(frame, state, middle),
         (_, false) => list::draw(frame, state, middle),
     }
     foot(frame, state, bottom);
 }
 
-fn head(frame: &mut Frame<'_>, state: &State, area: Rect) {
+fn head(frame: &mut Frame<'_>, state: &TopState, area: Rect) {
     let mut lines = Vec::new();
     if let Some(gone) = &state.gone {
         let (ago, since) = words::gone(state, gone);
@@ -63,7 +63,7 @@ fn head(frame: &mut Frame<'_>, state: &State, area: Rect) {
 }
 
 /// Counts the platforms by state.
-fn counts(state: &State) -> Line<'static> {
+fn counts(state: &TopState) -> Line<'static> {
     let platforms = state.platforms();
     let mut spans = vec![Span::styled(
         format!("{} total", platforms.len()),
@@ -84,22 +84,22 @@ fn counts(state: &State) -> Line<'static> {
     Line::from(spans)
 }
 
-fn foot(frame: &mut Frame<'_>, state: &State, area: Rect) {
+fn foot(frame: &mut Frame<'_>, state: &TopState, area: Rect) {
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let line = match &state.prompt {
-        Prompt::Filter { .. } => Line::from(vec![
+        InputMode::Filter { .. } => Line::from(vec![
             Span::styled(format!("/{}", state.filter.text), bold),
             Span::raw("▏  Enter apply  Esc cancel"),
         ]),
-        Prompt::Breaker { platform } => Line::styled(
+        InputMode::Breaker { platform } => Line::styled(
             format!(
                 "Breaker of {platform}: o hold open, c hold closed, r release, t reset, Esc cancel"
             ),
             bold,
         ),
-        Prompt::Confirm(order) => Line::styled(format!("{} y/n", order.question()), bold),
-        Prompt::Help => Line::raw("any key back"),
-        Prompt::None => match state.notice() {
+        InputMode::Confirm(order) => Line::styled(format!("{} y/n", order.question()), bold),
+        InputMode::Help => Line::raw("any key back"),
+        InputMode::None => match state.notice() {
             Some(notice) => Line::styled(notice.to_owned(), bold),
             None if state.in_detail => {
                 Line::raw("Esc list  ↑↓ others  c check now  b breaker  ? help  q quit")
@@ -110,7 +110,7 @@ fn foot(frame: &mut Frame<'_>, state: &State, area: Rect) {
     frame.render_widget(Paragraph::new(line), area);
 }
 
-fn list_keys(state: &State) -> String {
+fn list_keys(state: &TopState) -> String {
     let mut text = String::new();
     if !state.filter.text.is_empty() {
         text.push_str(&format!("[/{}] ", state.filter.text));
@@ -124,7 +124,7 @@ fn list_keys(state: &State) -> String {
     text + "q quit  ? help  ⏎ detail  / filter  f problems  c check  b breaker  1-4 sort"
 }
 
-fn style_of(state: &State, urgency: StateUrgency) -> Style {
+fn style_of(state: &TopState, urgency: StateUrgency) -> Style {
     match urgency {
         StateUrgency::CheckFailed => emphasis(state, Color::Magenta),
         StateUrgency::Unhealthy => emphasis(state, Color::Red),
@@ -134,11 +134,11 @@ fn style_of(state: &State, urgency: StateUrgency) -> Style {
     }
 }
 
-fn emphasis(state: &State, colour: Color) -> Style {
+fn emphasis(state: &TopState, colour: Color) -> Style {
     plain(state, colour).add_modifier(Modifier::BOLD)
 }
 
-fn plain(state: &State, colour: Color) -> Style {
+fn plain(state: &TopState, colour: Color) -> Style {
     if state.colour {
         Style::new().fg(colour)
     } else {

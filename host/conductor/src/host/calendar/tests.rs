@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use conductor_core::{breaker::Settings, clock::Clock};
+use conductor_core::{breaker::BreakerSettings, clock::Clock};
 use conductor_engine::{
     guard::{PlatformGuard, PlatformSettings, PluginGuard},
     log_tail::LogTail,
-    metrics::Metrics,
+    metrics::HostMetrics,
 };
-use conductor_library::{Catalog, Policy};
+use conductor_library::{Catalog, TrustPolicy};
 use conductor_types::{Checks, Priority};
 
 use super::*;
 
 /// A calendar over one platform, `shop`.
 struct Scene {
-    calendar: Calendar,
+    calendar: MaintenanceCalendar,
     guard: Arc<PlatformGuard>,
     _state: tempfile::TempDir,
 }
@@ -23,16 +23,17 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let state = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(&[], false, Policy::default(), Some(state.path())).unwrap();
+        let catalog =
+            Catalog::open(&[], false, TrustPolicy::default(), Some(state.path())).unwrap();
         let clock = Clock::start();
-        let shared = Arc::new(Shared::new(clock, Metrics::by(clock), 1));
-        let board = Board::new(
+        let shared = Arc::new(GuardContext::new(clock, HostMetrics::by(clock), 1));
+        let board = StatusBoard::new(
             Arc::clone(&shared),
             Arc::new(catalog),
             Vec::new(),
             LogTail::default(),
         );
-        let breaker = Settings::try_new(3, 30 * S, 600 * S).unwrap();
+        let breaker = BreakerSettings::try_new(3, 30 * S, 600 * S).unwrap();
         let plugin = PluginGuard::new("http", breaker, 8, &shared);
         let settings = PlatformSettings {
             name: "shop".into(),
@@ -45,7 +46,7 @@ impl Scene {
         let guard = PlatformGuard::new(settings, Arc::new(plugin), Arc::clone(&shared));
         let guard = Arc::new(guard);
         board.hang_up(vec![Arc::clone(&guard)], Vec::new());
-        let (calendar, _wake) = Calendar::new(shared, Arc::new(board));
+        let (calendar, _wake) = MaintenanceCalendar::new(shared, Arc::new(board));
         Self {
             calendar,
             guard,
@@ -53,14 +54,14 @@ impl Scene {
         }
     }
 
-    fn start(&self, length: &str, now: Now) {
+    fn start(&self, length: &str, now: ClockReading) {
         self.calendar
-            .start_at(&order(1, length), &Actor::default(), now)
+            .start_at(&order(1, length), &ActionOrigin::default(), now)
             .unwrap();
     }
 
     /// Evaluates at `now`; returns `true` if checks are paused, and the date at which the window in force ends.
-    fn turn(&self, now: Now) -> (bool, Option<f64>) {
+    fn turn(&self, now: ClockReading) -> (bool, Option<f64>) {
         self.calendar.turn_at(now);
         let windows = self.calendar.board.windows();
         let until = windows.iter().find_map(|window| window.in_force_until);
@@ -79,8 +80,8 @@ fn order(many: usize, length: &str) -> MaintenanceOrder {
 }
 
 /// Returns the moment this many seconds after the start of a host whose clock began at this wall time.
-fn at(seconds: f64, origin: f64) -> Now {
-    Now {
+fn at(seconds: f64, origin: f64) -> ClockReading {
+    ClockReading {
         host: Duration::from_secs_f64(seconds),
         origin,
     }
@@ -112,13 +113,13 @@ fn a_length_of_time_goes_by_the_hosts_clock_wherever_the_wall_clock_is_set() {
 fn a_date_in_the_config_goes_by_the_wall_clock() {
     let scene = Scene::new();
     let date = |seconds: f64| at(seconds, ORIGIN).wall();
-    let window = Window {
+    let window = MaintenanceWindow {
         name: "later".into(),
         reason: "".into(),
         checks: Checks::Pause,
-        scope: Scope::default(),
-        times: Times::once(date(12.0 * HOUR), date(48.0 * HOUR)).unwrap(),
-        origin: Origin::Config,
+        scope: WindowScope::default(),
+        times: WindowSchedule::once(date(12.0 * HOUR), date(48.0 * HOUR)).unwrap(),
+        origin: WindowOrigin::Config,
         by: None,
     };
     scene.calendar.inner().windows = vec![window];
@@ -156,12 +157,12 @@ fn an_order_for_too_many_windows_is_refused_before_any_of_its_names_is_looked_at
     assert!(matches!(
         scene
             .calendar
-            .start(&unknown(MOST_WINDOWS), &Actor::default()),
+            .start(&unknown(MOST_WINDOWS), &ActionOrigin::default()),
         Err(OrderError::NoSuchPlatform(_))
     ));
     let refused = scene
         .calendar
-        .start(&unknown(MOST_WINDOWS + 1), &Actor::default())
+        .start(&unknown(MOST_WINDOWS + 1), &ActionOrigin::default())
         .unwrap_err();
     let OrderError::Invalid(why) = refused else {
         panic!("{refused:?}");

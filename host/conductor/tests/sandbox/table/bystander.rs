@@ -12,7 +12,7 @@ use std::{
 };
 
 use conductor_core::clock::Clock;
-use conductor_sandbox::Policy;
+use conductor_sandbox::SandboxPolicy;
 
 use super::{
     child,
@@ -24,7 +24,7 @@ pub(super) struct Bystander(Child);
 
 impl Bystander {
     pub(super) fn start() -> Self {
-        let mut command = child("bystander", &Policy::default(), 0);
+        let mut command = child("bystander", &SandboxPolicy::default(), 0);
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         Self(command.spawn().unwrap())
     }

@@ -11,8 +11,8 @@ use std::{
 };
 
 use conductor_core::clock::Clock;
-use conductor_runtime::worker::Watch;
-use conductor_sandbox::{Limits, Policy};
+use conductor_runtime::worker::ResourceWatch;
+use conductor_sandbox::{SandboxPolicy, WorkerLimits};
 
 use super::{
     Attempt, Need, Persona, child,
@@ -287,12 +287,12 @@ pub(super) fn watched(
         need: grab.need,
         ..persona
     };
-    let policy = Policy {
-        limits: Limits {
+    let policy = SandboxPolicy {
+        limits: WorkerLimits {
             memory: 64 << 20,
             open_files: 256,
             processes: 64,
-            ..Limits::default()
+            ..WorkerLimits::default()
         },
         ..victims.policy(persona)
     };
@@ -304,7 +304,7 @@ pub(super) fn watched(
         .process_group(0)
         .stdout(Stdio::null());
     let mut process = command.stderr(Stdio::null()).spawn().unwrap();
-    let mut watch = Watch::new(process.id(), &policy, clock.now() - start).unwrap();
+    let mut watch = ResourceWatch::new(process.id(), &policy, clock.now() - start).unwrap();
     let why = loop {
         if let Some(why) = watch.look(clock.now() - start) {
             break Ok(why);

@@ -46,7 +46,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 /// The simplest possible schedule: looks at every entry at every poll.
 #[derive(Default)]
 struct Model {
-    entries: BTreeMap<Key, (u64, u64, u32)>,
+    entries: BTreeMap<ScheduleKey, (u64, u64, u32)>,
     unpolled: u64,
 }
 
@@ -67,7 +67,7 @@ impl Model {
         self.entries.values().map(next).min()
     }
 
-    fn poll(&mut self, to: u64) -> Vec<Due> {
+    fn poll(&mut self, to: u64) -> Vec<DueEntry> {
         let mut found = Vec::new();
         let stalled = self
             .next()
@@ -80,12 +80,12 @@ impl Model {
             let tick = (to - phase) / interval;
             let at = phase + tick * interval;
             let live = !stalled || to - at < nanos(TICK);
-            let start = Start {
+            let start = LatticeStart {
                 at: ORIGIN + Duration::from_nanos(at),
                 tick,
                 slot,
             };
-            found.push(Due {
+            found.push(DueEntry {
                 key,
                 missed: passed - u64::from(live),
                 start: live.then_some(start),
@@ -121,7 +121,7 @@ proptest! {
     ) {
         let mut schedule = empty();
         for (key, &interval) in (0..).zip(&intervals) {
-            schedule.set(Key(key), ms(interval)).unwrap();
+            schedule.set(ScheduleKey(key), ms(interval)).unwrap();
         }
         let planned = phases(&schedule);
         let mut now = Duration::ZERO;
@@ -147,14 +147,14 @@ proptest! {
             match op {
                 Op::Set(key, interval) => {
                     let before = std::mem::take(&mut model.entries);
-                    schedule.set(Key(key), ms(interval)).unwrap();
+                    schedule.set(ScheduleKey(key), ms(interval)).unwrap();
                     model.learn(&schedule);
                     for (other, place) in before {
-                        prop_assert!(other == Key(key) || model.entries[&other] == place, "{:?} moved", other);
+                        prop_assert!(other == ScheduleKey(key) || model.entries[&other] == place, "{:?} moved", other);
                     }
                 }
                 Op::Remove(key) => {
-                    prop_assert_eq!(schedule.remove(Key(key)), model.entries.remove(&Key(key)).is_some());
+                    prop_assert_eq!(schedule.remove(ScheduleKey(key)), model.entries.remove(&ScheduleKey(key)).is_some());
                 }
                 Op::Sleep => {
                     let Some(wakeup) = schedule.next_wakeup(ORIGIN + Duration::from_nanos(now)) else { continue };

@@ -5,9 +5,9 @@ use std::{
     time::Duration,
 };
 
-use conductor_core::breaker::{Outcome, Ticket};
+use conductor_core::breaker::{CallOutcome, Ticket};
 use conductor_library::printable;
-use conductor_runtime::{Ended, LoadError, loader::LoadedGeneration};
+use conductor_runtime::{LoadError, UnexpectedExit, loader::LoadedGeneration};
 use conductor_types::RestartReason;
 
 use super::{PluginGuard, PluginState, RunningGeneration};
@@ -35,7 +35,7 @@ impl PluginGuard {
         let loading = inner.loading.admit(now, LOAD_LEASE).ok()?;
         let Ok(life) = inner.lives.admit(now, LOAD_LEASE + PROBATION) else {
             // Nothing was tried, so a trial is freed. It cannot be stale, as the lock is held.
-            let _ = inner.loading.record(loading, Outcome::Ignored, now);
+            let _ = inner.loading.record(loading, CallOutcome::Ignored, now);
             return None;
         };
         // The last error is shown until there is a new result.
@@ -83,7 +83,9 @@ impl PluginGuard {
         inner.bury(now, sick);
         self.metrics.worker_gone();
         // A ticket from before a reset is stale, and its result no longer counts.
-        let _ = inner.loading.record(permit.loading, Outcome::Success, now);
+        let _ = inner
+            .loading
+            .record(permit.loading, CallOutcome::Success, now);
         inner.state = LoadState::Loaded;
         inner.note = None;
         self.asynchronous.store(asynchronous, Ordering::Relaxed);
@@ -103,37 +105,45 @@ impl PluginGuard {
     /// Records that a generation could not be started; the current one stays.
     pub fn not_started(&self, permit: StartPermit, now: Duration, error: LoadError) {
         let mut inner = self.inner.lock();
-        let _ = inner.loading.record(permit.loading, Outcome::Failure, now);
-        let _ = inner.lives.record(permit.life, Outcome::Ignored, now);
+        let _ = inner
+            .loading
+            .record(permit.loading, CallOutcome::Failure, now);
+        let _ = inner.lives.record(permit.life, CallOutcome::Ignored, now);
         inner.refused(&self.id, error);
     }
 
     /// Records that a start did not begin because of the host.
     pub fn not_begun(&self, permit: StartPermit, now: Duration, error: LoadError) {
         let mut inner = self.inner.lock();
-        let _ = inner.loading.record(permit.loading, Outcome::Ignored, now);
-        let _ = inner.lives.record(permit.life, Outcome::Ignored, now);
+        let _ = inner
+            .loading
+            .record(permit.loading, CallOutcome::Ignored, now);
+        let _ = inner.lives.record(permit.life, CallOutcome::Ignored, now);
         inner.refused(&self.id, error);
     }
 
     /// Records that a generation being started is no longer wanted.
     pub fn called_off(&self, permit: StartPermit, now: Duration) {
         let mut inner = self.inner.lock();
-        let _ = inner.loading.record(permit.loading, Outcome::Ignored, now);
-        let _ = inner.lives.record(permit.life, Outcome::Ignored, now);
+        let _ = inner
+            .loading
+            .record(permit.loading, CallOutcome::Ignored, now);
+        let _ = inner.lives.record(permit.life, CallOutcome::Ignored, now);
     }
 
     /// Records that a generation failed verification; the current one stays.
     pub fn rejected(&self, permit: StartPermit, now: Duration, reason: &str) {
         tracing::error!(plugin = &*self.id, "new library rejected: {reason}");
         let mut inner = self.inner.lock();
-        let _ = inner.loading.record(permit.loading, Outcome::Success, now);
-        let _ = inner.lives.record(permit.life, Outcome::Ignored, now);
+        let _ = inner
+            .loading
+            .record(permit.loading, CallOutcome::Success, now);
+        let _ = inner.lives.record(permit.life, CallOutcome::Ignored, now);
         inner.note = Some(format!("its new library was rejected: {reason}"));
     }
 
     /// Records that the current generation ended unexpectedly.
-    pub fn ended(&self, now: Duration, ended: &Ended) {
+    pub fn ended(&self, now: Duration, ended: &UnexpectedExit) {
         tracing::error!(plugin = &*self.id, "its worker {}", ended.message);
         let mut inner = self.inner.lock();
         inner.bury(now, true);
@@ -193,8 +203,8 @@ impl PluginState {
             return;
         };
         let outcome = match early {
-            true if now.saturating_sub(running.since) < PROBATION => Outcome::Failure,
-            _ => Outcome::Success,
+            true if now.saturating_sub(running.since) < PROBATION => CallOutcome::Failure,
+            _ => CallOutcome::Success,
         };
         // Stale if the breaker was reset meanwhile.
         let _ = self.lives.record(running.life, outcome, now);

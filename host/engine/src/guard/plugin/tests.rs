@@ -4,13 +4,13 @@ use conductor_core::clock::Clock;
 use conductor_runtime::LoadError;
 
 use super::*;
-use crate::metrics::Metrics;
+use crate::metrics::HostMetrics;
 
 const S: Duration = Duration::from_secs(1);
 
 fn guard() -> PluginGuard {
-    let settings = Settings::try_new(2, 30 * S, 600 * S).unwrap();
-    let shared = Shared::new(Clock::start(), Metrics::new(), 1);
+    let settings = BreakerSettings::try_new(2, 30 * S, 600 * S).unwrap();
+    let shared = GuardContext::new(Clock::start(), HostMetrics::new(), 1);
     PluginGuard::new("x", settings, 2, &shared)
 }
 

@@ -1,11 +1,11 @@
 //! The CPU and memory that a plugin's process uses.
 
 use super::PluginGuard;
-use crate::resources::workers::Usage;
+use crate::resources::workers::ProcessUsage;
 
 impl PluginGuard {
     /// Records the measured usage of a generation's process.
-    pub fn uses(&self, generation: u64, usage: Usage) {
+    pub fn uses(&self, generation: u64, usage: ProcessUsage) {
         let mut inner = self.inner.lock();
         if generation == self.generation()
             && let Some(running) = &mut inner.running

@@ -5,8 +5,8 @@ use std::{
     time::Duration,
 };
 
-use super::{LogFallback, Reason, Step, Written};
-use crate::metrics::{Metrics, Outcome, tests::small_host};
+use super::{FallbackReason, FallbackStep, LogFallback, WrittenValues};
+use crate::metrics::{CheckOutcome, HostMetrics, tests::small_host};
 
 const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -17,12 +17,12 @@ fn without_a_port_the_log_is_used_at_once_and_then_every_minute() {
     let mut log = LogFallback::new(s(300));
     assert_eq!(
         log.decide(false, None, s(7)),
-        Step::Start(Reason::NotServed)
+        FallbackStep::Start(FallbackReason::NotServed)
     );
-    assert_eq!(log.decide(false, None, s(66)), Step::Nothing);
-    assert_eq!(log.decide(false, None, s(67)), Step::Write);
-    assert_eq!(log.decide(false, None, s(68)), Step::Nothing);
-    assert_eq!(log.decide(false, None, s(127)), Step::Write);
+    assert_eq!(log.decide(false, None, s(66)), FallbackStep::Nothing);
+    assert_eq!(log.decide(false, None, s(67)), FallbackStep::Write);
+    assert_eq!(log.decide(false, None, s(68)), FallbackStep::Nothing);
+    assert_eq!(log.decide(false, None, s(127)), FallbackStep::Write);
 }
 
 #[test]
@@ -30,19 +30,22 @@ fn a_host_that_nobody_scrapes_uses_the_log_until_somebody_does() {
     let mut log = LogFallback::new(s(300));
     assert_eq!(
         log.decide(true, None, s(1000)),
-        Step::Nothing,
+        FallbackStep::Nothing,
         "it has just started"
     );
-    assert_eq!(log.decide(true, None, s(1300)), Step::Nothing);
+    assert_eq!(log.decide(true, None, s(1300)), FallbackStep::Nothing);
     assert_eq!(
         log.decide(true, None, s(1301)),
-        Step::Start(Reason::NotScraped)
+        FallbackStep::Start(FallbackReason::NotScraped)
     );
-    assert_eq!(log.decide(true, Some(s(1310)), s(1311)), Step::Stop);
-    assert_eq!(log.decide(true, Some(s(1310)), s(1610)), Step::Nothing);
+    assert_eq!(log.decide(true, Some(s(1310)), s(1311)), FallbackStep::Stop);
+    assert_eq!(
+        log.decide(true, Some(s(1310)), s(1610)),
+        FallbackStep::Nothing
+    );
     assert_eq!(
         log.decide(true, Some(s(1310)), s(1611)),
-        Step::Start(Reason::NotScraped)
+        FallbackStep::Start(FallbackReason::NotScraped)
     );
 }
 
@@ -51,23 +54,26 @@ fn a_host_that_is_scraped_does_not_use_the_log() {
     let mut log = LogFallback::new(s(300));
     for now in (0..10_000).step_by(5) {
         let last = now / 15 * 15;
-        assert_eq!(log.decide(true, Some(s(last)), s(now)), Step::Nothing);
+        assert_eq!(
+            log.decide(true, Some(s(last)), s(now)),
+            FallbackStep::Nothing
+        );
     }
 }
 
 #[test]
 fn a_port_found_again_is_not_enough_somebody_must_scrape() {
     let mut log = LogFallback::new(s(300));
-    assert_eq!(log.decide(true, Some(s(1)), s(2)), Step::Nothing);
+    assert_eq!(log.decide(true, Some(s(1)), s(2)), FallbackStep::Nothing);
     assert_eq!(
         log.decide(false, Some(s(1)), s(400)),
-        Step::Start(Reason::NotServed)
+        FallbackStep::Start(FallbackReason::NotServed)
     );
-    assert_eq!(log.decide(true, Some(s(1)), s(401)), Step::Nothing);
-    assert_eq!(log.decide(true, Some(s(402)), s(402)), Step::Stop);
+    assert_eq!(log.decide(true, Some(s(1)), s(401)), FallbackStep::Nothing);
+    assert_eq!(log.decide(true, Some(s(402)), s(402)), FallbackStep::Stop);
 }
 
-fn changed(written: &mut Written, metrics: &Metrics) -> Vec<String> {
+fn changed(written: &mut WrittenValues, metrics: &HostMetrics) -> Vec<String> {
     let mut lines = Vec::new();
     // The origin of the host's clock is 1970 itself.
     let snapshot = metrics.snapshot_at(s(10), 0.0);
@@ -77,9 +83,9 @@ fn changed(written: &mut Written, metrics: &Metrics) -> Vec<String> {
 
 #[test]
 fn only_what_changed_is_written_and_counters_never_reset() {
-    let metrics = Metrics::new();
+    let metrics = HostMetrics::new();
     let handle = metrics.platform("a", "p");
-    let mut written = Written::default();
+    let mut written = WrittenValues::default();
     let first = changed(&mut written, &metrics);
     assert!(first.contains(&"circuit_breaker_state{platform=\"a\",plugin=\"p\"} 0".into()));
     assert!(
@@ -87,7 +93,7 @@ fn only_what_changed_is_written_and_counters_never_reset() {
         "{first:?}"
     );
     for total in 1..=2 {
-        handle.record(Outcome::Unhealthy, Duration::from_millis(500), s(9));
+        handle.record(CheckOutcome::Unhealthy, Duration::from_millis(500), s(9));
         let mut expected = vec![
             format!(
                 "health_check_total{{platform=\"a\",plugin=\"p\",status=\"unhealthy\"}} {total}"
@@ -112,11 +118,11 @@ fn only_what_changed_is_written_and_counters_never_reset() {
 
 #[test]
 fn a_measurement_cannot_forge_a_line_of_the_log() {
-    let metrics = Metrics::new();
+    let metrics = HostMetrics::new();
     let handle = metrics.platform("a", "p");
-    handle.record(Outcome::Healthy, s(0), s(1));
+    handle.record(CheckOutcome::Healthy, s(0), s(1));
     handle.measurements(&[("x\r\n\u{1b}[2J\"", 1.0)]);
-    let lines = changed(&mut Written::default(), &metrics);
+    let lines = changed(&mut WrittenValues::default(), &metrics);
     let line = lines
         .iter()
         .find(|line| line.starts_with("conductor_measurement{"))

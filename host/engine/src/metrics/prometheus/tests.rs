@@ -1,15 +1,15 @@
 //! The text as scraped.
 use std::{collections::BTreeSet, io, time::Duration};
 
-use super::{Format, render, render_snapshot};
+use super::{ExpositionFormat, render, render_snapshot};
 use crate::metrics::{
-    FAMILIES, Metrics, Outcome,
+    CheckOutcome, FAMILIES, HostMetrics,
     tests::{ORIGIN, small_host},
 };
 
 /// Returns the text without the metrics of this process, which differ from run to run.
-fn text(metrics: &Metrics) -> String {
-    let text = shown(metrics, Format::Text);
+fn text(metrics: &HostMetrics) -> String {
+    let text = shown(metrics, ExpositionFormat::Text);
     let ours = |line: &&str| !line.trim_start_matches("# HELP ").starts_with("process_");
     let ours = |line: &&str| ours(line) && !line.starts_with("# TYPE process_");
     text.lines()
@@ -19,7 +19,7 @@ fn text(metrics: &Metrics) -> String {
 }
 
 /// Renders the small host ten seconds after its clock's origin.
-fn shown(metrics: &Metrics, format: Format) -> String {
+fn shown(metrics: &HostMetrics, format: ExpositionFormat) -> String {
     let mut out = Vec::new();
     let snapshot = metrics.snapshot_at(Duration::from_secs(10), ORIGIN);
     render_snapshot(&snapshot, format, &mut out).unwrap();
@@ -28,7 +28,7 @@ fn shown(metrics: &Metrics, format: Format) -> String {
 
 #[test]
 fn settings_and_states_of_platforms_are_shown_in_both_formats() {
-    for format in [Format::Text, Format::OpenMetrics] {
+    for format in [ExpositionFormat::Text, ExpositionFormat::OpenMetrics] {
         let text = shown(&small_host(), format);
         for line in [
             r#"conductor_platform_info{platform="chat",plugin="http",priority="critical",label_on_call="b",label_on_call_2="a",label_team="chat"} 1"#,
@@ -55,11 +55,15 @@ fn a_small_host_looks_like_this() {
 
 #[test]
 fn pairs_of_labels_that_read_the_same_together_stay_two_series() {
-    let metrics = Metrics::new();
+    let metrics = HostMetrics::new();
     for (n, (platform, plugin)) in [("disk1", "2"), ("disk", "12")].into_iter().enumerate() {
         for _ in 0..=n {
             let handle = metrics.platform(platform, plugin);
-            handle.record(Outcome::Healthy, Duration::ZERO, Duration::from_secs(1));
+            handle.record(
+                CheckOutcome::Healthy,
+                Duration::ZERO,
+                Duration::from_secs(1),
+            );
         }
     }
     let text = text(&metrics);
@@ -74,7 +78,7 @@ fn pairs_of_labels_that_read_the_same_together_stay_two_series() {
 
 #[test]
 fn a_family_of_many_pages_has_one_header_and_each_series_once() {
-    let metrics = Metrics::new();
+    let metrics = HostMetrics::new();
     for platform in 0..2_500 {
         let _handle = metrics.platform(&format!("p{platform}"), "q");
     }
@@ -102,7 +106,7 @@ fn a_family_of_many_pages_has_one_header_and_each_series_once() {
 #[cfg(target_os = "linux")]
 fn the_process_is_shown_too() {
     let mut out = Vec::new();
-    render(&Metrics::new(), Format::Text, &mut out).unwrap();
+    render(&HostMetrics::new(), ExpositionFormat::Text, &mut out).unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(text.contains("\nprocess_resident_memory_bytes "), "{text}");
     assert!(text.contains("\nprocess_open_fds "), "{text}");
@@ -119,6 +123,6 @@ fn a_reader_that_has_gone_ends_the_rendering() {
             Ok(())
         }
     }
-    let error = render(&small_host(), Format::OpenMetrics, &mut Gone).unwrap_err();
+    let error = render(&small_host(), ExpositionFormat::OpenMetrics, &mut Gone).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
 }

@@ -17,7 +17,7 @@ pub(super) fn percent_v2(dir: &Path) -> Option<f64> {
     let file = |name: &str| number(&dir.join(name));
     let hard = file("memory.max");
     let limit = [hard, file("memory.high")].into_iter().flatten().min();
-    let used = Usage {
+    let used = MemoryUsage {
         all: file("memory.current")?,
         reclaimable: reclaimable(dir, &["inactive_file", "active_file", "slab_reclaimable"]),
     };
@@ -45,7 +45,7 @@ pub(super) fn percent_v1(dir: &Path) -> Option<f64> {
     ];
     let reclaimable = reclaimable(dir, &keys);
     let percent = |usage: &str, limit: Option<u64>| {
-        let used = Usage {
+        let used = MemoryUsage {
             all: file(usage)?,
             reclaimable,
         };
@@ -64,12 +64,12 @@ pub(super) fn percent_v1(dir: &Path) -> Option<f64> {
 
 /// Bytes in use, and the reclaimable part of them.
 #[derive(Clone, Copy)]
-struct Usage {
+struct MemoryUsage {
     all: u64,
     reclaimable: u64,
 }
 
-impl Usage {
+impl MemoryUsage {
     fn and_swap(self, swapped: u64) -> Self {
         Self {
             all: self.all.saturating_add(swapped),

@@ -9,33 +9,33 @@ use super::*;
 /// Far longer than anything here takes: only a failed test waits for it.
 const TOO_LONG: Duration = Duration::from_secs(60);
 
-type Samples = Receiver<(Sample, thread::ThreadId)>;
+type Samples = Receiver<(MachineSample, thread::ThreadId)>;
 
 fn sampler_with(
     disks: &[&str],
-    measure: impl FnMut(&Path) -> io::Result<Option<Disk>> + Clone + Send + 'static,
-) -> (Sampler, Samples) {
+    measure: impl FnMut(&Path) -> io::Result<Option<DiskUsage>> + Clone + Send + 'static,
+) -> (MachineSampler, Samples) {
     let (send, samples) = channel();
     let disks = disks.iter().map(PathBuf::from).collect();
     let on_sample = move |sample| {
         // A finished test no longer receives.
         let _ = send.send((sample, thread::current().id()));
     };
-    let sampler = Sampler::start_with(Clock::start(), disks, measure, on_sample);
+    let sampler = MachineSampler::start_with(Clock::start(), disks, measure, on_sample);
     (sampler.expect("threads to be had"), samples)
 }
 
-fn sampler() -> (Sampler, Samples) {
+fn sampler() -> (MachineSampler, Samples) {
     sampler_with(&["/"], fullness)
 }
 
-fn next(sampler: &Sampler, samples: &Samples) -> Sample {
+fn next(sampler: &MachineSampler, samples: &Samples) -> MachineSample {
     assert!(sampler.request(), "nothing is under way");
     samples.recv_timeout(TOO_LONG).expect("a sample").0
 }
 
-fn half_full(path: &Path) -> io::Result<Option<Disk>> {
-    Ok(Some(Disk {
+fn half_full(path: &Path) -> io::Result<Option<DiskUsage>> {
+    Ok(Some(DiskUsage {
         place: path.display().to_string(),
         percent: 50.0,
     }))
@@ -44,7 +44,7 @@ fn half_full(path: &Path) -> io::Result<Option<Disk>> {
 /// Measures `/dead` only once the returned sender is used or dropped; other paths immediately.
 fn a_dead_mount() -> (
     Sender<()>,
-    impl FnMut(&Path) -> io::Result<Option<Disk>> + Clone + Send + 'static,
+    impl FnMut(&Path) -> io::Result<Option<DiskUsage>> + Clone + Send + 'static,
 ) {
     let (revive, dead) = channel::<()>();
     let dead = Arc::new(std::sync::Mutex::new(dead));
@@ -103,7 +103,7 @@ fn sampling_never_runs_on_the_thread_that_asks_for_it() {
 fn burning_the_cpu_shows() {
     let (sampler, samples) = sampler();
     // Other tests run at the same time: the quietest of a few readings is the idle one.
-    let cpu = |sample: Sample| sample.cpu_percent.expect("CPU usage is known here");
+    let cpu = |sample: MachineSample| sample.cpu_percent.expect("CPU usage is known here");
     let idle = (0..4).map(|_| cpu(next(&sampler, &samples)));
     let idle = idle.reduce(f64::min).expect("four readings");
 
@@ -187,7 +187,7 @@ fn the_fullest_disk_is_reported() {
             _ => return Ok(None),
         };
         let place = path.display().to_string();
-        Ok(Some(Disk { place, percent }))
+        Ok(Some(DiskUsage { place, percent }))
     };
     let (sampler, samples) = sampler_with(&["/none", "/empty"], measure);
     let disk = next(&sampler, &samples).disk.expect("one that says");

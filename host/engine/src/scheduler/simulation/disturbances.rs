@@ -6,12 +6,12 @@ use conductor_core::maintenance::InForce;
 use conductor_types::{Checks, Isolation, Priority, RestartReason, requests::BreakerOrder};
 
 use super::{
-    Mood, S, SimulatedHost, SimulatedPlatform,
+    PluginBehaviour, S, SimulatedHost, SimulatedPlatform,
     world::{MS, SeededRandom},
 };
 use crate::{
-    actor::Actor,
-    scheduler::{LibraryChange, Renewal},
+    actor::ActionOrigin,
+    scheduler::{LibraryChange, ReplacementOrder},
     state::CheckNow,
 };
 
@@ -27,8 +27,8 @@ impl SimulatedHost {
         host.world.set_machine(30.0, 40.0);
         for nth in 0..10 {
             let mood = match nth {
-                DOWN => Mood::Down,
-                _ => Mood::Steady,
+                DOWN => PluginBehaviour::Down,
+                _ => PluginBehaviour::Steady,
             };
             let isolation = match nth {
                 6 | 7 => Isolation::InProcess,
@@ -89,14 +89,14 @@ impl SimulatedHost {
     fn change_mood(&self, plugin: usize) {
         let mood = self.draw(|random| {
             random.pick(&[
-                Mood::Steady,
-                Mood::Steady,
-                Mood::Down,
-                Mood::Failing,
-                Mood::Slow,
-                Mood::Hanging,
-                Mood::Crashing,
-                Mood::Broken,
+                PluginBehaviour::Steady,
+                PluginBehaviour::Steady,
+                PluginBehaviour::Down,
+                PluginBehaviour::Failing,
+                PluginBehaviour::Slow,
+                PluginBehaviour::Hanging,
+                PluginBehaviour::Crashing,
+                PluginBehaviour::Broken,
             ])
         });
         self.world.note(format_args!("plugin-{plugin} is {mood:?}"));
@@ -161,7 +161,7 @@ impl SimulatedHost {
             ])
         });
         if !self.is_control(position) {
-            self.platforms[position].order(order, &Actor::default(), self.world.now());
+            self.platforms[position].order(order, &ActionOrigin::default(), self.world.now());
         }
     }
 
@@ -192,7 +192,7 @@ impl SimulatedHost {
 
     fn exceed_limit(&mut self, plugin: usize) {
         let guard = &self.plugins[plugin].guard;
-        let order = Renewal {
+        let order = ReplacementOrder {
             plugin: guard.id().into(),
             generation: guard.generation(),
             reason: RestartReason::Limit,

@@ -6,18 +6,18 @@ use std::{
     time::Duration,
 };
 
-use conductor_runtime::{Call, Caller};
+use conductor_runtime::{AdmittedCall, CallOwner};
 
 use crate::{guard::PlatformGuard, metrics::PlatformMetrics};
 
-/// The books of all platforms, including removed ones.
+/// Expected checks and calls in flight of all platforms, including removed ones.
 #[derive(Default)]
-pub(in crate::scheduler) struct Ledger {
-    books: Mutex<Books>,
+pub(in crate::scheduler) struct SimulationLedger {
+    books: Mutex<LedgerState>,
 }
 
 #[derive(Default)]
-struct Books {
+struct LedgerState {
     platforms: BTreeMap<Arc<str>, PlatformBook>,
     /// The number and the deadline of the last call that runs, by its guard.
     under_way: BTreeMap<usize, (u64, Duration)>,
@@ -56,7 +56,7 @@ impl LatticeSpan {
     }
 }
 
-impl Ledger {
+impl SimulationLedger {
     /// Adds a platform, or its new guard after a reload.
     pub(super) fn add(&self, guard: &Arc<PlatformGuard>, metrics: Arc<PlatformMetrics>) {
         let (guard, name) = (Arc::clone(guard), Arc::clone(&guard.settings().name));
@@ -134,7 +134,13 @@ impl Ledger {
     }
 
     /// Records that a call runs; no other one of its guard may be under way.
-    pub(super) fn call_runs(&self, platform: &str, call: &Call, now: Duration, deadline: Duration) {
+    pub(super) fn call_runs(
+        &self,
+        platform: &str,
+        call: &AdmittedCall,
+        now: Duration,
+        deadline: Duration,
+    ) {
         let mut books = self.lock();
         let running = (call.sequence, deadline);
         let other = books.under_way.insert(guard_of(call), running);
@@ -144,7 +150,7 @@ impl Ledger {
         );
     }
 
-    pub(super) fn call_ends(&self, call: &Call) {
+    pub(super) fn call_ends(&self, call: &AdmittedCall) {
         let mut books = self.lock();
         let guard = guard_of(call);
         if books
@@ -176,7 +182,7 @@ impl Ledger {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Books> {
+    fn lock(&self) -> MutexGuard<'_, LedgerState> {
         self.books.lock().unwrap()
     }
 }
@@ -200,6 +206,6 @@ impl PlatformBook {
     }
 }
 
-fn guard_of(call: &Call) -> usize {
-    Arc::<dyn Caller>::as_ptr(&call.caller).addr()
+fn guard_of(call: &AdmittedCall) -> usize {
+    Arc::<dyn CallOwner>::as_ptr(&call.caller).addr()
 }

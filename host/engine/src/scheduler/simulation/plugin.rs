@@ -10,21 +10,21 @@ use std::{
 use conductor_library::Vetted;
 use conductor_plugin_api::{Status, manifest::ApiVersion};
 use conductor_runtime::{
-    Call, ConfigSchema, Description, Ended, Failure, LoadError, LoadedPlugin, ProbeId, ProbeSpec,
-    Report,
+    AdmittedCall, CallFailure, CheckReport, ConfigSchema, LoadError, LoadedPlugin,
+    PluginDescription, ProbeId, ProbeSpec, UnexpectedExit,
     loader::{LoadOrder, LoadedGeneration},
 };
 use conductor_types::{ErrorType, Isolation};
 
 use super::{
-    ledger::Ledger,
-    world::{MS, World},
+    ledger::SimulationLedger,
+    world::{MS, SimulatedWorld},
 };
 use crate::scheduler::{PluginLoader, RefusedConfig, loading::load_error};
 
-/// The conduct of a plugin.
+/// The behaviour of a simulated plugin.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::scheduler) enum Mood {
+pub(in crate::scheduler) enum PluginBehaviour {
     /// A test starts and ends each call.
     Manual,
     /// Nearly all reports are healthy.
@@ -48,9 +48,9 @@ pub(in crate::scheduler) struct SimulatedSource {
     pub(super) id: String,
     pub(super) isolation: Isolation,
     pub(super) is_asynchronous: bool,
-    pub(super) world: World,
-    pub(super) ledger: Arc<Ledger>,
-    mood: Arc<Mutex<Mood>>,
+    pub(super) world: SimulatedWorld,
+    pub(super) ledger: Arc<SimulationLedger>,
+    mood: Arc<Mutex<PluginBehaviour>>,
     state: Mutex<SourceState>,
 }
 
@@ -65,11 +65,11 @@ struct SourceState {
 impl SimulatedSource {
     pub(in crate::scheduler) fn new(
         id: &str,
-        mood: Mood,
+        mood: PluginBehaviour,
         isolation: Isolation,
         is_asynchronous: bool,
-        world: &World,
-        ledger: &Arc<Ledger>,
+        world: &SimulatedWorld,
+        ledger: &Arc<SimulationLedger>,
     ) -> Self {
         Self {
             id: id.to_owned(),
@@ -86,11 +86,11 @@ impl SimulatedSource {
         }
     }
 
-    pub(in crate::scheduler) fn set_mood(&self, mood: Mood) {
+    pub(in crate::scheduler) fn set_mood(&self, mood: PluginBehaviour) {
         *self.mood.lock().unwrap() = mood;
     }
 
-    fn mood(&self) -> Mood {
+    fn mood(&self) -> PluginBehaviour {
         *self.mood.lock().unwrap()
     }
 
@@ -121,7 +121,7 @@ impl PluginLoader for SimulatedSource {
         let mood = self.mood();
         self.world
             .note(format_args!("load {} {}", self.id, order.number));
-        if mood == Mood::Broken {
+        if mood == PluginBehaviour::Broken {
             return Err(load_error("its library is broken"));
         }
         let current = || Arc::new(Vetted::made_up(&self.id, state.library));
@@ -134,7 +134,7 @@ impl PluginLoader for SimulatedSource {
             true => Isolation::Process,
             false => self.isolation,
         };
-        let description = Description {
+        let description = PluginDescription {
             id: self.id.clone(),
             version: vetted.manifest.version.clone(),
             api: ApiVersion::CURRENT,
@@ -149,10 +149,10 @@ impl PluginLoader for SimulatedSource {
             number: order.number,
             isolation,
             mood: match fails {
-                true => Arc::new(Mutex::new(Mood::Failing)),
+                true => Arc::new(Mutex::new(PluginBehaviour::Failing)),
                 false => Arc::clone(&self.mood),
             },
-            is_manual: mood == Mood::Manual,
+            is_manual: mood == PluginBehaviour::Manual,
             world: self.world.clone(),
             ledger: Arc::clone(&self.ledger),
             state: Mutex::new(PluginState {
@@ -165,7 +165,7 @@ impl PluginLoader for SimulatedSource {
         }
         drop(state);
         // Some workers die right away, even before their load is known.
-        if mood == Mood::Crashing && self.world.draw(|random| random.percent(20)) {
+        if mood == PluginBehaviour::Crashing && self.world.draw(|random| random.percent(20)) {
             let dying = Arc::clone(&plugin);
             self.world.after(Duration::ZERO, move || dying.die());
         }
@@ -185,15 +185,15 @@ impl PluginLoader for SimulatedSource {
 /// A simulated generation.
 pub(in crate::scheduler) struct SimulatedPlugin {
     myself: Weak<Self>,
-    description: Description,
+    description: PluginDescription,
     number: u64,
     isolation: Isolation,
     /// Its source's, unless its library is bad.
-    mood: Arc<Mutex<Mood>>,
+    mood: Arc<Mutex<PluginBehaviour>>,
     /// `true` if a test starts and ends each call.
     is_manual: bool,
-    world: World,
-    ledger: Arc<Ledger>,
+    world: SimulatedWorld,
+    ledger: Arc<SimulationLedger>,
     state: Mutex<PluginState>,
 }
 
@@ -203,7 +203,7 @@ pub(in crate::scheduler) struct PluginState {
     /// The platforms by the number of their probe.
     pub(in crate::scheduler) probes: Vec<Arc<str>>,
     /// Handed over, and not started.
-    calls: VecDeque<Call>,
+    calls: VecDeque<AdmittedCall>,
     pub(in crate::scheduler) abandoned: Vec<Arc<str>>,
     pub(in crate::scheduler) closed: Vec<Arc<str>>,
     /// By the number of their probe.
@@ -214,11 +214,11 @@ pub(in crate::scheduler) struct PluginState {
     run: u64,
     is_retired: bool,
     is_over: bool,
-    ended: Option<Box<dyn FnOnce(Ended) + Send>>,
+    ended: Option<Box<dyn FnOnce(UnexpectedExit) + Send>>,
 }
 
 struct RunningCall {
-    call: Call,
+    call: AdmittedCall,
     /// Its number among the generation's calls.
     number: u64,
     is_abandoned: bool,
@@ -240,14 +240,14 @@ impl SimulatedPlugin {
     /// Returns the platforms of the calls that were handed over, in order.
     pub(in crate::scheduler) fn called(&self) -> Vec<Arc<str>> {
         let told = self.told();
-        let name = |call: &Call| Arc::clone(&told.probes[call.probe.0]);
+        let name = |call: &AdmittedCall| Arc::clone(&told.probes[call.probe.0]);
         told.calls.iter().map(name).collect()
     }
 
     /// Takes the call for a platform that was handed over.
-    pub(in crate::scheduler) fn call(&self, platform: &str) -> Call {
+    pub(in crate::scheduler) fn call(&self, platform: &str) -> AdmittedCall {
         let mut told = self.told();
-        let is_it = |call: &Call| *told.probes[call.probe.0] == *platform;
+        let is_it = |call: &AdmittedCall| *told.probes[call.probe.0] == *platform;
         let at = told.calls.iter().position(is_it).expect("it was called");
         told.calls.remove(at).unwrap()
     }
@@ -256,7 +256,7 @@ impl SimulatedPlugin {
     pub(in crate::scheduler) fn succeed(&self, platform: &str, now: Duration) {
         let call = self.call(platform);
         call.caller.started(call.sequence, now).unwrap();
-        let report = Ok(&Report::empty());
+        let report = Ok(&CheckReport::empty());
         call.caller.finished(call.sequence, now, report);
     }
 
@@ -282,7 +282,7 @@ impl SimulatedPlugin {
         }
     }
 
-    fn run(self: Arc<Self>, call: Call) {
+    fn run(self: Arc<Self>, call: AdmittedCall) {
         let now = self.world.now();
         let platform = {
             let mut state = self.told();
@@ -318,14 +318,14 @@ impl SimulatedPlugin {
             CallEnd::Never => {}
             CallEnd::Crash => self.world.clone().after(delay, move || self.die()),
             CallEnd::Report(status) => self.world.clone().after(delay, move || {
-                let report = Report {
+                let report = CheckReport {
                     status,
-                    ..Report::empty()
+                    ..CheckReport::empty()
                 };
                 self.finish(probe, number, Ok(&report));
             }),
             CallEnd::Failure(kind) => self.world.clone().after(delay, move || {
-                self.finish(probe, number, Err(Failure::new(kind, "simulated")));
+                self.finish(probe, number, Err(CallFailure::new(kind, "simulated")));
             }),
         }
     }
@@ -337,12 +337,12 @@ impl SimulatedPlugin {
             let late = random.between(timeout * 8 / 10, timeout * 2);
             let dice = random.below(100);
             match (mood, dice) {
-                (Mood::Down, _) => (soon, CallEnd::Report(Status::Unhealthy)),
-                (Mood::Failing, 0..40) => (soon, CallEnd::Failure(ErrorType::Error)),
-                (Mood::Failing, 40..60) => (soon, CallEnd::Failure(ErrorType::Panic)),
-                (Mood::Slow, 0..70) => (late, CallEnd::Report(Status::Healthy)),
-                (Mood::Hanging, 0..20) => (soon, CallEnd::Never),
-                (Mood::Crashing, 0..5) if self.isolation == Isolation::Process => {
+                (PluginBehaviour::Down, _) => (soon, CallEnd::Report(Status::Unhealthy)),
+                (PluginBehaviour::Failing, 0..40) => (soon, CallEnd::Failure(ErrorType::Error)),
+                (PluginBehaviour::Failing, 40..60) => (soon, CallEnd::Failure(ErrorType::Panic)),
+                (PluginBehaviour::Slow, 0..70) => (late, CallEnd::Report(Status::Healthy)),
+                (PluginBehaviour::Hanging, 0..20) => (soon, CallEnd::Never),
+                (PluginBehaviour::Crashing, 0..5) if self.isolation == Isolation::Process => {
                     (soon, CallEnd::Crash)
                 }
                 (_, 95..98) => (soon, CallEnd::Report(Status::Degraded)),
@@ -353,7 +353,7 @@ impl SimulatedPlugin {
     }
 
     /// Ends the call in a probe, unless it has already ended.
-    fn finish(&self, probe: usize, number: u64, result: Result<&Report, Failure>) {
+    fn finish(&self, probe: usize, number: u64, result: Result<&CheckReport, CallFailure>) {
         let running = {
             let mut state = self.told();
             let is_it = |running: &RunningCall| running.number == number;
@@ -368,7 +368,7 @@ impl SimulatedPlugin {
         }
     }
 
-    fn end_call(&self, call: &Call, result: Result<&Report, Failure>) {
+    fn end_call(&self, call: &AdmittedCall, result: Result<&CheckReport, CallFailure>) {
         let platform = Arc::clone(&self.told().probes[call.probe.0]);
         let is_unhealthy = matches!(&result, Ok(report) if report.status == Status::Unhealthy);
         match &result {
@@ -399,14 +399,14 @@ impl SimulatedPlugin {
             return;
         };
         self.note(format_args!("dies"));
-        ended(Ended {
+        ended(UnexpectedExit {
             kind: ErrorType::Crash,
             message: "was killed by the simulation".to_owned(),
             over_limit: false,
         });
     }
 
-    fn stop(&self) -> Option<Box<dyn FnOnce(Ended) + Send>> {
+    fn stop(&self) -> Option<Box<dyn FnOnce(UnexpectedExit) + Send>> {
         let (running, ended) = {
             let mut state = self.told();
             if std::mem::replace(&mut state.is_over, true) {
@@ -416,7 +416,7 @@ impl SimulatedPlugin {
             (std::mem::take(&mut state.running), state.ended.take())
         };
         for running in running.into_values() {
-            let failure = Failure::new(ErrorType::Crash, "its worker ended");
+            let failure = CallFailure::new(ErrorType::Crash, "its worker ended");
             self.end_call(&running.call, Err(failure));
         }
         ended
@@ -432,7 +432,7 @@ impl SimulatedPlugin {
 struct PluginHandle(Arc<SimulatedPlugin>);
 
 impl LoadedPlugin for PluginHandle {
-    fn description(&self) -> &Description {
+    fn description(&self) -> &PluginDescription {
         &self.0.description
     }
 
@@ -448,7 +448,7 @@ impl LoadedPlugin for PluginHandle {
         told.closed.push(platform);
     }
 
-    fn start(&self, calls: &mut Vec<Call>) -> bool {
+    fn start(&self, calls: &mut Vec<AdmittedCall>) -> bool {
         {
             let mut told = self.0.told();
             assert!(!told.is_retired, "a retired generation gets a call");
@@ -485,7 +485,7 @@ impl LoadedPlugin for PluginHandle {
             true => plugin.finish(
                 probe.0,
                 number,
-                Err(Failure::new(ErrorType::Error, "it was cancelled")),
+                Err(CallFailure::new(ErrorType::Error, "it was cancelled")),
             ),
             false => plugin.take_calls(),
         });

@@ -13,13 +13,13 @@ use std::{
 use conductor_core::clock::{Clock, ManualClock};
 
 use crate::{
-    environment::{Environment, ResourceMonitor, SampleSink},
-    resources::Sample,
+    environment::{EngineEnvironment, ResourceMonitor, SampleSink},
+    resources::MachineSample,
 };
 
-/// The surroundings of one simulated host; clones share them.
+/// The environment of one simulated host; clones share their state.
 #[derive(Clone)]
-pub(in crate::scheduler) struct World {
+pub(in crate::scheduler) struct SimulatedWorld {
     pub(in crate::scheduler) clock: Clock,
     state: Arc<Mutex<WorldState>>,
 }
@@ -30,7 +30,7 @@ struct WorldState {
     /// By time, and by the order in which they were added.
     events: BTreeMap<(Duration, u64), Event>,
     added: u64,
-    sample: Sample,
+    sample: MachineSample,
     /// The chance, in percent, that there is no thread for a job.
     thread_shortage: u64,
     trace: Option<String>,
@@ -38,7 +38,7 @@ struct WorldState {
 
 type Event = Box<dyn FnOnce() + Send>;
 
-impl World {
+impl SimulatedWorld {
     pub(in crate::scheduler) fn new(seed: u64) -> Self {
         let (clock, hand) = Clock::manual();
         // Some tests look back in time.
@@ -48,7 +48,7 @@ impl World {
             random: SeededRandom(seed),
             events: BTreeMap::new(),
             added: 0,
-            sample: Sample::default(),
+            sample: MachineSample::default(),
             thread_shortage: 0,
             trace: None,
         };
@@ -99,11 +99,11 @@ impl World {
 
     /// Sets the use of the machine in percent, for the next samples.
     pub(super) fn set_machine(&self, cpu: f64, memory: f64) {
-        self.lock().sample = Sample {
+        self.lock().sample = MachineSample {
             cpu_percent: Some(cpu),
             cores: Some(4.0),
             memory_percent: Some(memory),
-            ..Sample::default()
+            ..MachineSample::default()
         };
     }
 
@@ -133,7 +133,7 @@ impl World {
     }
 }
 
-impl Environment for World {
+impl EngineEnvironment for SimulatedWorld {
     fn spawn(&self, name: &str, job: Box<dyn FnOnce() + Send>) -> io::Result<()> {
         let shortage = self.lock().thread_shortage;
         if self.draw(|random| random.percent(shortage)) {
@@ -159,7 +159,7 @@ impl Environment for World {
 
 /// Returns samples of the simulated machine.
 struct SimulatedMonitor {
-    world: World,
+    world: SimulatedWorld,
     on_sample: Arc<Mutex<SampleSink>>,
 }
 

@@ -17,8 +17,8 @@ use rustix::{
     net::{RecvFlags, SendFlags, recv, send},
 };
 
-use super::{EventSources, Events, Received};
-use crate::worker::process::Process;
+use super::{EventSources, ReadOutcome, WorkerEvents};
+use crate::worker::process::WorkerProcess;
 
 /// The worker's end of its channel, which becomes its standard input.
 pub(in super::super) type WorkerEnd = OwnedFd;
@@ -26,9 +26,9 @@ pub(in super::super) type WorkerEnd = OwnedFd;
 pub(in super::super) type OutputEnd = PipeWriter;
 
 /// One end of the connection between the host and a worker.
-pub(in super::super) struct Channel(UnixStream);
+pub(in super::super) struct WorkerChannel(UnixStream);
 
-impl Channel {
+impl WorkerChannel {
     /// Creates a connection: the host's end, and the worker's.
     pub(in super::super) fn pair() -> io::Result<(Self, WorkerEnd)> {
         let (ours, theirs) = UnixStream::pair()?;
@@ -59,13 +59,13 @@ impl Channel {
     }
 
     /// Receives the available data, without waiting.
-    pub(in super::super) fn receive_now(&self, buffer: &mut [u8]) -> io::Result<Received> {
+    pub(in super::super) fn receive_now(&self, buffer: &mut [u8]) -> io::Result<ReadOutcome> {
         match recv(&self.0, buffer, RecvFlags::DONTWAIT) {
-            Ok((0, _)) => Ok(Received::End),
-            Ok((bytes, _)) => Ok(Received::Bytes(bytes)),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(Received::Nothing),
+            Ok((0, _)) => Ok(ReadOutcome::End),
+            Ok((bytes, _)) => Ok(ReadOutcome::Bytes(bytes)),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(ReadOutcome::Nothing),
             // The other side is gone, with unread data.
-            Err(rustix::io::Errno::CONNRESET) => Ok(Received::End),
+            Err(rustix::io::Errno::CONNRESET) => Ok(ReadOutcome::End),
             Err(error) => Err(error.into()),
         }
     }
@@ -82,12 +82,12 @@ impl Channel {
 }
 
 /// Wakes the thread that waits for a worker.
-pub(in super::super) struct Waker(UnixStream);
+pub(in super::super) struct SupervisorWaker(UnixStream);
 
-/// The wake-ups of a [`Waker`].
+/// The wake-ups of a [`SupervisorWaker`].
 pub(in super::super) struct WakeUps(UnixStream);
 
-impl Waker {
+impl SupervisorWaker {
     pub(in super::super) fn pair() -> io::Result<(Self, WakeUps)> {
         let (wake, woken) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
@@ -125,7 +125,7 @@ impl OutputPipe {
 }
 
 /// Waits for the events of a worker.
-pub(in super::super) fn wait(sources: &EventSources<'_>) -> io::Result<Events> {
+pub(in super::super) fn wait(sources: &EventSources<'_>) -> io::Result<WorkerEvents> {
     let timeout = sources
         .timeout
         .and_then(|timeout| Timespec::try_from(timeout).ok());
@@ -139,7 +139,7 @@ pub(in super::super) fn wait(sources: &EventSources<'_>) -> io::Result<Events> {
     ];
     let output = sources.output.map(|pipe| pipe.0.as_fd());
     polled.extend(output.map(|pipe| PollFd::from_borrowed_fd(pipe, PollFlags::IN)));
-    let ended = sources.process.and_then(Process::ended);
+    let ended = sources.process.and_then(WorkerProcess::ended);
     polled.extend(ended.map(|pidfd| PollFd::from_borrowed_fd(pidfd, PollFlags::IN)));
     match poll(&mut polled, timeout.as_ref()) {
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -148,7 +148,7 @@ pub(in super::super) fn wait(sources: &EventSources<'_>) -> io::Result<Events> {
     let mut seen = polled.iter().map(PollFd::revents);
     let mut next = || seen.next().unwrap_or(PollFlags::empty());
     let (channel, woken) = (next(), next());
-    Ok(Events {
+    Ok(WorkerEvents {
         readable: channel.intersects(!PollFlags::OUT),
         writable: channel.contains(PollFlags::OUT),
         woken: !woken.is_empty(),

@@ -18,9 +18,9 @@ use windows_sys::Win32::{
     System::Threading::{CreateEventW, INFINITE, ResetEvent, SetEvent, WaitForMultipleObjects},
 };
 
-use self::pipe::{Pipe, named_pipe};
-use super::{EventSources, Events, Received};
-use crate::worker::process::Process;
+use self::pipe::{OverlappedPipe, named_pipe};
+use super::{EventSources, ReadOutcome, WorkerEvents};
+use crate::worker::process::WorkerProcess;
 
 mod pipe;
 
@@ -30,19 +30,19 @@ pub(in super::super) type WorkerEnd = OwnedHandle;
 pub(in super::super) type OutputEnd = OwnedHandle;
 
 /// One end of the connection between the host and a worker.
-pub(in super::super) struct Channel(Pipe);
+pub(in super::super) struct WorkerChannel(OverlappedPipe);
 
-impl Channel {
+impl WorkerChannel {
     /// Creates a connection: the host's end, and the worker's.
     pub(in super::super) fn pair() -> io::Result<(Self, WorkerEnd)> {
         let both_ways = GENERIC_READ | GENERIC_WRITE;
         let (ours, theirs) = named_pipe(PIPE_ACCESS_DUPLEX, both_ways, FILE_FLAG_OVERLAPPED)?;
-        Ok((Self(Pipe::new(ours)?), theirs))
+        Ok((Self(OverlappedPipe::new(ours)?), theirs))
     }
 
     /// Takes over the worker's end.
     pub(in super::super) fn of_worker(end: WorkerEnd) -> io::Result<Self> {
-        Ok(Self(Pipe::new(end)?))
+        Ok(Self(OverlappedPipe::new(end)?))
     }
 
     /// Sends what fits now, without waiting.
@@ -66,11 +66,11 @@ impl Channel {
     }
 
     /// Receives the available data, without waiting.
-    pub(in super::super) fn receive_now(&self, buffer: &mut [u8]) -> io::Result<Received> {
+    pub(in super::super) fn receive_now(&self, buffer: &mut [u8]) -> io::Result<ReadOutcome> {
         match self.0.read_now(buffer) {
-            Ok(0) => Ok(Received::End),
-            Ok(bytes) => Ok(Received::Bytes(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Received::Nothing),
+            Ok(0) => Ok(ReadOutcome::End),
+            Ok(bytes) => Ok(ReadOutcome::Bytes(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(ReadOutcome::Nothing),
             Err(error) => Err(error),
         }
     }
@@ -82,12 +82,12 @@ impl Channel {
 }
 
 /// Wakes the thread that waits for a worker.
-pub(in super::super) struct Waker(Arc<OwnedHandle>);
+pub(in super::super) struct SupervisorWaker(Arc<OwnedHandle>);
 
-/// The wake-ups of a [`Waker`].
+/// The wake-ups of a [`SupervisorWaker`].
 pub(in super::super) struct WakeUps(Arc<OwnedHandle>);
 
-impl Waker {
+impl SupervisorWaker {
     pub(in super::super) fn pair() -> io::Result<(Self, WakeUps)> {
         let event = Arc::new(new_event(false)?);
         Ok((Self(Arc::clone(&event)), WakeUps(event)))
@@ -108,13 +108,13 @@ impl WakeUps {
 }
 
 /// The host's end of the pipe from a worker's standard output and error.
-pub(in super::super) struct OutputPipe(Pipe);
+pub(in super::super) struct OutputPipe(OverlappedPipe);
 
 impl OutputPipe {
     pub(in super::super) fn pair() -> io::Result<(Self, OutputEnd)> {
         // The worker's end is not overlapped: its C runtime writes to it like to any other file.
         let (ours, theirs) = named_pipe(PIPE_ACCESS_INBOUND, GENERIC_WRITE, 0)?;
-        Ok((Self(Pipe::new(ours)?), theirs))
+        Ok((Self(OverlappedPipe::new(ours)?), theirs))
     }
 
     /// Reads the available output, without waiting.
@@ -124,16 +124,16 @@ impl OutputPipe {
 }
 
 /// Waits for the events of a worker.
-pub(in super::super) fn wait(sources: &EventSources<'_>) -> io::Result<Events> {
+pub(in super::super) fn wait(sources: &EventSources<'_>) -> io::Result<WorkerEvents> {
     let readable = sources.channel.0.readable();
     let woken = sources.wake_ups.0.as_raw_handle();
     let writable = sources.unsent.then(|| sources.channel.0.writable());
     let printed = sources.output.map(|output| output.0.readable());
-    let ended = sources.process.map(Process::ended);
+    let ended = sources.process.map(WorkerProcess::ended);
     let mut handles = vec![readable, woken];
     handles.extend([writable, printed, ended].into_iter().flatten());
     wait_for(&handles, sources.timeout)?;
-    Ok(Events {
+    Ok(WorkerEvents {
         readable: is_signalled(readable),
         writable: writable.is_some_and(is_signalled),
         woken: is_signalled(woken),

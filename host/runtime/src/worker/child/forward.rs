@@ -14,7 +14,7 @@ use tracing_subscriber::{
 };
 
 use super::{
-    super::limiter::{Dropped, Limiter},
+    super::limiter::{DroppedLines, LogRateLimiter},
     response_writer::ResponseWriter,
 };
 use crate::{protocol::messages::FromWorker, set_message};
@@ -33,18 +33,18 @@ pub(super) fn start(level: u8, writer: &Arc<ResponseWriter>) -> Arc<LogSender> {
     // No subscriber was installed before: this process has just started.
     let _ = tracing_subscriber::registry()
         .with(level)
-        .with(Forward(Arc::clone(&sender)))
+        .with(ForwardLayer(Arc::clone(&sender)))
         .try_init();
     sender
 }
 
-struct Forward(Arc<LogSender>);
+struct ForwardLayer(Arc<LogSender>);
 
-impl<S: Subscriber> Layer<S> for Forward {
+impl<S: Subscriber> Layer<S> for ForwardLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let level = *event.metadata().level();
         if self.0.admit(level == Level::ERROR) {
-            let mut line = Line::default();
+            let mut line = EventText::default();
             event.record(&mut line);
             self.0.pass_on(level, line);
         }
@@ -55,12 +55,12 @@ impl<S: Subscriber> Layer<S> for Forward {
 pub(super) struct LogSender {
     writer: Arc<ResponseWriter>,
     clock: Clock,
-    limits: Mutex<Limits>,
+    limits: Mutex<LogLimits>,
 }
 
-struct Limits {
+struct LogLimits {
     /// The host has one as well. This one makes a flood cost only the plugin's own time.
-    limiter: Limiter,
+    limiter: LogRateLimiter,
     /// Number of dropped lines after which the host is informed.
     report_after: u64,
 }
@@ -70,8 +70,8 @@ impl LogSender {
         Arc::new(Self {
             writer: Arc::clone(writer),
             clock: writer.clock(),
-            limits: Mutex::new(Limits {
-                limiter: Limiter::default(),
+            limits: Mutex::new(LogLimits {
+                limiter: LogRateLimiter::default(),
                 report_after: 1,
             }),
         })
@@ -106,13 +106,13 @@ impl LogSender {
         self.report(report);
     }
 
-    fn report(&self, dropped: Option<Dropped>) {
-        if let Some(Dropped { lines, errors }) = dropped {
+    fn report(&self, dropped: Option<DroppedLines>) {
+        if let Some(DroppedLines { lines, errors }) = dropped {
             let _ = self.writer.say(&FromWorker::Dropped { lines, errors });
         }
     }
 
-    fn pass_on(&self, level: Level, line: Line) {
+    fn pass_on(&self, level: Level, line: EventText) {
         let mut text = String::new();
         set_message(
             &mut text,
@@ -132,20 +132,20 @@ impl LogSender {
         });
     }
 
-    fn limits(&self) -> MutexGuard<'_, Limits> {
+    fn limits(&self) -> MutexGuard<'_, LogLimits> {
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The text of an event. The plugin's name is left out: the host knows it.
 #[derive(Default)]
-struct Line {
+struct EventText {
     message: String,
     platform: Option<String>,
     fields: String,
 }
 
-impl field::Visit for Line {
+impl field::Visit for EventText {
     fn record_str(&mut self, field: &field::Field, value: &str) {
         match field.name() {
             "platform" => self.platform = Some(value.to_owned()),
@@ -172,17 +172,17 @@ mod tests {
 
     use super::*;
     use crate::{
-        protocol::{self, Decoder},
-        worker::channel::Channel,
+        protocol::{self, FrameDecoder},
+        worker::channel::WorkerChannel,
     };
 
     #[test]
     fn a_burst_before_silence_drops_no_error_and_each_dropped_line_is_reported() {
-        let (ours, theirs) = Channel::pair().unwrap();
+        let (ours, theirs) = WorkerChannel::pair().unwrap();
         let mut theirs = UnixStream::from(theirs);
         let writer = Arc::new(ResponseWriter::new(ours, Clock::start()));
         let sender = LogSender::new(&writer);
-        let subscriber = tracing_subscriber::registry().with(Forward(Arc::clone(&sender)));
+        let subscriber = tracing_subscriber::registry().with(ForwardLayer(Arc::clone(&sender)));
         let reading = std::thread::spawn(move || {
             let mut bytes = Vec::new();
             theirs.read_to_end(&mut bytes).unwrap();
@@ -197,7 +197,7 @@ mod tests {
         sender.flush();
         drop((writer, sender));
 
-        let mut decoder = Decoder::new(protocol::FROM_WORKER);
+        let mut decoder = FrameDecoder::new(protocol::FROM_WORKER);
         decoder.feed(&reading.join().unwrap());
         let (mut passed, mut dropped, mut reports, mut errors) = (0, 0, 0, Vec::new());
         while let Some(message) = decoder.message::<FromWorker<String>>().unwrap() {

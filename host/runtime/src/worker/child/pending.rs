@@ -10,19 +10,19 @@ use conductor_types::ErrorType;
 
 use super::response_writer::ResponseWriter;
 use crate::{
-    Caller, Failure, Report, Waiting,
-    protocol::messages::{Answer, Failed, Found, nanos},
+    CallFailure, CallOwner, CheckReport, DeliveryOutcome,
+    protocol::messages::{CallResponse, WireFailure, WireReport, nanos},
 };
 
 /// A call that the host waits for.
-pub(super) struct Pending {
+pub(super) struct PendingCall {
     writer: Arc<ResponseWriter>,
     deadline: Duration,
-    stage: Mutex<Stage>,
+    stage: Mutex<PendingStage>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Stage {
+enum PendingStage {
     Waiting,
     /// Running since this time.
     Running(Duration),
@@ -33,12 +33,12 @@ enum Stage {
     Over,
 }
 
-impl Pending {
+impl PendingCall {
     pub(super) fn new(writer: Arc<ResponseWriter>, deadline: Duration) -> Self {
         Self {
             writer,
             deadline,
-            stage: Mutex::new(Stage::Waiting),
+            stage: Mutex::new(PendingStage::Waiting),
         }
     }
 
@@ -46,35 +46,35 @@ impl Pending {
     pub(super) fn cancel(&self, abandoned: impl FnOnce()) {
         let mut stage = self.lock();
         match *stage {
-            Stage::Waiting => *stage = Stage::Unwanted,
-            Stage::Running(since) => {
-                *stage = Stage::Abandoned(since);
+            PendingStage::Waiting => *stage = PendingStage::Unwanted,
+            PendingStage::Running(since) => {
+                *stage = PendingStage::Abandoned(since);
                 abandoned();
             }
-            Stage::Unwanted | Stage::Abandoned(_) | Stage::Over => {}
+            PendingStage::Unwanted | PendingStage::Abandoned(_) | PendingStage::Over => {}
         }
     }
 
     /// Reports the call as failed without making it.
     pub(super) fn refuse(&self, call: u64, why: &str) {
         let now = self.writer.clock().now();
-        let failure = Failure::new(ErrorType::Error, why);
+        let failure = CallFailure::new(ErrorType::Error, why);
         self.writer.started();
         self.writer
             .answer(answer(call, now, Duration::ZERO, Err(failure)));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Stage> {
+    fn lock(&self) -> MutexGuard<'_, PendingStage> {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Caller for Pending {
+impl CallOwner for PendingCall {
     fn started(&self, call: u64, now: Duration) -> Option<Duration> {
         let unwanted = {
             let mut stage = self.lock();
-            let before = std::mem::replace(&mut *stage, Stage::Running(now));
-            before == Stage::Unwanted
+            let before = std::mem::replace(&mut *stage, PendingStage::Running(now));
+            before == PendingStage::Unwanted
         };
         if unwanted {
             self.refuse(
@@ -87,12 +87,19 @@ impl Caller for Pending {
         Some(self.deadline)
     }
 
-    fn finished(&self, call: u64, now: Duration, result: Result<&Report, Failure>) -> Waiting {
-        let stage = std::mem::replace(&mut *self.lock(), Stage::Over);
+    fn finished(
+        &self,
+        call: u64,
+        now: Duration,
+        result: Result<&CheckReport, CallFailure>,
+    ) -> DeliveryOutcome {
+        let stage = std::mem::replace(&mut *self.lock(), PendingStage::Over);
         let (since, waiting) = match stage {
-            Stage::Running(since) => (since, Waiting::Yes),
-            Stage::Abandoned(since) => (since, Waiting::No),
-            Stage::Waiting | Stage::Unwanted | Stage::Over => (now, Waiting::Yes),
+            PendingStage::Running(since) => (since, DeliveryOutcome::Yes),
+            PendingStage::Abandoned(since) => (since, DeliveryOutcome::No),
+            PendingStage::Waiting | PendingStage::Unwanted | PendingStage::Over => {
+                (now, DeliveryOutcome::Yes)
+            }
         };
         let took = now.saturating_sub(since);
         self.writer.answer(answer(call, now, took, result));
@@ -100,7 +107,7 @@ impl Caller for Pending {
     }
 
     fn is_cancelled(&self, _: u64) -> bool {
-        matches!(*self.lock(), Stage::Abandoned(_))
+        matches!(*self.lock(), PendingStage::Abandoned(_))
     }
 }
 
@@ -108,14 +115,14 @@ fn answer(
     call: u64,
     ended: Duration,
     took: Duration,
-    result: Result<&Report, Failure>,
-) -> Answer<String> {
-    Answer {
+    result: Result<&CheckReport, CallFailure>,
+) -> CallResponse<String> {
+    CallResponse {
         call,
         ended: nanos(ended),
         took: nanos(took),
         result: match result {
-            Ok(report) => Ok(Found {
+            Ok(report) => Ok(WireReport {
                 status: match report.status {
                     Status::Healthy => 0,
                     Status::Degraded => 1,
@@ -124,7 +131,7 @@ fn answer(
                 message: report.message.clone(),
                 measurements: report.measurements.clone(),
             }),
-            Err(failure) => Err(Failed {
+            Err(failure) => Err(WireFailure {
                 kind: failure.kind as u8,
                 message: failure.message,
                 violations: failure.violations,

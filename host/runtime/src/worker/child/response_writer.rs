@@ -10,41 +10,41 @@ use std::{
 use conductor_core::clock::Clock;
 use conductor_types::ErrorType;
 
-use super::{super::channel::Channel, TICK, leave};
+use super::{super::channel::WorkerChannel, TICK, leave};
 use crate::{
     protocol::{
-        self, Encoder, Unsent,
-        messages::{Answer, Failed, FromWorker},
+        self, EncodeError, FrameEncoder,
+        messages::{CallResponse, FromWorker, WireFailure},
     },
-    schema::Violation,
+    schema::SchemaViolation,
 };
 
 /// A worker's connection to its host.
 pub(super) struct ResponseWriter {
-    channel: Channel,
+    channel: WorkerChannel,
     clock: Clock,
-    state: Mutex<State>,
+    state: Mutex<WriterState>,
     /// Wakes the thread that sends [gathered](Self::gather) responses.
     gathered: Condvar,
 }
 
-struct State {
-    encoder: Encoder,
+struct WriterState {
+    encoder: FrameEncoder,
     frames: Vec<u8>,
     /// Unsent responses.
-    answers: Vec<Answer<String>>,
+    answers: Vec<CallResponse<String>>,
     /// Their approximate size in bytes.
     bytes: usize,
     /// Number of requested calls that have not started.
     waiting: usize,
     /// `true` if the main thread flushes each tick.
     ticking: bool,
-    gathering: Option<Gathering>,
+    gathering: Option<FlushSchedule>,
 }
 
-/// The gathering of responses to calls that continue by themselves.
+/// Schedule for flushing the gathered responses to calls that continue by themselves.
 #[derive(Clone, Copy, Default)]
-struct Gathering {
+struct FlushSchedule {
     /// Time of the last send.
     sent: Option<Duration>,
     /// `true` if responses are waiting for a scheduled flush.
@@ -52,12 +52,12 @@ struct Gathering {
 }
 
 impl ResponseWriter {
-    pub(super) fn new(channel: Channel, clock: Clock) -> Self {
+    pub(super) fn new(channel: WorkerChannel, clock: Clock) -> Self {
         Self {
             channel,
             clock,
-            state: Mutex::new(State {
-                encoder: Encoder::new(protocol::FROM_WORKER),
+            state: Mutex::new(WriterState {
+                encoder: FrameEncoder::new(protocol::FROM_WORKER),
                 frames: Vec::new(),
                 answers: Vec::new(),
                 bytes: 0,
@@ -77,12 +77,13 @@ impl ResponseWriter {
         let writer = Arc::clone(self);
         let sender = thread::Builder::new().name("answers".to_owned());
         if sender.spawn(move || writer.send_gathered()).is_ok() {
-            self.lock().gathering = Some(Gathering::default());
+            self.lock().gathering = Some(FlushSchedule::default());
         }
     }
 
     fn send_gathered(&self) -> ! {
-        let idle = |state: &mut State| !state.gathering.is_some_and(|gathering| gathering.due);
+        let idle =
+            |state: &mut WriterState| !state.gathering.is_some_and(|gathering| gathering.due);
         loop {
             let waited = self.gathered.wait_while(self.lock(), idle);
             drop(waited.unwrap_or_else(PoisonError::into_inner));
@@ -96,14 +97,14 @@ impl ResponseWriter {
     }
 
     /// Returns the channel that the host's messages arrive on.
-    pub(super) fn channel(&self) -> &Channel {
+    pub(super) fn channel(&self) -> &WorkerChannel {
         &self.channel
     }
 
     /// Sends a message at once.
-    pub(super) fn say(&self, message: &FromWorker<String>) -> Result<(), Unsent> {
+    pub(super) fn say(&self, message: &FromWorker<String>) -> Result<(), EncodeError> {
         let mut state = self.lock();
-        let State {
+        let WriterState {
             encoder, frames, ..
         } = &mut *state;
         encoder.frame(message, frames)?;
@@ -126,10 +127,10 @@ impl ResponseWriter {
     }
 
     /// Passes on an answer: at once if no other is expected soon, otherwise with the next ones.
-    pub(super) fn answer(&self, mut answer: Answer<String>) {
+    pub(super) fn answer(&self, mut answer: CallResponse<String>) {
         let bytes = size(&answer);
         if bytes > MAX_ANSWER {
-            answer.result = Err(Failed {
+            answer.result = Err(WireFailure {
                 kind: ErrorType::Error as u8,
                 message: format!(
                     "its report takes {bytes} bytes, a worker can pass on {MAX_ANSWER}; measure less, or under shorter names"
@@ -171,13 +172,13 @@ impl ResponseWriter {
         state.ticking
     }
 
-    fn send_answers(&self, state: &mut State) {
+    fn send_answers(&self, state: &mut WriterState) {
         if state.answers.is_empty() {
             return;
         }
         let answers = std::mem::take(&mut state.answers);
         let mut message = FromWorker::Answers(answers);
-        let State {
+        let WriterState {
             encoder, frames, ..
         } = state;
         if encoder.frame(&message, frames).is_err() {
@@ -186,7 +187,7 @@ impl ResponseWriter {
         }
         self.send(frames);
         if let Some(gathering) = &mut state.gathering {
-            *gathering = Gathering {
+            *gathering = FlushSchedule {
                 sent: Some(self.clock.now()),
                 due: false,
             };
@@ -207,13 +208,13 @@ impl ResponseWriter {
         frames.shrink_to(FULL);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, WriterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Returns the maximum size of an answer in a frame, in bytes.
-fn size(answer: &Answer<String>) -> usize {
+fn size(answer: &CallResponse<String>) -> usize {
     let text = match &answer.result {
         Ok(found) => {
             let measured = found.measurements.iter();
@@ -221,7 +222,7 @@ fn size(answer: &Answer<String>) -> usize {
             found.message.len() + measurements
         }
         Err(failed) => {
-            let violations = failed.violations.iter().map(Violation::size);
+            let violations = failed.violations.iter().map(SchemaViolation::size);
             failed.message.len() + violations.sum::<usize>()
         }
     };
@@ -240,21 +241,21 @@ mod tests {
     use std::{io::Read as _, os::unix::net::UnixStream};
 
     use super::*;
-    use crate::protocol::{Decoder, messages::Found};
+    use crate::protocol::{FrameDecoder, messages::WireReport};
 
     fn writer() -> (ResponseWriter, UnixStream) {
-        let (ours, theirs) = Channel::pair().unwrap();
+        let (ours, theirs) = WorkerChannel::pair().unwrap();
         let theirs = UnixStream::from(theirs);
         theirs.set_nonblocking(true).unwrap();
         (ResponseWriter::new(ours, Clock::start()), theirs)
     }
 
-    fn answer(call: u64, took: Duration) -> Answer<String> {
-        Answer {
+    fn answer(call: u64, took: Duration) -> CallResponse<String> {
+        CallResponse {
             call,
             ended: 0,
             took: u64::try_from(took.as_nanos()).unwrap(),
-            result: Ok(Found {
+            result: Ok(WireReport {
                 status: 0,
                 message: String::new(),
                 measurements: Vec::new(),
@@ -264,7 +265,7 @@ mod tests {
 
     /// Returns the answered calls, write by write.
     fn sent(mut host: &UnixStream) -> Vec<Vec<u64>> {
-        let mut decoder = Decoder::new(protocol::FROM_WORKER);
+        let mut decoder = FrameDecoder::new(protocol::FROM_WORKER);
         let mut bytes = vec![0; 2 << 20];
         let mut writes = Vec::new();
         while let Ok(read @ 1..) = host.read(&mut bytes) {
@@ -335,7 +336,7 @@ mod tests {
         writer.answer(answer(0, SLOW));
         let read = thread::spawn(move || {
             let mut writes = 0;
-            let mut decoder = Decoder::new(protocol::FROM_WORKER);
+            let mut decoder = FrameDecoder::new(protocol::FROM_WORKER);
             let (mut bytes, mut next) = (vec![0; 2 << 20], 0);
             while next < 10_000 {
                 let read = (&host).read(&mut bytes).unwrap();

@@ -11,15 +11,15 @@ use std::{
 };
 
 #[cfg(target_os = "linux")]
-use conductor_sandbox::Policy;
+use conductor_sandbox::SandboxPolicy;
 use rustix::process::{Signal, getpgrp, getpid, getppid, kill_current_process_group};
 pub(super) use signal_hook::low_level::exit;
 
-use crate::worker::channel::Channel;
+use crate::worker::channel::WorkerChannel;
 
 /// Moves the socket to another descriptor: a plugin that reads standard input must not consume the host's messages, and
 /// programs it runs must not inherit the socket.
-pub(super) fn take_channel() -> io::Result<Channel> {
+pub(super) fn take_channel() -> io::Result<WorkerChannel> {
     let stdin = io::stdin();
     if !rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&stdin)?.st_mode).is_socket() {
         return Err(io::Error::other("standard input is no socket"));
@@ -27,7 +27,7 @@ pub(super) fn take_channel() -> io::Result<Channel> {
     close_inherited()?;
     let socket: OwnedFd = rustix::io::fcntl_dupfd_cloexec(&stdin, SOCKET)?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
-    Channel::of_worker(socket)
+    WorkerChannel::of_worker(socket)
 }
 
 /// Closes descriptors that the host inherited from its parent and passed on unknowingly.
@@ -74,7 +74,7 @@ pub(super) fn leave_without_host(host: i32) {
 /// If the plugin may run programs, makes the host's death arrive as a signal that is passed on to the process group: a
 /// KILL would end only this process, and leave the programs behind.
 #[cfg(target_os = "linux")]
-pub(super) fn take_programs_along(policy: &Policy) {
+pub(super) fn take_programs_along(policy: &SandboxPolicy) {
     if policy.capabilities.run.is_empty() {
         return;
     }
@@ -92,7 +92,7 @@ pub(super) fn take_programs_along(policy: &Policy) {
 
 /// Other systems end only this process.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn take_programs_along(_: &conductor_sandbox::Policy) {}
+pub(super) fn take_programs_along(_: &conductor_sandbox::SandboxPolicy) {}
 
 /// Ends this process and everything it has started, because the host is gone or unreachable.
 pub(super) fn leave() -> ! {

@@ -11,7 +11,7 @@ use std::{
     ptr,
 };
 
-use conductor_sandbox::Policy;
+use conductor_sandbox::SandboxPolicy;
 use windows_sys::Win32::{
     Foundation::{DUPLICATE_SAME_ACCESS, DuplicateHandle, INVALID_HANDLE_VALUE},
     Storage::FileSystem::{FILE_TYPE_PIPE, GetFileType},
@@ -24,11 +24,11 @@ use windows_sys::Win32::{
     },
 };
 
-use crate::worker::channel::{Channel, windows::check};
+use crate::worker::channel::{WorkerChannel, windows::check};
 
 /// Moves the pipe to another handle: a plugin that reads standard input must not consume the host's messages, and
 /// programs it runs must not inherit the pipe.
-pub(super) fn take_channel() -> io::Result<Channel> {
+pub(super) fn take_channel() -> io::Result<WorkerChannel> {
     // SAFETY: no code in this process, which has just begun, uses its standard input or owns that handle.
     let pipe = unsafe {
         let stdin = GetStdHandle(STD_INPUT_HANDLE);
@@ -53,7 +53,7 @@ pub(super) fn take_channel() -> io::Result<Channel> {
         ))?;
         OwnedHandle::from_raw_handle(copy)
     };
-    Channel::of_worker(pipe)
+    WorkerChannel::of_worker(pipe)
 }
 
 /// Makes a fault end this process immediately: without a window that an operator has to close.
@@ -71,7 +71,7 @@ pub(super) fn die_with_host() {}
 pub(super) fn leave_without_host(_: i32) {}
 
 /// Does nothing: programs that a plugin runs are in the worker's job.
-pub(super) fn take_programs_along(_: &Policy) {}
+pub(super) fn take_programs_along(_: &SandboxPolicy) {}
 
 /// Does nothing: the command line shows the plugin.
 pub(super) fn name_process(_: &str) {}

@@ -9,7 +9,7 @@ use std::{
 };
 
 use conductor_core::clock::Clock;
-use conductor_sandbox::Policy;
+use conductor_sandbox::SandboxPolicy;
 #[cfg(target_os = "linux")]
 use rustix::process::{PidfdFlags, pidfd_open};
 use rustix::{
@@ -20,53 +20,53 @@ use rustix::{
 
 use crate::worker::{
     channel::{OutputEnd, WorkerEnd},
-    children::Children,
+    children::RunningWorkers,
 };
 
 mod spawner;
 
 /// A worker's process. Killed and reaped with its whole process group when dropped, if not before.
-pub(in super::super) struct Process {
+pub(in super::super) struct WorkerProcess {
     child: Child,
     /// Becomes readable when it has exited, even if its own child keeps its socket open.
     pidfd: Option<OwnedFd>,
     status: Option<ExitStatus>,
     /// Contains everything that it starts, if the host may create one.
-    group: Option<Group>,
+    group: Option<WorkerCgroup>,
 }
 
 #[cfg(target_os = "linux")]
-use conductor_sandbox::cgroup::Group;
+use conductor_sandbox::cgroup::WorkerCgroup;
 
 /// Other OSes have no equivalent.
 #[cfg(not(target_os = "linux"))]
-enum Group {}
+enum WorkerCgroup {}
 
 #[cfg(not(target_os = "linux"))]
-impl Group {
-    fn new(_: &str, _: &conductor_sandbox::Limits) -> Option<Self> {
+impl WorkerCgroup {
+    fn new(_: &str, _: &conductor_sandbox::WorkerLimits) -> Option<Self> {
         None
     }
 }
 
-impl Process {
+impl WorkerProcess {
     /// Starts the worker of a plugin, which waits for its first message on `channel`.
     ///
     /// # Errors
     /// When the process cannot be started.
     pub(in super::super) fn start(
         plugin: &str,
-        policy: &Policy,
+        policy: &SandboxPolicy,
         channel: WorkerEnd,
         output: OutputEnd,
     ) -> io::Result<Self> {
-        let group = Group::new(plugin, &policy.limits);
+        let group = WorkerCgroup::new(plugin, &policy.limits);
         let child = spawner::spawn(plugin, channel, output)?;
         Ok(Self::new(child, group))
     }
 
     /// Takes over a process that has not received a message yet, and so has started nothing.
-    fn new(child: Child, group: Option<Group>) -> Self {
+    fn new(child: Child, group: Option<WorkerCgroup>) -> Self {
         #[cfg(target_os = "linux")]
         if let Some(group) = &group
             && let Err(error) = group.add(child.id())
@@ -125,7 +125,7 @@ impl Process {
             let _ = kill_process(pid, Signal::KILL);
             self.kill_what_left_the_group();
             self.status = self.child.wait().ok();
-            Children::lock().forget(self.child.id());
+            RunningWorkers::lock().forget(self.child.id());
         }
         self.status
     }
@@ -149,7 +149,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for WorkerProcess {
     fn drop(&mut self) {
         self.kill();
     }
@@ -197,7 +197,7 @@ mod tests {
             .stdout(theirs)
             .spawn()
             .unwrap();
-        let mut process = Process::new(child, None);
+        let mut process = WorkerProcess::new(child, None);
         assert!(process.wait_a_while(Duration::from_secs(60), Clock::start()));
         assert_eq!(describe(process.kill()), "exited with code 3");
         // The pipe closes when its last holder is gone.

@@ -11,11 +11,11 @@ use std::{
 };
 
 use conductor_core::clock::Clock;
-use conductor_sandbox::Policy;
+use conductor_sandbox::SandboxPolicy;
 use windows_sys::Win32::System::Threading::{GetExitCodeProcess, TerminateProcess};
 
 pub use self::exit_status::describe;
-use self::{create::create_process, job::Job};
+use self::{create::create_process, job::JobObject};
 use crate::worker::channel::{
     OutputEnd, WorkerEnd,
     windows::{check, is_signalled, wait_for},
@@ -26,26 +26,26 @@ mod exit_status;
 mod job;
 
 /// A worker's process. Killed with everything it started when dropped, if not before.
-pub(in super::super) struct Process {
+pub(in super::super) struct WorkerProcess {
     handle: OwnedHandle,
     id: u32,
     status: Option<u32>,
-    job: Job,
+    job: JobObject,
 }
 
-impl Process {
+impl WorkerProcess {
     /// Starts the worker of a plugin, which waits for its first message on `channel`.
     ///
     /// # Errors
     /// When the process or its job cannot be created.
     pub(in super::super) fn start(
         plugin: &str,
-        policy: &Policy,
+        policy: &SandboxPolicy,
         channel: WorkerEnd,
         output: OutputEnd,
     ) -> io::Result<Self> {
-        Job::of_host();
-        let job = Job::new(policy)?;
+        JobObject::of_host();
+        let job = JobObject::new(policy)?;
         let (handle, id) = create_process(plugin, &channel, &output, &job)?;
         Ok(Self {
             handle,
@@ -91,7 +91,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for WorkerProcess {
     fn drop(&mut self) {
         self.kill();
     }

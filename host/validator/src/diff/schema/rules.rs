@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::Step;
+use super::VersionStep;
 
 /// A node's keywords.
 pub(super) type Says<'a> = BTreeMap<&'a str, &'a Value>;
@@ -28,7 +28,7 @@ pub(super) fn choices<'a>(node: &Says<'a>) -> Option<Vec<&'a Value>> {
         .map(|values| values.concat())
 }
 
-pub(super) fn types(old: Option<&Value>, new: Option<&Value>) -> Option<(String, Step)> {
+pub(super) fn types(old: Option<&Value>, new: Option<&Value>) -> Option<(String, VersionStep)> {
     let set = |value: Option<&Value>| -> Option<BTreeSet<String>> {
         let text = |one: &Value| one.as_str().map(str::to_owned);
         match value? {
@@ -53,18 +53,35 @@ pub(super) fn types(old: Option<&Value>, new: Option<&Value>) -> Option<(String,
         Some(set) => Vec::from_iter(set).join(" or "),
     };
     let change = format!("type {} → {}", shown(old), shown(new));
-    Some((change, if takes_all { Step::Minor } else { Step::Major }))
+    Some((
+        change,
+        if takes_all {
+            VersionStep::Minor
+        } else {
+            VersionStep::Major
+        },
+    ))
 }
 
-pub(super) fn values(old: Option<&[&Value]>, new: Option<&[&Value]>) -> Option<(String, Step)> {
+pub(super) fn values(
+    old: Option<&[&Value]>,
+    new: Option<&[&Value]>,
+) -> Option<(String, VersionStep)> {
     let shown = |values: &[&Value]| {
         let values: Vec<String> = values.iter().map(|value| format!("{value}")).collect();
         values.join(", ")
     };
     let (old, new) = match (old, new) {
         (None, None) => return None,
-        (Some(_), None) => return Some(("takes more than a list of values".into(), Step::Minor)),
-        (None, Some(new)) => return Some((format!("takes only {}", shown(new)), Step::Major)),
+        (Some(_), None) => {
+            return Some((
+                "takes more than a list of values".into(),
+                VersionStep::Minor,
+            ));
+        }
+        (None, Some(new)) => {
+            return Some((format!("takes only {}", shown(new)), VersionStep::Major));
+        }
         (Some(old), Some(new)) => (old, new),
     };
     let without = |all: &[&'_ Value], others: &[&Value]| -> Vec<String> {
@@ -74,8 +91,14 @@ pub(super) fn values(old: Option<&[&Value]>, new: Option<&[&Value]>) -> Option<(
     let (gone, more) = (without(old, new), without(new, old));
     match (&*gone, &*more) {
         ([], []) => None,
-        ([], more) => Some((format!("values {} added", more.join(", ")), Step::Minor)),
-        (gone, _) => Some((format!("values {} removed", gone.join(", ")), Step::Major)),
+        ([], more) => Some((
+            format!("values {} added", more.join(", ")),
+            VersionStep::Minor,
+        )),
+        (gone, _) => Some((
+            format!("values {} removed", gone.join(", ")),
+            VersionStep::Major,
+        )),
     }
 }
 
@@ -84,7 +107,7 @@ pub(super) fn limit(
     greater_takes_less: bool,
     old: &Says<'_>,
     new: &Says<'_>,
-) -> Option<(String, Step)> {
+) -> Option<(String, VersionStep)> {
     let (from, to) = (
         old.get(rule).and_then(|limit| limit.as_f64()),
         new.get(rule).and_then(|limit| limit.as_f64()),
@@ -99,7 +122,14 @@ pub(super) fn limit(
     };
     let shown = |value: Option<f64>| value.map_or("none".to_owned(), |value| value.to_string());
     let change = format!("{rule} {} → {}", shown(from), shown(to));
-    Some((change, if takes_less { Step::Major } else { Step::Minor }))
+    Some((
+        change,
+        if takes_less {
+            VersionStep::Major
+        } else {
+            VersionStep::Minor
+        },
+    ))
 }
 
 /// Limits by number, with `true` if a greater one accepts less.

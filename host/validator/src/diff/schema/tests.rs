@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 
-fn shown(old: &Value, new: &Value) -> Vec<(String, Step)> {
+fn shown(old: &Value, new: &Value) -> Vec<(String, VersionStep)> {
     let found = changes(old, new);
     found.into_iter().map(|c| (c.change, c.step)).collect()
 }
@@ -27,31 +27,31 @@ fn keys_come_and_go() {
             with(&[], &["a"]),
             with(&[], &[]),
             "key `a` removed",
-            Step::Major,
+            VersionStep::Major,
         ),
         (
             with(&[], &[]),
             with(&["a"], &["a"]),
             "key `a` added, required",
-            Step::Major,
+            VersionStep::Major,
         ),
         (
             with(&[], &[]),
             with(&[], &["a"]),
             "key `a` added, optional",
-            Step::Minor,
+            VersionStep::Minor,
         ),
         (
             with(&[], &["a"]),
             with(&["a"], &["a"]),
             "key `a` now required",
-            Step::Major,
+            VersionStep::Major,
         ),
         (
             with(&["a"], &["a"]),
             with(&[], &["a"]),
             "key `a` no longer required",
-            Step::Minor,
+            VersionStep::Minor,
         ),
     ] {
         assert_eq!(shown(&old, &new), [(change.to_owned(), step)]);
@@ -65,103 +65,103 @@ fn what_a_key_takes_is_compared() {
             json!({"type": "integer"}),
             json!({"type": "number"}),
             "type integer → number",
-            Step::Minor,
+            VersionStep::Minor,
         ),
         (
             json!({"type": "number"}),
             json!({"type": "integer"}),
             "type number → integer",
-            Step::Major,
+            VersionStep::Major,
         ),
         (
             json!({"type": "string"}),
             json!({"type": ["string", "null"]}),
             "type string → null or string",
-            Step::Minor,
+            VersionStep::Minor,
         ),
         (
             json!({"type": "string"}),
             json!({}),
             "type string → any",
-            Step::Minor,
+            VersionStep::Minor,
         ),
         (
             json!({"enum": [1, 2]}),
             json!({"enum": [2]}),
             "values 1 removed",
-            Step::Major,
+            VersionStep::Major,
         ),
         (
             json!({"enum": [1]}),
             json!({"enum": [1, 2]}),
             "values 2 added",
-            Step::Minor,
+            VersionStep::Minor,
         ),
         (
             json!({"minimum": 1}),
             json!({"minimum": 2}),
             "minimum 1 → 2",
-            Step::Major,
+            VersionStep::Major,
         ),
         (
             json!({"minimum": 1}),
             json!({"minimum": 0}),
             "minimum 1 → 0",
-            Step::Minor,
+            VersionStep::Minor,
         ),
         (
             json!({"maximum": 9}),
             json!({}),
             "maximum 9 → none",
-            Step::Minor,
+            VersionStep::Minor,
         ),
         (
             json!({}),
             json!({"maxLength": 9}),
             "maxLength none → 9",
-            Step::Major,
+            VersionStep::Major,
         ),
         (
             json!({"default": 4}),
             json!({"default": 5}),
             "default 4 → 5",
-            Step::Major,
+            VersionStep::Major,
         ),
         (
             json!({"pattern": "a"}),
             json!({"pattern": "b"}),
             "rule `pattern` changed",
-            Step::Major,
+            VersionStep::Major,
         ),
         (
             json!({"pattern": "a"}),
             json!({}),
             "rule `pattern` removed",
-            Step::Minor,
+            VersionStep::Minor,
         ),
         (
             json!({}),
             json!({"format": "uri"}),
             "rule `format` added",
-            Step::Major,
+            VersionStep::Major,
         ),
         (
             json!({"oneOf": [{"const": "a", "description": "x"}]}),
             json!({"enum": ["a", "b"]}),
             "values \"b\" added",
-            Step::Minor,
+            VersionStep::Minor,
         ),
         (
             json!({"anyOf": [{"enum": [1, 2]}, {"type": "null"}]}),
             json!({"enum": [1]}),
             "values 2 removed",
-            Step::Major,
+            VersionStep::Major,
         ),
         (
             json!({"anyOf": [{"type": "string"}]}),
             json!({"anyOf": [{"type": "null"}]}),
             "rule `anyOf` changed",
-            Step::Major,
+            VersionStep::Major,
         ),
     ] {
         let change = format!("key `k`: {change}");
@@ -174,7 +174,10 @@ fn what_a_key_takes_is_compared() {
     );
     assert_eq!(
         found,
-        [("key `k[]`: type string → null".to_owned(), Step::Major)]
+        [(
+            "key `k[]`: type string → null".to_owned(),
+            VersionStep::Major
+        )]
     );
 }
 
@@ -193,12 +196,18 @@ fn references_are_followed() {
     assert_eq!(
         shown(&schema("string", ""), &schema("null", "")),
         [
-            ("key `k`: type string → null".to_owned(), Step::Major),
-            ("key `l`: type string → null".to_owned(), Step::Major),
-            ("key `m`: rule `anyOf` changed".to_owned(), Step::Major),
+            ("key `k`: type string → null".to_owned(), VersionStep::Major),
+            ("key `l`: type string → null".to_owned(), VersionStep::Major),
+            (
+                "key `m`: rule `anyOf` changed".to_owned(),
+                VersionStep::Major
+            ),
         ]
     );
-    let words = ("titles, descriptions or examples".to_owned(), Step::Patch);
+    let words = (
+        "titles, descriptions or examples".to_owned(),
+        VersionStep::Patch,
+    );
     assert_eq!(shown(&schema("null", "a"), &schema("null", "b")), [words]);
     assert_eq!(shown(&schema("null", "a"), &schema("null", "a")), []);
 }
@@ -241,7 +250,7 @@ fn what_stands_beside_a_reference_is_compared_with_what_it_refers_to() {
         ),
     ] {
         let change = format!("key `k`: {change}");
-        assert_eq!(shown(&old, &new), [(change, Step::Major)]);
+        assert_eq!(shown(&old, &new), [(change, VersionStep::Major)]);
     }
 }
 
@@ -250,15 +259,21 @@ fn what_is_said_once_only_is_a_rule_that_came_or_went() {
     let free = key(json!({"type": "array"}));
     let items = key(json!({"type": "array", "items": {"type": "string"}}));
     let said = |how: &str| format!("key `k`: rule `items` {how}");
-    assert_eq!(shown(&free, &items), [(said("added"), Step::Major)]);
-    assert_eq!(shown(&items, &free), [(said("removed"), Step::Minor)]);
+    assert_eq!(shown(&free, &items), [(said("added"), VersionStep::Major)]);
+    assert_eq!(
+        shown(&items, &free),
+        [(said("removed"), VersionStep::Minor)]
+    );
     let requires = |keys: &[&str]| json!({"type": "object", "required": keys});
     let (none, one) = (requires(&[]), requires(&["unlisted"]));
     let said = |how: &str| format!("key `unlisted` {how}");
-    assert_eq!(shown(&none, &one), [(said("now required"), Step::Major)]);
+    assert_eq!(
+        shown(&none, &one),
+        [(said("now required"), VersionStep::Major)]
+    );
     assert_eq!(
         shown(&one, &none),
-        [(said("no longer required"), Step::Minor)]
+        [(said("no longer required"), VersionStep::Minor)]
     );
 }
 
@@ -282,6 +297,6 @@ fn a_schema_that_unfolds_without_end_is_compared() {
     };
     let found = shown(&schema("null"), &schema("string"));
     let leaf = "key `leaf`: type null → string".to_owned();
-    assert!(found.contains(&(leaf, Step::Major)), "{found:?}");
+    assert!(found.contains(&(leaf, VersionStep::Major)), "{found:?}");
     assert_eq!(shown(&schema("null"), &schema("null")), []);
 }

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use conductor_engine::metrics::{FAMILIES, Family, Kind, Metrics, Snapshot};
+use conductor_engine::metrics::{
+    FAMILIES, HostMetrics, MetricDefinition, MetricKind, SeriesSnapshot,
+};
 use conductor_types::Resource;
 
 use super::{cell, code};
 
 /// Returns the table of all metrics, with the values of the labels that have a fixed set of them.
 pub(super) fn table() -> String {
-    let metrics = Metrics::new();
+    let metrics = HostMetrics::new();
     // Labels with a fixed set of values are exported from the start, so an empty host shows them.
     let _platform = metrics.platform("platform", "plugin");
     for &resource in Resource::ALL {
@@ -37,7 +39,7 @@ pub(super) fn table() -> String {
 }
 
 /// Returns the values of a label in the order of the code.
-fn values(family: &Family, label: &str, snapshot: &Snapshot) -> Vec<String> {
+fn values(family: &MetricDefinition, label: &str, snapshot: &SeriesSnapshot) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let samples = family.samples(snapshot);
     let labels = samples.flat_map(|sample| sample.labels);
@@ -46,10 +48,10 @@ fn values(family: &Family, label: &str, snapshot: &Snapshot) -> Vec<String> {
     values.filter(|value| seen.insert(value.clone())).collect()
 }
 
-fn kind(kind: Kind) -> &'static str {
+fn kind(kind: MetricKind) -> &'static str {
     match kind {
-        Kind::Counter => "counter",
-        Kind::Gauge => "gauge",
-        Kind::Histogram => "histogram",
+        MetricKind::Counter => "counter",
+        MetricKind::Gauge => "gauge",
+        MetricKind::Histogram => "histogram",
     }
 }

@@ -13,9 +13,9 @@ use ratatui::{
 };
 
 use super::{style_of, words};
-use crate::cli::top::state::State;
+use crate::cli::top::state::TopState;
 
-pub(super) fn draw(frame: &mut Frame<'_>, state: &State, area: Rect) {
+pub(super) fn draw(frame: &mut Frame<'_>, state: &TopState, area: Rect) {
     let Some(platform) = state.selected() else {
         let name = state.selected.as_deref().unwrap_or_default();
         let text = format!("{name} has been removed from the config; Esc goes back to the list");
@@ -44,7 +44,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, area: Rect) {
     }
 }
 
-fn facts(state: &State, platform: &PlatformView) -> Vec<Line<'static>> {
+fn facts(state: &TopState, platform: &PlatformView) -> Vec<Line<'static>> {
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let status = format!("{} {}", words::mark(platform.urgency()), platform.status);
     let mut lines = vec![Line::from(vec![
@@ -120,7 +120,7 @@ fn facts(state: &State, platform: &PlatformView) -> Vec<Line<'static>> {
 }
 
 /// Draws a bar for each check, the latest on the right: the height is its duration, the colour its result.
-fn draw_checks(frame: &mut Frame<'_>, state: &State, history: &[PastView], area: Rect) {
+fn draw_checks(frame: &mut Frame<'_>, state: &TopState, history: &[PastView], area: Rect) {
     let [title, bars, marks] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Fill(1),
@@ -149,7 +149,7 @@ fn draw_checks(frame: &mut Frame<'_>, state: &State, history: &[PastView], area:
 }
 
 /// Draws the last log lines that fit.
-fn draw_log(frame: &mut Frame<'_>, state: &State, detail: &PlatformDetail, area: Rect) {
+fn draw_log(frame: &mut Frame<'_>, state: &TopState, detail: &PlatformDetail, area: Rect) {
     let room = usize::from(area.height);
     let hidden = detail.log.len().saturating_sub(room);
     let lines = detail.log.iter().skip(hidden).map(|line| {

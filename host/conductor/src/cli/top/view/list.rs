@@ -10,9 +10,9 @@ use ratatui::{
 };
 
 use super::{style_of, words};
-use crate::cli::top::{rows::Sort, state::State};
+use crate::cli::top::{rows::SortOrder, state::TopState};
 
-pub(super) fn draw(frame: &mut Frame<'_>, state: &State, area: Rect) {
+pub(super) fn draw(frame: &mut Frame<'_>, state: &TopState, area: Rect) {
     if state.rows.is_empty() {
         frame.render_widget(Paragraph::new(nothing(state)), area);
         return;
@@ -25,7 +25,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, area: Rect) {
         .saturating_sub(room / 2)
         .min(state.rows.len().saturating_sub(room));
     let last = (first + room).min(state.rows.len());
-    let columns = Columns::of(area.width, state, first..last);
+    let columns = VisibleColumns::of(area.width, state, first..last);
     let rows = (first..last).filter_map(|at| {
         let style = if at == selected {
             Style::new().add_modifier(Modifier::REVERSED)
@@ -44,7 +44,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, area: Rect) {
 }
 
 /// Returns the reason why the list is empty.
-fn nothing(state: &State) -> Line<'static> {
+fn nothing(state: &TopState) -> Line<'static> {
     if state.seen.is_none() {
         return Line::raw("");
     }
@@ -61,15 +61,15 @@ fn nothing(state: &State) -> Line<'static> {
 }
 
 /// The columns that fit.
-struct Columns {
+struct VisibleColumns {
     name: u16,
     breaker: bool,
     times: bool,
     message: bool,
 }
 
-impl Columns {
-    fn of(width: u16, state: &State, rows: std::ops::Range<usize>) -> Self {
+impl VisibleColumns {
+    fn of(width: u16, state: &TopState, rows: std::ops::Range<usize>) -> Self {
         let names = rows.filter_map(|at| state.row(at).map(|p| p.name.chars().count()));
         let longest = names.max().unwrap_or(0).max("PLATFORM".len());
         let name = u16::try_from(longest)
@@ -98,8 +98,8 @@ impl Columns {
         widths
     }
 
-    fn header(&self, state: &State) -> Row<'static> {
-        let title = |text: &str, sort: Option<Sort>| {
+    fn header(&self, state: &TopState) -> Row<'static> {
+        let title = |text: &str, sort: Option<SortOrder>| {
             let sorted = sort.is_some_and(|sort| sort == state.sort);
             Cell::from(if sorted {
                 format!("{text}▾")
@@ -108,16 +108,16 @@ impl Columns {
             })
         };
         let mut cells = vec![
-            title("STATUS", Some(Sort::Status)),
-            title("PLATFORM", Some(Sort::Name)),
+            title("STATUS", Some(SortOrder::Status)),
+            title("PLATFORM", Some(SortOrder::Name)),
         ];
         if self.breaker {
             cells.push(title("BREAKER", None));
         }
         if self.times {
             cells.extend([
-                title("TOOK", Some(Sort::Duration)),
-                title("SINCE", Some(Sort::Since)),
+                title("TOOK", Some(SortOrder::Duration)),
+                title("SINCE", Some(SortOrder::Since)),
             ]);
         }
         if self.message {
@@ -126,7 +126,7 @@ impl Columns {
         Row::new(cells).style(Style::new().add_modifier(Modifier::BOLD))
     }
 
-    fn row<'a>(&self, state: &State, platform: &'a PlatformView) -> Row<'a> {
+    fn row<'a>(&self, state: &TopState, platform: &'a PlatformView) -> Row<'a> {
         let status = format!("{} {}", words::mark(platform.urgency()), platform.status);
         let mut cells = vec![
             Cell::from(status).style(style_of(state, platform.urgency())),

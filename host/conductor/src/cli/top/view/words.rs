@@ -8,7 +8,7 @@ use conductor_types::{
 };
 use jiff::Timestamp;
 
-use crate::cli::top::state::{Gone, State};
+use crate::cli::top::state::{ConnectionLoss, TopState};
 
 /// Returns the symbol of a state, for users who do not see colours.
 pub(super) fn mark(urgency: StateUrgency) -> char {
@@ -22,7 +22,7 @@ pub(super) fn mark(urgency: StateUrgency) -> char {
 }
 
 /// Describes the state of the host's machine.
-pub(super) fn machine(state: &State) -> String {
+pub(super) fn machine(state: &TopState) -> String {
     let Some(seen) = &state.seen else {
         return format!("connecting to {}", state.address);
     };
@@ -60,7 +60,7 @@ pub(super) fn machine(state: &State) -> String {
 }
 
 /// Returns how long, and since what time of day, the host has not responded.
-pub(super) fn gone(state: &State, gone: &Gone) -> (String, String) {
+pub(super) fn gone(state: &TopState, gone: &ConnectionLoss) -> (String, String) {
     let ago = state.now.saturating_sub(gone.since);
     let seen = state.seen.as_ref();
     // By the host's clock, in which its times are shown.
@@ -78,7 +78,7 @@ pub(super) fn gone(state: &State, gone: &Gone) -> (String, String) {
     clippy::cast_possible_truncation,
     reason = "a time outside the range of the calendar is shown as 1970"
 )]
-pub(super) fn clock(state: &State, unix_seconds: f64) -> String {
+pub(super) fn clock(state: &TopState, unix_seconds: f64) -> String {
     let at = Timestamp::from_second(unix_seconds as i64).unwrap_or(Timestamp::UNIX_EPOCH);
     let shown = at.to_zoned_datetime(state.zone.clone());
     shown.strftime("%H:%M:%S").to_string()
@@ -108,7 +108,7 @@ pub(super) fn took(seconds: Option<f64>) -> String {
 }
 
 /// Returns how long a platform has been in its state.
-pub(super) fn since(state: &State, platform: &PlatformView) -> String {
+pub(super) fn since(state: &TopState, platform: &PlatformView) -> String {
     let ago = state.host_time().zip(platform.since);
     ago.map_or_else(String::new, |(now, since)| span(now - since))
 }
@@ -120,7 +120,7 @@ pub(super) fn breaker(breaker: &BreakerView) -> String {
 }
 
 /// Returns the last check's message, after any caveats.
-pub(super) fn message(state: &State, platform: &PlatformView) -> String {
+pub(super) fn message(state: &TopState, platform: &PlatformView) -> String {
     let mut text = String::new();
     if let Some(window) = &platform.maintenance {
         let paused = if window.checks == "pause" {

@@ -32,7 +32,7 @@ use windows_sys::Win32::{
 use super::new_event;
 
 /// One end of a pipe.
-pub(super) struct Pipe {
+pub(super) struct OverlappedPipe {
     handle: OwnedHandle,
     /// Set while data, the end or an error can be taken.
     read: OwnedHandle,
@@ -69,11 +69,11 @@ struct PendingWrite {
 }
 
 // SAFETY: the raw pointers in an `OVERLAPPED` are the kernel's and a handle; each is accessed with its lock held.
-unsafe impl Send for Pipe {}
+unsafe impl Send for OverlappedPipe {}
 // SAFETY: as above.
-unsafe impl Sync for Pipe {}
+unsafe impl Sync for OverlappedPipe {}
 
-impl Pipe {
+impl OverlappedPipe {
     /// Takes over an end that was opened for overlapped operations.
     pub(super) fn new(handle: OwnedHandle) -> io::Result<Self> {
         let (read, written) = (new_event(false)?, new_event(true)?);
@@ -227,7 +227,7 @@ impl Pipe {
     }
 }
 
-impl Drop for Pipe {
+impl Drop for OverlappedPipe {
     fn drop(&mut self) {
         let handle = self.handle.as_raw_handle();
         let (reading, writing) = (lock(&self.reading), lock(&self.writing));

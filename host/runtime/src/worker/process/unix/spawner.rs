@@ -10,7 +10,7 @@ use std::{
 
 use crate::worker::{
     channel::{OutputEnd, WorkerEnd},
-    children::Children,
+    children::RunningWorkers,
     program::{environment, program},
 };
 
@@ -29,7 +29,7 @@ pub(super) fn spawn(plugin: &str, channel: WorkerEnd, output: OutputEnd) -> io::
         .stdout(output.try_clone()?)
         .stderr(output);
     let (reply, answer) = mpsc::channel();
-    let order = Order {
+    let order = SpawnRequest {
         plugin: plugin.to_owned(),
         command,
         reply,
@@ -38,7 +38,7 @@ pub(super) fn spawn(plugin: &str, channel: WorkerEnd, output: OutputEnd) -> io::
     answer.recv().map_err(gone)?
 }
 
-struct Order {
+struct SpawnRequest {
     plugin: String,
     command: Command,
     reply: mpsc::Sender<io::Result<Child>>,
@@ -46,23 +46,23 @@ struct Order {
 
 /// Starts the thread that starts all workers. It never exits: the kernel kills a worker when the thread that started
 /// it does.
-fn spawner() -> io::Result<mpsc::Sender<Order>> {
-    static SPAWNER: Mutex<Option<mpsc::Sender<Order>>> = Mutex::new(None);
+fn spawner() -> io::Result<mpsc::Sender<SpawnRequest>> {
+    static SPAWNER: Mutex<Option<mpsc::Sender<SpawnRequest>>> = Mutex::new(None);
     let mut spawner = SPAWNER.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(spawner) = &*spawner {
         return Ok(spawner.clone());
     }
-    let (orders, ordered) = mpsc::channel::<Order>();
+    let (orders, ordered) = mpsc::channel::<SpawnRequest>();
     thread::Builder::new()
         .name("worker starter".to_owned())
         .spawn(move || {
             for order in ordered {
-                let Order {
+                let SpawnRequest {
                     plugin,
                     mut command,
                     reply,
                 } = order;
-                let child = Children::lock().spawn(&plugin, &mut command);
+                let child = RunningWorkers::lock().spawn(&plugin, &mut command);
                 // Including the worker's ends of socket and pipe, which must not stay open here.
                 drop(command);
                 // The requester waits for it.

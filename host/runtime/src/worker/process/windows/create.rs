@@ -21,7 +21,7 @@ use windows_sys::Win32::{
     },
 };
 
-use super::job::Job;
+use super::job::JobObject;
 use crate::worker::{
     channel::windows::check,
     program::{environment, program},
@@ -32,7 +32,7 @@ pub(super) fn create_process(
     plugin: &str,
     channel: &OwnedHandle,
     output: &OwnedHandle,
-    job: &Job,
+    job: &JobObject,
 ) -> io::Result<(OwnedHandle, u32)> {
     let program = program()?;
     let program_text = wide(program.as_os_str());

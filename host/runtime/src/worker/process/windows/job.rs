@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use conductor_sandbox::Policy;
+use conductor_sandbox::SandboxPolicy;
 use windows_sys::Win32::System::{
     JobObjects::{
         AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_CPU_RATE_CONTROL_ENABLE,
@@ -25,13 +25,13 @@ use windows_sys::Win32::System::{
 use crate::worker::channel::windows::check;
 
 /// A job object.
-pub(super) struct Job(OwnedHandle);
+pub(super) struct JobObject(OwnedHandle);
 
-impl Job {
+impl JobObject {
     /// Puts this process into a job, once, with every process it starts from then on: a worker that is just being
     /// created when the host dies ends with the host too.
     pub(super) fn of_host() {
-        static JOB: OnceLock<Option<Job>> = OnceLock::new();
+        static JOB: OnceLock<Option<JobObject>> = OnceLock::new();
         JOB.get_or_init(|| {
             let joined = Self::limited_to(ends_on_close()).and_then(|job| {
                 // SAFETY: both handles are open.
@@ -53,7 +53,7 @@ impl Job {
     }
 
     /// Creates the job of one worker, with its limits.
-    pub(super) fn new(policy: &Policy) -> io::Result<Self> {
+    pub(super) fn new(policy: &SandboxPolicy) -> io::Result<Self> {
         let mut limits = ends_on_close();
         let basic = &mut limits.BasicLimitInformation;
         basic.LimitFlags |= JOB_OBJECT_LIMIT_DIE_ON_UNHANDLED_EXCEPTION
