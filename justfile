@@ -38,6 +38,10 @@ scenario *FILTER:
 sandbox:
     cargo test -p conductor --test sandbox
 
+# Build for Windows and test under wine: `just windows`, `just windows all`, `just windows reload::NAME` (Debian)
+windows *SCENARIO:
+    bash .ci/windows {{ SCENARIO }}
+
 # Test plugins of other compilers and API versions
 matrix:
     cargo test --features conductor-tests/matrix --test matrix

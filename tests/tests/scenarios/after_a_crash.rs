@@ -71,7 +71,7 @@ fn the_next_host_names_the_plugin_and_holds_it_until_it_is_cleared() {
 fn a_host_that_was_asked_to_end_blames_nobody_however_it_ended() {
     for patience_is_lost in [false, true] {
         let mut host = stuck();
-        host.signal("TERM");
+        host.ask_to_stop();
         if patience_is_lost {
             host.wait_for_log("stopping");
             host.signal("KILL");

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use crate::harness::{Setup, artifacts, workspace};
+use crate::harness::{Setup, artifacts, is_windows, library_name, literal, workspace};
 
 #[test]
 fn the_readmes_fifteen_lines_are_a_plugin_that_a_running_host_checks() {
@@ -43,7 +43,7 @@ fn the_readmes_fifteen_lines_are_a_plugin_that_a_running_host_checks() {
     let setup = Setup::without_plugins();
     setup.install(&library);
     fs::write(setup.path("backup.tar"), "12345").unwrap();
-    let config = format!("{{ path = \"{}\" }}", setup.path("backup.tar").display());
+    let config = format!("{{ path = {} }}", literal(&setup.path("backup.tar")));
     let host = setup
         .platform("backup", "file-size", &config)
         .platform("missing", "file-size", "{ path = \"/nowhere\" }")
@@ -169,28 +169,29 @@ pub(crate) fn build(
         .join("outside")
         .join(if cargo.is_some() { "other" } else { "same" });
     let mut command = Command::new(cargo.unwrap_or(env!("CARGO")));
-    let output = command
+    command
         .args(["build", "--target-dir"])
         .arg(&target)
         .current_dir(folder)
         .env_remove("RUSTC")
         .env_remove("RUSTUP_TOOLCHAIN")
-        .env_remove("CARGO_TARGET_DIR")
-        .output()
-        .unwrap();
+        .env_remove("CARGO_TARGET_DIR");
+    let mut built_in = target.join("debug");
+    if is_windows() {
+        let triple = "x86_64-pc-windows-gnu";
+        command.args(["--target", triple]);
+        built_in = target.join(triple).join("debug");
+    }
+    let output = command.output().unwrap();
     assert!(
         output.status.success(),
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let file = format!(
-        "{}{name}{}",
-        std::env::consts::DLL_PREFIX,
-        std::env::consts::DLL_SUFFIX
-    );
+    let file = library_name(name);
     let built = root.join(&file);
     // The target folder is shared, and the next variant may have the same name.
-    fs::copy(target.join("debug").join(&file), &built).unwrap();
+    fs::copy(built_in.join(&file), &built).unwrap();
     built
 }
 

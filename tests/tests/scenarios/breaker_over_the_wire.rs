@@ -1,6 +1,6 @@
 //! The breaker's state in Prometheus metrics.
 
-use crate::harness::{IN_PROCESS, Setup};
+use crate::harness::{IN_PROCESS, Setup, literal};
 
 const BREAKER: &str =
     "[breaker]\nfailure_threshold = 3\nreset_timeout = \"2s\"\nmax_reset_timeout = \"2s\"";
@@ -10,10 +10,13 @@ fn three_failures_open_it_for_the_reset_time_then_one_trial_decides() {
     let setup = Setup::new().with(BREAKER).with(IN_PROCESS);
     let count = setup.path("calls");
     let config = format!(
-        r#"{{ check = {{ fault = "error", times = 4 }}, count_file = "{}" }}"#,
-        count.display()
+        r#"{{ check = {{ fault = "error", times = 4 }}, count_file = {} }}"#,
+        literal(&count)
     );
-    let host = setup.platform("db", "fault", &config).start();
+    let host = setup
+        .host("interval = \"100ms\"\nstagger = \"10ms\"\ntimeout = \"100ms\"")
+        .platform("db", "fault", &config)
+        .start();
     let checks = || {
         std::fs::read_to_string(&count)
             .unwrap()

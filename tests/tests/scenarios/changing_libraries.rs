@@ -2,9 +2,7 @@
 
 use std::{fs, path::Path};
 
-use crate::harness::{Host, Metrics, Setup, library, ordered};
-
-const FAULT: &str = "libconductor_plugin_fault.so";
+use crate::harness::{Host, Metrics, Setup, library, library_name, ordered};
 
 fn generation(host: &Host) -> u64 {
     let status = host.status();
@@ -42,9 +40,9 @@ fn running() -> Host {
 
 /// Replaces the running library by renaming.
 fn move_over(host: &Host, bytes: &[u8]) {
-    let new = host.setup.path("new.so");
+    let new = host.setup.path("new");
     fs::write(&new, bytes).unwrap();
-    fs::rename(new, host.setup.plugin_dir().join(FAULT)).unwrap();
+    fs::rename(new, host.setup.plugin_dir().join(fault())).unwrap();
 }
 
 #[test]
@@ -57,7 +55,7 @@ fn a_library_that_replaces_another_takes_over_without_a_missed_slot() {
     assert_eq!(generation(&host), 2);
     host.wait_for_log("injected log line"); // by the old probe, as it was dropped
     // Again, by overwriting the file.
-    fs::write(host.setup.plugin_dir().join(FAULT), ordered("third")).unwrap();
+    fs::write(host.setup.plugin_dir().join(fault()), ordered("third")).unwrap();
     let metrics = host.wait("another restart", |m| restarts(m, "replace") == 2.0);
     let after = host.wait("checks by it", |m| {
         m.checks("a", "healthy") >= metrics.checks("a", "healthy") + 5.0
@@ -129,7 +127,7 @@ fn a_platform_that_waits_for_its_library_starts_when_it_comes_and_fails_with_the
     });
     copy(&library("conductor_plugin_fault"), &host);
     let metrics = host.wait("checks", |m| m.checks("a", "healthy") >= 3.0);
-    fs::remove_file(host.setup.plugin_dir().join(FAULT)).unwrap();
+    fs::remove_file(host.setup.plugin_dir().join(fault())).unwrap();
     let gone = host.wait("failures once it is gone", |m| {
         m.failures("a", "load") > metrics.failures("a", "load")
     });
@@ -161,7 +159,12 @@ fn the_folder_vanishing_takes_nothing_away_that_runs() {
 }
 
 fn copy(library: &Path, host: &Host) {
-    fs::copy(library, host.setup.plugin_dir().join(FAULT)).unwrap();
+    fs::copy(library, host.setup.plugin_dir().join(fault())).unwrap();
+}
+
+/// File name of the plugin `fault`.
+fn fault() -> String {
+    library_name("conductor_plugin_fault")
 }
 
 fn restarts(metrics: &Metrics, reason: &str) -> f64 {

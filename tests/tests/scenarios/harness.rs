@@ -15,10 +15,21 @@ use std::{
 
 use tempfile::TempDir;
 
+pub(crate) use self::under_wine::{
+    is_windows, library_name, library_suffix, literal, ported, processes_of, shown,
+};
+
+// The matrix has this file at another place of its tree of modules.
+#[path = "under_wine.rs"]
+mod under_wine;
+
 /// Returns the folder of the host, the bundled plugins and the fixtures, which are built first.
 pub(crate) fn artifacts() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
+        if let Some(folder) = under_wine::artifacts() {
+            return folder.to_owned();
+        }
         let test = std::env::current_exe().unwrap();
         let folder = test.ancestors().nth(2).unwrap().to_owned();
         let mut cargo = Command::new(env!("CARGO"));
@@ -48,8 +59,7 @@ pub(crate) fn workspace() -> &'static Path {
 
 /// Returns the library of a workspace member, such as `conductor_plugin_http`.
 pub(crate) fn library(name: &str) -> PathBuf {
-    let (prefix, suffix) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
-    artifacts().join(format!("{prefix}{name}{suffix}"))
+    artifacts().join(library_name(name))
 }
 
 /// Returns another build of the fault plugin's library, with an order: see `plugins/fault/src/load.rs`.
@@ -84,7 +94,11 @@ impl Setup {
     pub(crate) fn without_plugins() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("plugins")).unwrap();
-        let host = "interval = \"100ms\"\nstagger = \"10ms\"\ntimeout = \"100ms\"\nstate_dir = \"state\"\n".to_owned();
+        // Wine takes several times as long for a system call, most of all on a busy machine.
+        let pace = if is_windows() { "250ms" } else { "100ms" };
+        let host = format!(
+            "interval = \"{pace}\"\nstagger = \"10ms\"\ntimeout = \"{pace}\"\nstate_dir = \"state\"\n"
+        );
         // A machine that is busy with tests must not stretch the checks.
         let resources =
             "degraded_above = 100\nrecover_below = 99\ncritical_above = 100\n".to_owned();
@@ -137,21 +151,21 @@ impl Setup {
     /// Writes the config and returns its path.
     pub(crate) fn write(&self) -> PathBuf {
         let file = self.path("conductor.toml");
-        fs::write(
-            &file,
-            format!(
-                "[host]\nplugin_dirs = [\"plugins\"]\n{}\n[resources]\n{}\n{}",
-                self.host, self.resources, self.rest
-            ),
-        )
-        .unwrap();
+        let text = format!(
+            "[host]\nplugin_dirs = [\"plugins\"]\n{}\n[resources]\n{}\n{}",
+            self.host, self.resources, self.rest
+        );
+        fs::write(&file, ported(&text)).unwrap();
         file
     }
 
     /// Returns a command of `conductor` with this config.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = conductor(arguments);
-        command.arg("--config.file").arg(self.write());
+        command
+            .env(under_wine::FOLDER_VARIABLE, self.folder.path())
+            .arg("--config.file")
+            .arg(shown(&self.write()));
         command
     }
 
@@ -179,11 +193,12 @@ impl Setup {
     /// Starts `conductor run` and waits until it serves.
     pub(crate) fn start_with(self, arguments: &[&str]) -> Host {
         let mut command = self.command(&["run", "--web.listen-address", "127.0.0.1:0"]);
-        let child = command
-            .args(arguments)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        command.args(arguments);
+        let lifecycle = "--web.enable-lifecycle";
+        if is_windows() && !arguments.contains(&lifecycle) {
+            command.arg(lifecycle); // for `reload`
+        }
+        let child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut host = Host::adopt(child, self);
         host.find_address();
         host
@@ -192,9 +207,12 @@ impl Setup {
 
 /// Returns `conductor` with arguments; `CONDUCTOR_TEST_HOST` names one that another compiler built.
 pub(crate) fn conductor(arguments: &[&str]) -> Command {
-    let ours = artifacts().join(format!("conductor{}", std::env::consts::EXE_SUFFIX));
-    let host = std::env::var_os("CONDUCTOR_TEST_HOST").map_or(ours, PathBuf::from);
-    let mut command = Command::new(host);
+    let mut command = if is_windows() {
+        under_wine::wine(&artifacts().join("conductor.exe"))
+    } else {
+        let ours = artifacts().join("conductor");
+        Command::new(std::env::var_os("CONDUCTOR_TEST_HOST").map_or(ours, PathBuf::from))
+    };
     command
         .args(arguments)
         .env("NO_COLOR", "1")
@@ -243,9 +261,13 @@ impl Host {
 
     /// Returns status code and body of a GET request.
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        self.request(&format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"))
+    }
+
+    fn request(&self, request: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -307,8 +329,29 @@ impl Host {
 
     /// Asks the host to stop, and returns its exit status.
     pub(crate) fn stop(&mut self) -> ExitStatus {
-        self.signal("TERM");
+        self.ask_to_stop();
         self.wait_for_exit()
+    }
+
+    /// Sends the signal to stop; for a Windows host, the one that wine makes ctrl-c of.
+    pub(crate) fn ask_to_stop(&self) {
+        self.signal(if is_windows() { "INT" } else { "TERM" });
+    }
+
+    /// Makes the host read its config again, as an operator of its system does.
+    pub(crate) fn reload(&self) {
+        if is_windows() {
+            self.post("/-/reload");
+        } else {
+            self.signal("HUP");
+        }
+    }
+
+    /// Returns status code and body of a POST request without a body.
+    pub(crate) fn post(&self, path: &str) -> (u16, String) {
+        self.request(&format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        ))
     }
 
     pub(crate) fn signal(&self, name: &str) {

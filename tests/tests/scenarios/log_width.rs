@@ -44,7 +44,7 @@ fn a_start_a_reload_a_change_and_maintenance_take_a_line_of_80_columns_each() {
     let text = fs::read_to_string(&config).unwrap();
     let more = "[platform.db]\nplugin = \"fault\"\nconfig = { status = \"healthy\" }\n";
     fs::write(&config, format!("{text}{more}")).unwrap();
-    host.signal("HUP");
+    host.reload();
     host.wait_for_log("db: healthy");
 
     for event in [

@@ -60,4 +60,6 @@ mod unread_responses;
 mod validator;
 mod web_config;
 #[cfg(target_os = "linux")]
+mod windows;
+#[cfg(target_os = "linux")]
 mod workers;

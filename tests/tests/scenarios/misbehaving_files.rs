@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use crate::harness::{Host, Setup, library};
+use crate::harness::{Host, Setup, is_windows, library, library_name, library_suffix};
 
 /// Starts a host with one good platform and the files that `place` puts into the plugin folder.
 fn host_beside(place: impl FnOnce(&Path, &Path)) -> Host {
@@ -44,7 +44,7 @@ fn refusal(host: &Host, file: &str) -> String {
 #[track_caller]
 fn is_refused(place: impl FnOnce(&Path, &Path), rule: &str, words: &[&str]) {
     let host = host_beside(place);
-    let reason = refusal(&host, "x.so");
+    let reason = refusal(&host, &x());
     assert!(reason.contains(&format!("rule {rule}")), "{reason}");
     for word in words {
         assert!(reason.contains(word), "{word:?} is missing: {reason}");
@@ -54,7 +54,7 @@ fn is_refused(place: impl FnOnce(&Path, &Path), rule: &str, words: &[&str]) {
 #[test]
 fn an_empty_file() {
     is_refused(
-        |dir, _| fs::write(dir.join("x.so"), "").unwrap(),
+        |dir, _| fs::write(dir.join(x()), "").unwrap(),
         "format",
         &["empty"],
     );
@@ -63,7 +63,7 @@ fn an_empty_file() {
 #[test]
 fn a_text_file() {
     is_refused(
-        |dir, _| fs::write(dir.join("x.so"), "not a library\n").unwrap(),
+        |dir, _| fs::write(dir.join(x()), "not a library\n").unwrap(),
         "format",
         &[],
     );
@@ -73,7 +73,7 @@ fn a_text_file() {
 fn a_library_truncated_at_200_and_at_100_000_bytes() {
     for bytes in [200, 100_000] {
         is_refused(
-            |dir, good| fs::write(dir.join("x.so"), &fs::read(good).unwrap()[..bytes]).unwrap(),
+            |dir, good| fs::write(dir.join(x()), &fs::read(good).unwrap()[..bytes]).unwrap(),
             "segments",
             &[],
         );
@@ -85,9 +85,16 @@ fn a_library_for_another_architecture() {
     is_refused(
         |dir, good| {
             let mut bytes = fs::read(good).unwrap();
-            // e_machine: 183 is AArch64, 62 is x86-64.
-            bytes[18] = if bytes[18] == 183 { 62 } else { 183 };
-            fs::write(dir.join("x.so"), bytes).unwrap();
+            if is_windows() {
+                // `Machine` behind "PE\0\0": 0xAA64 is AArch64.
+                let pe = u32::from_le_bytes(bytes[0x3c..0x40].try_into().unwrap());
+                let machine = usize::try_from(pe).unwrap() + 4;
+                bytes[machine..machine + 2].copy_from_slice(&0xAA64_u16.to_le_bytes());
+            } else {
+                // e_machine: 183 is AArch64, 62 is x86-64.
+                bytes[18] = if bytes[18] == 183 { 62 } else { 183 };
+            }
+            fs::write(dir.join(x()), bytes).unwrap();
         },
         "architecture",
         &[],
@@ -100,7 +107,7 @@ fn a_fifo() {
         |dir, _| {
             assert!(
                 Command::new("mkfifo")
-                    .arg(dir.join("x.so"))
+                    .arg(dir.join(x()))
                     .status()
                     .unwrap()
                     .success()
@@ -114,7 +121,7 @@ fn a_fifo() {
 #[test]
 fn a_dangling_link() {
     is_refused(
-        |dir, _| std::os::unix::fs::symlink("/nowhere/at-all", dir.join("x.so")).unwrap(),
+        |dir, _| std::os::unix::fs::symlink("/nowhere/at-all", dir.join(x())).unwrap(),
         "regular-file",
         &[],
     );
@@ -125,8 +132,8 @@ fn a_file_everybody_can_write_to() {
     is_refused(
         |dir, good| {
             use std::os::unix::fs::PermissionsExt as _;
-            fs::copy(good, dir.join("x.so")).unwrap();
-            fs::set_permissions(dir.join("x.so"), fs::Permissions::from_mode(0o777)).unwrap();
+            fs::copy(good, dir.join(x())).unwrap();
+            fs::set_permissions(dir.join(x()), fs::Permissions::from_mode(0o777)).unwrap();
         },
         "permissions",
         &["chmod"],
@@ -136,7 +143,7 @@ fn a_file_everybody_can_write_to() {
 #[test]
 fn a_library_without_a_manifest() {
     is_refused(
-        |dir, _| compile_c("int nothing(void) { return 0; }", &dir.join("x.so")),
+        |dir, _| compile_c("int nothing(void) { return 0; }", &dir.join(x())),
         "manifest",
         &["export_plugin!"],
     );
@@ -149,7 +156,7 @@ fn a_plugin_for_another_major_of_the_api() {
             let mut bytes = fs::read(good).unwrap();
             let record = manifest_of(&bytes);
             bytes[record + 12] = 2;
-            fs::write(dir.join("x.so"), bytes).unwrap();
+            fs::write(dir.join(x()), bytes).unwrap();
         },
         "api-version",
         &["2.0", "1.x"],
@@ -159,11 +166,11 @@ fn a_plugin_for_another_major_of_the_api() {
 #[test]
 fn a_second_library_with_the_same_plugin_id_names_both() {
     let host = host_beside(|dir, good| {
-        fs::copy(good, dir.join("x.so")).unwrap();
+        fs::copy(good, dir.join(x())).unwrap();
     });
-    let reason = refusal(&host, "x.so");
+    let reason = refusal(&host, &x());
     assert!(
-        reason.contains("libconductor_plugin_fault.so") && reason.contains("fault"),
+        reason.contains(&library_name("conductor_plugin_fault")) && reason.contains("fault"),
         "{reason}"
     );
 }
@@ -223,6 +230,11 @@ fn a_wrong_layout_is_refused_in_one_line() {
     });
 }
 
+/// Name of a file that the host takes for a library.
+fn x() -> String {
+    format!("x{}", library_suffix())
+}
+
 /// Returns the position of the manifest's record in a library.
 fn manifest_of(bytes: &[u8]) -> usize {
     bytes
@@ -234,7 +246,12 @@ fn manifest_of(bytes: &[u8]) -> usize {
 fn compile_c(source: &str, library: &Path) {
     let file: PathBuf = library.with_extension("c");
     fs::write(&file, source).unwrap();
-    let done = Command::new("cc")
+    let compiler = if is_windows() {
+        "x86_64-w64-mingw32-gcc"
+    } else {
+        "cc"
+    };
+    let done = Command::new(compiler)
         .args(["-shared", "-fPIC", "-o"])
         .arg(library)
         .arg(&file)

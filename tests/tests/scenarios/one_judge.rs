@@ -137,7 +137,7 @@ fn a_file_with_mistakes_is_judged_the_same_wherever_it_is_read() {
             places(&check),
             "{what}: a reload says what config check says"
         );
-        host.signal("HUP");
+        host.reload();
         for part in &expected {
             assert!(body.contains(part), "{what}: {part}: {body}");
             host.wait_for_log(part);

@@ -45,7 +45,7 @@ fn reload(host: &Host, from: &str, to: &str) {
     let text = fs::read_to_string(&file).unwrap();
     assert!(text.contains(from));
     fs::write(&file, text.replace(from, to)).unwrap();
-    host.signal("HUP");
+    host.reload();
     host.wait_for_log("config reloaded");
 }
 

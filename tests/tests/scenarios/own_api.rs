@@ -77,7 +77,7 @@ interval = "5s"
 "#
     );
     write_in_place(&file, &format!("{text}{attack}"));
-    host.signal("HUP");
+    host.reload();
     let metrics = host.wait("both have tried", |m| {
         m.checks("reads", "healthy") >= 1.0 && m.due("operates") >= 1.0
     });

@@ -6,13 +6,13 @@ use std::{
     net::TcpStream,
 };
 
-use crate::harness::{Host, Setup, conductor};
+use crate::harness::{Host, Setup, conductor, library_name, ported};
 
 /// Changes the text of the config.
 fn edit(host: &Host, change: impl Fn(&str) -> String) {
     let file = host.setup.path("conductor.toml");
     let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, change(&text)).unwrap();
+    fs::write(&file, ported(&change(&text))).unwrap();
 }
 
 /// Requests a reload over HTTP; returns code and body.
@@ -64,7 +64,7 @@ fn a_reload_keeps_slot_breaker_and_counters_of_what_did_not_change() {
             "[platform.changes]\nplugin = \"fault\"\nconfig = { status = \"degraded\" }",
         )
     });
-    host.signal("HUP");
+    host.reload();
     let after = host.wait("the new config", |m| {
         m.checks("new", "healthy") >= 3.0 && m.checks("changes", "degraded") >= 3.0
     });
@@ -155,7 +155,7 @@ fn a_reload_brings_plugins_and_times_that_nobody_used_before() {
         )
     });
     let before = host.metrics();
-    host.signal("HUP");
+    host.reload();
     let after = host.wait("both", |m| {
         m.checks("second", "healthy") >= 3.0
             && m.checks("first", "healthy") >= before.checks("first", "healthy") + 3.0
@@ -179,10 +179,10 @@ fn a_plugin_that_leaves_the_config_and_comes_back_is_looked_after_as_before() {
     host.wait("checks", |m| m.checks("d", "healthy") >= 3.0);
     let before = host.metrics();
     edit(&host, |text| text.replace(disk, ""));
-    host.signal("HUP");
+    host.reload();
     host.wait("its end", |m| m.due("d") == 0.0);
     edit(&host, |text| format!("{text}{disk}"));
-    host.signal("HUP");
+    host.reload();
     host.wait("checks again", |m| {
         m.checks("d", "healthy") >= before.checks("d", "healthy") + 3.0
             && m.sum("conductor_plugin_info", &[("plugin", "disk")]) == 1.0
@@ -243,7 +243,12 @@ fn a_plugin_that_no_platform_names_and_whose_library_is_gone_is_forgotten() {
         m.due("d") == 0.0 && tracked(m, "probe") == 1.0
     });
     assert_eq!(tracked(&kept, "plugin"), 2.0, "its library is still there");
-    fs::remove_file(host.setup.plugin_dir().join("libconductor_plugin_disk.so")).unwrap();
+    fs::remove_file(
+        host.setup
+            .plugin_dir()
+            .join(library_name("conductor_plugin_disk")),
+    )
+    .unwrap();
     let forgotten = host.wait("it is forgotten", |m| {
         // The library is gone once two scans have missed it.
         assert_eq!(post_reload(&host).0, 200);

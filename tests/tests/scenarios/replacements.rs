@@ -71,7 +71,7 @@ fn replace(host: &Host, nth: u32) {
     if nth.is_multiple_of(2) {
         fs::write(place, bytes).unwrap();
     } else {
-        let new = host.setup.path("new.so");
+        let new = host.setup.path("new");
         fs::write(&new, bytes).unwrap();
         fs::rename(new, place).unwrap();
     }
@@ -142,7 +142,7 @@ fn children(parent: u32) -> usize {
 fn libraries_in(folder: &Path) -> usize {
     let count = |entry: fs::DirEntry| match entry.path() {
         path if path.is_dir() => libraries_in(&path),
-        path => usize::from(path.extension().is_some_and(|e| e == "so")),
+        path => usize::from(path.extension().is_some_and(|e| e == "so" || e == "dll")),
     };
     entries(folder).map(count).sum()
 }

@@ -84,10 +84,10 @@ fn a_secret_that_does_not_fit_is_not_shown_and_a_new_one_holds_from_a_reload_on(
     let host = setup.start();
     host.wait("reports", |m| m.checks("a", "degraded") >= 1.0);
     fs::write(host.setup.path("status"), "healthy\n").unwrap();
-    host.signal("HUP");
+    host.reload();
     host.wait("the new secret", |m| m.checks("a", "healthy") >= 1.0);
     fs::remove_file(host.setup.path("status")).unwrap();
-    host.signal("HUP");
+    host.reload();
     host.wait_for_log("the file");
     host.wait_for_log("config not reloaded");
 }

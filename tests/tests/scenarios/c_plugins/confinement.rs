@@ -79,7 +79,7 @@ fn a_file_that_a_reload_makes_a_secret_is_closed_to_workers_that_can_read_it() {
     let before = fs::read_to_string(&config).unwrap();
     let shop = "[platform.shop]\nplugin = \"fault\"\nconfig = { status = { file = \"shared/shop.token\" } }\n";
     fs::write(&config, format!("{before}{shop}")).unwrap();
-    host.signal("HUP");
+    host.reload();
     host.wait_for_log("unhealthy (was healthy): it is closed");
     host.wait_for_log("which is closed to plugins now");
     let metrics = host.wait("a restart", |m| restarts(m, "replace") == 1.0);
@@ -87,7 +87,7 @@ fn a_file_that_a_reload_makes_a_secret_is_closed_to_workers_that_can_read_it() {
     assert_eq!(metrics.sum("conductor_worker_restarts_total", &others), 0.0);
     // And opened again once it is no secret.
     fs::write(&config, before).unwrap();
-    host.signal("HUP");
+    host.reload();
     host.wait("another restart", |m| restarts(m, "replace") == 2.0);
 }
 
@@ -136,7 +136,7 @@ fn a_worker_that_can_read_a_new_secret_ends_where_no_other_loads() {
     let text = fs::read_to_string(&config).unwrap();
     let shop = "[platform.shop]\nplugin = \"fault\"\nconfig = { status = { file = \"shared/shop.token\" } }\n";
     fs::write(&config, format!("{text}{shop}")).unwrap();
-    host.signal("HUP");
+    host.reload();
     let reason = format!(
         "its worker exited with code 7 while it loaded the library; the running worker was ended: it can read {}, which is closed to plugins now",
         secret.display()

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::harness::workspace;
+use crate::harness::{is_windows, library_suffix, workspace};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Language {
@@ -16,9 +16,11 @@ pub(crate) enum Language {
 
 impl Language {
     fn compiler(self) -> &'static str {
-        match self {
-            Self::C => "cc",
-            Self::Cpp => "c++",
+        match (self, is_windows()) {
+            (Self::C, false) => "cc",
+            (Self::Cpp, false) => "c++",
+            (Self::C, true) => "x86_64-w64-mingw32-gcc",
+            (Self::Cpp, true) => "x86_64-w64-mingw32-g++",
         }
     }
 }
@@ -75,7 +77,7 @@ fn run(language: Language, header: &Path, flags: &[&str], file: &Path, library: 
         .arg(header)
         .args(flags)
         .arg("-o")
-        .arg(library)
+        .arg(library.with_extension(&library_suffix()[1..]))
         .arg(file)
         .output()
         .unwrap();

@@ -47,7 +47,7 @@ fn the_page_is_shown_kept_current_and_breaks_no_policy() {
     );
     assert_ne!(text, changed);
     std::fs::write(&config, changed).unwrap();
-    host.signal("HUP");
+    host.reload();
     browser.wait_for("the new order", "rows() === 'bad,good,odd,zoo'");
     browser.wait_for("the summary", "document.querySelector('#say').textContent === '1 unknown, 1 unhealthy, 1 degraded, 1 healthy'");
     browser.wait_for("no reload", "window.before === 1");

@@ -1,0 +1,221 @@
+//! Promises for Windows, and the list of the scenarios that `.ci/windows` runs there.
+//!
+//! `tests/windows/scenarios.txt` names each scenario once: those that always run, those that run with `all`, and those that
+//! never do, with the reason.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    c_plugins::source::{Language, checking, compile, reporting},
+    harness::{IN_PROCESS, PATIENCE, Setup, is_windows, processes_of, workspace},
+};
+
+#[test]
+fn each_scenario_is_listed_once_for_windows() {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--list", "--format", "terse"])
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(output.stdout).unwrap();
+    let existing: BTreeSet<_> = listed
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test"))
+        .collect();
+    let text = fs::read_to_string(workspace().join("tests/windows/scenarios.txt")).unwrap();
+    let (ported, never) = text.split_once("\n# never").unwrap();
+    let mut open = existing.clone();
+    for name in ported.lines().filter(|line| !line.starts_with('#')) {
+        assert!(open.remove(name), "{name} is no scenario, or named twice");
+    }
+    for line in never.lines().skip(1).filter(|line| !line.starts_with('#')) {
+        let (name, reason) = line.split_once(": ").unwrap();
+        assert!(!reason.is_empty(), "{name} has no reason");
+        match name.strip_suffix('*') {
+            Some(start) => {
+                let before = open.len();
+                open.retain(|name| !name.starts_with(start));
+                assert!(open.len() < before, "{name} matches none that is left");
+            }
+            None => assert!(open.remove(name), "{name} is no scenario, or named twice"),
+        }
+    }
+    assert!(
+        open.is_empty(),
+        "not in tests/windows/scenarios.txt: {open:#?}"
+    );
+}
+
+#[test]
+fn no_process_is_left_of_a_host_that_is_killed_while_its_worker_is_busy() {
+    if !is_windows() {
+        return; // `workers` and `orphans` test the mechanism of this system.
+    }
+    let mut host = Setup::new()
+        .platform("busy", "fault", r#"{ check = { fault = "spin" } }"#)
+        .platform("stuck", "fault", r#"{ check = { fault = "hang" } }"#)
+        .start();
+    host.wait("both fail", |m| {
+        m.failures("busy", "timeout") >= 1.0 && m.failures("stuck", "timeout") >= 1.0
+    });
+    let workers = processes_of(host.setup.folder.path())
+        .into_iter()
+        .filter(|pid| *pid != host.child.id());
+    let workers: Vec<_> = workers.map(|pid| pid.to_string()).collect();
+    assert!(!workers.is_empty(), "{}", host.log());
+    // A stopped worker cannot notice that its host is gone: the job has to end it.
+    let stopped = Command::new("kill").arg("-STOP").args(workers).status();
+    assert!(stopped.unwrap().success());
+    host.signal("KILL");
+    host.wait_for_exit();
+    nothing_is_left(&host.setup);
+}
+
+#[test]
+fn ten_hosts_that_run_once_leave_no_process() {
+    if !is_windows() {
+        return;
+    }
+    let setup = Setup::new()
+        .host("interval = \"1s\"\nstagger = \"10ms\"\ntimeout = \"1s\"")
+        .platform("crashes", "fault", r#"{ check = { fault = "abort" } }"#);
+    for _ in 0..10 {
+        setup.command(&["run", "--once"]).output().unwrap();
+    }
+    nothing_is_left(&setup);
+}
+
+#[test]
+fn each_death_is_named_with_its_status() {
+    if !is_windows() {
+        return;
+    }
+    let deaths = [
+        (
+            "*(volatile int *)0 = 1;",
+            "ended with access violation (0xC0000005)",
+        ),
+        (
+            "__builtin_trap();",
+            "ended with illegal instruction (0xC000001D)",
+        ),
+        ("abort();", "exited with code 3"),
+        ("exit(7);", "exited with code 7"),
+    ];
+    for (body, name) in deaths {
+        let setup = Setup::without_plugins();
+        let library = setup.plugin_dir().join("sinner.dll");
+        assert!(compile(&checking(body), Language::C, &library));
+        let host = setup.platform("dies", "sinner", "{}").start();
+        host.wait(body, |m| m.failures("dies", "crash") >= 1.0);
+        host.wait_for_log(name);
+    }
+}
+
+#[test]
+fn a_library_that_is_replaced_leaves_one_private_copy_and_a_host_that_stops_none() {
+    if !is_windows() {
+        return; // `replacements` and `newcomer` test it for this system.
+    }
+    let setup = Setup::without_plugins().platform("p", "sinner", "{}");
+    let file = setup.plugin_dir().join("sinner.dll");
+    let version = |n: u32| reporting("0", &format!("version {n} of it"));
+    assert!(compile(&version(0), Language::C, &file));
+    let mut host = setup.start();
+    host.wait_for_log("healthy: version 0 of it");
+    for n in 1..=20 {
+        let next = host.setup.path("next.dll");
+        assert!(compile(&version(n), Language::C, &next));
+        fs::rename(next, &file).unwrap();
+        host.wait("the next version", |m| {
+            m.sum("conductor_worker_restarts_total", &[("reason", "replace")]) == f64::from(n)
+        });
+    }
+    let metrics = host.metrics();
+    assert_eq!(metrics.checks("p", "failed"), 0.0, "{}", host.log());
+    let libraries = host.setup.path("state").join("libraries");
+    let start = Instant::now();
+    while copies(&libraries) != 1 {
+        assert!(start.elapsed() < PATIENCE, "{} copies", copies(&libraries));
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(host.stop().success());
+    assert_eq!(copies(&libraries), 0);
+    let folders = fs::read_dir(&libraries).unwrap().flatten();
+    assert_eq!(folders.filter(|entry| entry.path().is_dir()).count(), 0);
+    nothing_is_left(&host.setup);
+}
+
+/// Counts the libraries in the folders of hosts.
+fn copies(libraries: &Path) -> usize {
+    let folders = fs::read_dir(libraries).into_iter().flatten().flatten();
+    let files =
+        folders.flat_map(|folder| fs::read_dir(folder.path()).into_iter().flatten().flatten());
+    files
+        .filter(|file| file.path().extension().is_some_and(|e| e == "dll"))
+        .count()
+}
+
+#[test]
+fn a_plugin_inside_the_host_is_called_through_the_same_library() {
+    let host = Setup::new()
+        .with(IN_PROCESS)
+        .platform("inside", "fault", "{}")
+        .platform("disk", "disk", "{ path = \"/\" }")
+        .start();
+    host.wait("both are checked", |m| {
+        m.checks("inside", "healthy") >= 3.0 && m.due("disk") - m.checks("disk", "failed") >= 3.0
+    });
+}
+
+#[test]
+fn tcp_and_http_check_a_server_of_this_system() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    let host = Setup::new()
+        .host("interval = \"1s\"\nstagger = \"10ms\"\ntimeout = \"1s\"")
+        .platform("tcp", "tcp", &format!("{{ address = \"{address}\" }}"))
+        .platform(
+            "http",
+            "http",
+            &format!("{{ url = \"http://{address}/\" }}"),
+        )
+        .start();
+    host.wait("both are healthy", |m| {
+        m.checks("tcp", "healthy") >= 2.0 && m.checks("http", "healthy") >= 2.0
+    });
+    assert_eq!(host.get("/").0, 200, "the page");
+}
+
+/// Asserts that no process of a setup is left soon after the end of its host.
+///
+/// The system ends a job in milliseconds; the limit is for a busy machine.
+#[track_caller]
+fn nothing_is_left(setup: &Setup) {
+    let start = Instant::now();
+    loop {
+        let left = processes_of(setup.folder.path());
+        if left.is_empty() {
+            return;
+        }
+        assert!(
+            start.elapsed() < PATIENCE / 6,
+            "processes {left:?} are left"
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+}
