@@ -299,6 +299,7 @@ impl Catalog {
             unavailable,
         } = self.find_in(looks);
         *lock(&self.found) = libraries;
+        self.store.remove_leftover();
         log(&looks.refused, &refused, &unavailable, looks.is_last);
         looks.refused = refused;
     }

@@ -158,7 +158,7 @@ impl FileTracker {
             };
             let stays = self.taken_from(path).map(|vetted| {
                 let version = &vetted.manifest.version;
-                format!("version {version}, taken from there before,")
+                format!("version {version}, taken from there before,").into()
             });
             if problem.is_not_a_plugin() && passes_over_others && stays.is_none() {
                 tracing::debug!("passed over {}: it has no manifest", printable::path(path));
@@ -272,7 +272,7 @@ impl FileTracker {
             .map(|taken| taken.vetted.origin.parent());
         let stays = origins
             .any(|parent| parent == folder)
-            .then(|| "what was taken from there before".to_owned());
+            .then(|| "what was taken from there before".into());
         RefusedFile {
             refusal: FileRefusal {
                 stays,

@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 
 mod catalog;
 mod changes;
+mod cures;
 mod exports;
 pub mod file_reader;
 mod file_tracker;
@@ -34,6 +35,8 @@ mod policy;
 pub mod printable;
 mod refusal;
 mod scan;
+#[cfg(windows)]
+mod security;
 mod signatures;
 mod stamp;
 mod state_lock;
@@ -256,16 +259,14 @@ fn examine(path: &Path) -> (LibraryInspection, Vec<u8>) {
 /// Applies the rules on the file.
 fn read(path: &Path, inspection: &mut LibraryInspection) -> Option<Vec<u8>> {
     let opened = inspection.judge(VettingRule::RegularFile, trust::OpenedFile::new(path))?;
-    #[cfg(unix)]
-    {
-        let (file, who) = (&opened.metadata, trust::TrustedUser::runs_the_host());
-        inspection.judge(VettingRule::Owner, trust::owner(path, file, who));
-        inspection.judge(
-            VettingRule::Permissions,
-            trust::permissions(path, file, who),
-        );
-        inspection.judge(VettingRule::Folder, trust::folders(path, Some(file), who));
-    }
+    let who = trust::TrustedUser::runs_the_host();
+    inspection.judge(VettingRule::Owner, trust::owner(path, &opened, &who));
+    inspection.judge(
+        VettingRule::Permissions,
+        trust::permissions(path, &opened, &who),
+    );
+    let folders = trust::folders(path, Some(&opened), &who);
+    inspection.judge(VettingRule::Folder, folders);
     let bytes = inspection.judge(VettingRule::Size, opened.read())?;
     inspection.size = Some(bytes.len());
     inspection.sha256 = Some(LibraryHash::of(&bytes));

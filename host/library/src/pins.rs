@@ -68,7 +68,7 @@ impl LibraryPins {
     pub fn read(file: &Path) -> Self {
         let state = match file_reader::read_text(file, MAX_SIZE) {
             Ok(text) => match toml::from_str(&text) {
-                Ok(lock) => LockFileState::Read(lock),
+                Ok(lock) => LockFileState::Read(LockFile::with_slashes(lock)),
                 Err(error) => LockFileState::Unreadable(error.message().to_owned()),
             },
             Err(error) if error.kind() == ErrorKind::NotFound => LockFileState::Absent,
@@ -175,7 +175,7 @@ impl LibraryPins {
     fn key(&self, path: &Path) -> String {
         let folder = self.file.parent().unwrap_or(Path::new(""));
         let path = path.strip_prefix(folder).unwrap_or(path);
-        path.to_string_lossy().into_owned()
+        with_slashes(path.to_string_lossy().into_owned())
     }
 }
 
@@ -188,6 +188,26 @@ impl PinChange {
             Self::Unchanged => "unchanged",
             Self::Removed => "removed",
         }
+    }
+}
+
+impl LockFile {
+    fn with_slashes(self) -> Self {
+        let libraries = self.libraries.into_iter();
+        Self {
+            libraries: libraries
+                .map(|(path, hash)| (with_slashes(path), hash))
+                .collect(),
+        }
+    }
+}
+
+/// Returns a path with `/` where Windows separates folders by `\`, so that a lock file is the same on every OS.
+fn with_slashes(path: String) -> String {
+    if cfg!(windows) {
+        path.replace('\\', "/")
+    } else {
+        path
     }
 }
 
@@ -231,6 +251,18 @@ mod tests {
         insta::assert_snapshot!(changed, @"its SHA-256 is 020202020202…, and /etc/conductor/plugins.lock pins 010101010101…; put the pinned library back, or run conductor plugin pin if the new one is wanted");
         let unknown = found(&pins, "/etc/conductor/plugins/b.so", ONE).unwrap();
         insta::assert_snapshot!(unknown, @"/etc/conductor/plugins.lock does not name it; take it away, or run conductor plugin pin if it is wanted");
+    }
+
+    #[test]
+    #[cfg(windows)]
+    fn pins_are_written_with_slashes_and_read_with_either() {
+        for written in [r"'plugins\a.dll'", "'plugins/a.dll'"] {
+            let pins = pins(&format!("[libraries]\n{written} = \"{ONE}\"\n"));
+            assert_eq!(found(&pins, r"/etc/conductor\plugins\a.dll", ONE), None);
+            assert!(found(&pins, r"/etc/conductor\plugins\b.dll", ONE).is_some());
+        }
+        let key = pins("").key(Path::new(r"/etc/conductor\plugins\a.dll"));
+        assert_eq!(key, "plugins/a.dll");
     }
 
     #[test]

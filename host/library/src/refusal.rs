@@ -24,7 +24,7 @@ pub struct FileRefusal {
     /// The fix; printable.
     pub cure: String,
     /// The library that remains in use; printable.
-    pub stays: Option<String>,
+    pub stays: Option<Box<str>>,
     pub(super) no_manifest: bool,
 }
 
@@ -95,7 +95,7 @@ impl std::error::Error for FileRefusal {}
 pub enum VettingRule {
     /// It exists, is a regular file, and is readable.
     RegularFile,
-    /// It belongs to root or to the host's user.
+    /// It belongs to root or to the host's user; on Windows to that user, SYSTEM, Administrators or TrustedInstaller.
     Owner,
     /// No other user can write to it.
     Permissions,
@@ -205,10 +205,20 @@ impl RuleViolation {
 
 /// Quotes a path for use on a command line.
 pub(super) fn quoted(path: &Path) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "/._-+=:@%,".contains(c);
+    let marks = if cfg!(windows) {
+        r"/._-+=:@,\"
+    } else {
+        "/._-+=:@%,"
+    };
     let text = printable_path(path);
-    if text.chars().all(plain) {
+    if text
+        .chars()
+        .all(|c| c.is_alphanumeric() || marks.contains(c))
+    {
         text
+    } else if cfg!(windows) {
+        // No name has a quotation mark there.
+        format!("\"{text}\"")
     } else {
         format!("'{}'", text.replace('\'', "'\\''"))
     }
@@ -237,6 +247,14 @@ mod tests {
     }
 
     #[test]
+    #[cfg(windows)]
+    fn commands_in_cures_can_be_pasted() {
+        assert_eq!(quoted(Path::new(r"C:\a\b-1.dll")), r"C:\a\b-1.dll");
+        assert_eq!(quoted(Path::new(r"C:\a b\c.dll")), r#""C:\a b\c.dll""#);
+    }
+
+    #[test]
+    #[cfg(unix)]
     fn commands_in_cures_can_be_pasted() {
         assert_eq!(quoted(Path::new("/a/b-1.so")), "/a/b-1.so");
         assert_eq!(quoted(Path::new("/a b/it's.so")), "'/a b/it'\\''s.so'");

@@ -7,10 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    FileRefusal, VettingRule,
-    refusal::{RuleViolation, quoted},
-};
+use super::{FileRefusal, VettingRule, cures, refusal::RuleViolation};
 use crate::file_reader;
 
 /// The contents of the plugin folders.
@@ -68,7 +65,12 @@ fn in_folder<T: Send + 'static>(
 
 fn list_here(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(dir)? {
+    let entries = fs::read_dir(dir).map_err(|error| match dir.is_file() {
+        // Windows may say that the name is invalid.
+        true => io::ErrorKind::NotADirectory.into(),
+        false => error,
+    });
+    for entry in entries? {
         let name = entry?.file_name();
         if is_called_like_a_library(&name) {
             files.push(dir.join(name));
@@ -86,20 +88,18 @@ fn is_called_like_a_library(name: &OsStr) -> bool {
 }
 
 fn unlistable(dir: &Path, error: &io::Error) -> RuleViolation {
-    let dir = quoted(dir);
     match error.kind() {
         io::ErrorKind::NotFound => RuleViolation::new(
             "there is no such folder",
-            format!("make it (mkdir -p {dir}) or correct plugin_dirs"),
+            format!("{} or correct plugin_dirs", cures::make_folder(dir)),
         ),
         io::ErrorKind::NotADirectory => RuleViolation::new(
             "it is not a folder",
             "name the folder the libraries lie in in plugin_dirs",
         ),
-        io::ErrorKind::PermissionDenied => RuleViolation::new(
-            "the host's user may not list it",
-            format!("let it: chmod o+rx {dir}, or make the host's user its owner"),
-        ),
+        io::ErrorKind::PermissionDenied => {
+            RuleViolation::new("the host's user may not list it", cures::let_list(dir))
+        }
         _ => RuleViolation::new(
             format!("it cannot be listed: {error}"),
             "make it readable or take it out of plugin_dirs",
@@ -154,9 +154,11 @@ mod tests {
         let said: Vec<_> = found.refused.iter().map(FileRefusal::to_string).collect();
         let said = said
             .join("\n")
-            .replace(&*dir.path().to_string_lossy(), "DIR");
+            .replace(&*dir.path().to_string_lossy(), "DIR")
+            .replace(r"DIR\", "DIR/")
+            .replace("mkdir -p", "mkdir");
         insta::assert_snapshot!(said, @r#"
-        DIR/gone: refused by rule folder: there is no such folder; make it (mkdir -p DIR/gone) or correct plugin_dirs
+        DIR/gone: refused by rule folder: there is no such folder; make it (mkdir DIR/gone) or correct plugin_dirs
         DIR/x.so: refused by rule folder: it is not a folder; name the folder the libraries lie in in plugin_dirs
         "#);
     }

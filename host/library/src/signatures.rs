@@ -183,7 +183,8 @@ mod tests {
             Ok(None) => "not signed".into(),
             Ok(Some(by)) => format!("signed by {by}"),
             Err(problem) => format!("{}; {}", problem.found, problem.cure)
-                .replace(folder.path().to_str().unwrap(), "DIR"),
+                .replace(folder.path().to_str().unwrap(), "DIR")
+                .replace(r"DIR\", "DIR/"),
         }
     }
 

@@ -3,14 +3,16 @@
 //! The lock is on the folder itself rather than on a file in it: cleaners of temporary folders remove old files, and
 //! systemd-tmpfiles skips a locked folder. Commands that read the folder of a running host take no lock.
 
+#[cfg(unix)]
+use std::fs;
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
 use thiserror::Error;
 
-use super::{FolderLock, refusal::printable_path};
+use super::{FolderLock, refusal::printable_path, store::make_private_folder};
 
 /// The lock of this process on its state folder; released when dropped.
 #[derive(Debug)]
@@ -55,11 +57,7 @@ impl StateLock {
             folder: base.to_owned(),
             source,
         };
-        let mut folder = fs::DirBuilder::new();
-        folder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
-        folder.create(base).map_err(unusable)?;
+        make_private_folder(base).map_err(unusable)?;
         lock(base)
     }
 }

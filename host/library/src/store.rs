@@ -29,6 +29,7 @@ mod tests;
 pub(super) use copy::CopyHolder;
 pub use location::StateFolder;
 pub use lock::FolderLock;
+pub(super) use run::make_private_folder;
 
 /// The private copies of one run of the host; removed when the store and all its copies are dropped.
 #[derive(Debug)]
@@ -99,8 +100,16 @@ impl Store {
     }
 
     /// Removes this run's folder and all copies now, even if a stuck thread still uses some of them; later copies fail.
+    ///
+    /// Windows does not remove what a process has loaded; the next host does then.
     pub fn clear(&self) {
+        self.holders.close();
         self.run.close();
+    }
+
+    /// Removes the copies that were replaced, but still loaded at that time.
+    pub(super) fn remove_leftover(&self) {
+        self.holders.remove_leftover();
     }
 
     /// Keeps a private copy of `bytes` while the result is alive; equal bytes share a copy.
@@ -131,7 +140,11 @@ fn cannot(doing: &str, base: &Path, error: &io::Error) -> RuleViolation {
         ),
         E::ReadOnlyFilesystem => RuleViolation::new(
             format!("no private copy can be kept: {base} is on a read-only file system"),
-            "set state_dir to a writable folder, such as a tmpfs mounted with exec",
+            if cfg!(unix) {
+                "set state_dir to a writable folder, such as a tmpfs mounted with exec"
+            } else {
+                "set state_dir to a writable folder"
+            },
         ),
         _ => RuleViolation::new(
             format!("the host's user cannot {doing} its private folder in {base}: {error}"),

@@ -20,6 +20,8 @@ mod messages;
 mod objects;
 #[cfg(target_os = "linux")]
 mod watch;
+#[cfg(windows)]
+mod windows;
 
 /// A test folder with a store in it.
 #[cfg(target_os = "linux")]

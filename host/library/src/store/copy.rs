@@ -11,9 +11,11 @@ use std::{
 };
 
 use super::{
-    super::{LibraryHash, refusal::RuleViolation},
+    super::{LibraryHash, refusal::RuleViolation, trust::OpenedFile},
     run::RunFolder,
 };
+#[cfg(windows)]
+use crate::trust;
 
 /// Keeps a private copy in place; the copy is removed with its last holder.
 #[derive(Clone)]
@@ -101,6 +103,26 @@ impl StoreCopies {
         };
         drop(verified);
         Ok(CopyHolder(copy))
+    }
+
+    /// Closes the copies, which the OS would not remove otherwise; one that a thread is reading stays open.
+    pub(super) fn close(&self) {
+        let held: Vec<_> = self
+            .lock()
+            .held
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect();
+        for copy in held {
+            if let Ok(mut verified) = copy.verified.try_lock() {
+                *verified = None;
+            }
+        }
+    }
+
+    /// Removes the copies without holders that could not be removed before.
+    pub(super) fn remove_leftover(&self) {
+        self.lock().remove_leftover();
     }
 
     /// Returns the copy with this hash, which its first holder still has to write.
@@ -230,9 +252,11 @@ impl VerifiedCopy {
     fn open(path: &Path, hash: &LibraryHash) -> Option<Self> {
         let file = open(path).ok()?;
         let metadata = file.metadata().ok()?;
-        if !is_private(&metadata) {
+        let file = OpenedFile { file, metadata };
+        if !is_private(&file) {
             return None;
         }
+        let OpenedFile { file, metadata } = file;
         let copy = Self {
             file,
             stamp: stamp(&metadata),
@@ -244,7 +268,7 @@ impl VerifiedCopy {
     /// stamp.
     fn is_at(&self, path: &Path) -> bool {
         let there = fs::symlink_metadata(path);
-        there.is_ok_and(|there| is_private(&there) && stamp(&there) == self.stamp)
+        there.is_ok_and(|there| there.is_file() && stamp(&there) == self.stamp)
     }
 
     fn read(&self) -> io::Result<Vec<u8>> {
@@ -274,15 +298,20 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 #[cfg(unix)]
-fn is_private(file: &Metadata) -> bool {
+fn is_private(file: &OpenedFile) -> bool {
     use std::os::unix::fs::MetadataExt as _;
+    let file = &file.metadata;
     let own = file.uid() == rustix::process::geteuid().as_raw();
     file.is_file() && own && file.mode() & 0o7777 == MODE
 }
 
-#[cfg(not(unix))]
-fn is_private(file: &Metadata) -> bool {
-    file.is_file()
+/// Its folder lets no other user read it.
+#[cfg(windows)]
+fn is_private(file: &OpenedFile) -> bool {
+    let (path, who) = (Path::new(""), trust::TrustedUser::runs_the_host());
+    file.metadata.is_file()
+        && trust::owner(path, file, &who).is_ok()
+        && trust::permissions(path, file, &who).is_ok()
 }
 
 /// Device, inode, size, and seconds and nanoseconds of the last change of content or attributes.
@@ -341,7 +370,7 @@ mod tests {
     }
 
     fn listed(store: &Store) -> usize {
-        fs::read_dir(store.folder()).unwrap().count()
+        crate::store::tests::files(store.folder())
     }
 
     #[test]

@@ -4,12 +4,14 @@
 use std::{
     env,
     ffi::OsString,
-    fs,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
 
-use super::super::refusal::{RuleViolation, printable_path, quoted};
+use super::super::{
+    refusal::{RuleViolation, printable_path, quoted},
+    trust,
+};
 
 /// The default state folder, and the unusable ones before it in the list.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -114,19 +116,13 @@ fn unusable(folder: &Path) -> Option<String> {
     #[cfg(unix)]
     {
         use rustix::fs::{Access, AtFlags, CWD, accessat};
-
-        use super::super::trust;
-        if let Err(error) = accessat(
-            CWD,
-            there,
-            Access::WRITE_OK | Access::EXEC_OK,
-            AtFlags::EACCESS,
-        ) {
+        let access = Access::WRITE_OK | Access::EXEC_OK;
+        if let Err(error) = accessat(CWD, there, access, AtFlags::EACCESS) {
             return Some(std::io::Error::from(error).to_string());
         }
-        if let Err(problem) = trust::folders(there, None, trust::TrustedUser::runs_the_host()) {
-            return Some(problem.found);
-        }
+    }
+    if let Err(problem) = trust::folders(there, None, &trust::TrustedUser::runs_the_host()) {
+        return Some(problem.found);
     }
     noexec_mount(there).map(|mount| cannot_execute(&mount).found)
 }
@@ -149,12 +145,12 @@ pub(super) fn cannot_execute(mount: &Path) -> RuleViolation {
 #[cfg(target_os = "linux")]
 pub(super) fn noexec_mount(path: &Path) -> Option<PathBuf> {
     use std::os::unix::fs::MetadataExt as _;
-    let device = |path: &Path| fs::metadata(path).ok().map(|found| found.dev());
+    let device = |path: &Path| std::fs::metadata(path).ok().map(|found| found.dev());
     let noexec = |path: &Path| {
         rustix::fs::statvfs(path)
             .is_ok_and(|mount| mount.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC))
     };
-    let path = fs::canonicalize(path).ok()?;
+    let path = std::fs::canonicalize(path).ok()?;
     let own = device(&path);
     // Parts of one filesystem can be mounted with different flags.
     let same = |folder: &&Path| noexec(folder) && device(folder) == own;
@@ -166,8 +162,11 @@ pub(super) fn noexec_mount(_: &Path) -> Option<PathBuf> {
     None
 }
 
-#[cfg(test)]
+// The list of folders, modes and mounts are those of Unix.
+#[cfg(all(test, unix))]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn find(vars: &[(&str, &str)], unusable: &[&str]) -> StateFolder {
@@ -179,7 +178,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(unix)]
     fn the_first_usable_folder_of_the_list_is_taken() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path().to_str().unwrap();
@@ -216,7 +214,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(unix)]
     fn relative_paths_and_missing_homes_are_ignored() {
         let vars = [
             ("STATE_DIRECTORY", "state"),
@@ -232,7 +229,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(unix)]
     fn a_folder_of_others_or_behind_a_file_is_unusable_and_a_private_one_is_not() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();

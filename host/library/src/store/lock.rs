@@ -96,6 +96,7 @@ fn is_same(_: &File, folder: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(unix)]
     use std::fs;
 
     use super::*;

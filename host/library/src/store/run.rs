@@ -6,8 +6,13 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+#[cfg(windows)]
+use super::super::security;
 use super::{
-    super::refusal::{RuleViolation, quoted},
+    super::{
+        refusal::{RuleViolation, quoted},
+        trust,
+    },
     CALLS, FolderLock, cannot,
     location::noexec_mount,
 };
@@ -113,12 +118,30 @@ impl Drop for RunFolder {
     }
 }
 
-pub(super) fn make_private_folder(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+/// Creates a folder that only the host's user can use, and those above it that do not exist.
+#[cfg(unix)]
+pub(crate) fn make_private_folder(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+}
+
+/// Creates a folder that only the host's user, SYSTEM and Administrators can use, and those above it that do not exist.
+#[cfg(windows)]
+pub(crate) fn make_private_folder(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        make_private_folder(parent)?;
+    }
+    match security::create_private_folder(path) {
+        // Another process was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        created => created,
+    }
 }
 
 /// Creates the common folder of all runs, and checks that libraries in it are safe and can be loaded.
@@ -126,21 +149,17 @@ fn private_libraries(base: &Path) -> Result<PathBuf, RuleViolation> {
     let libraries = base.join("libraries");
     make_private_folder(&libraries).map_err(|error| cannot("make", base, &error))?;
     check_trust(&libraries)?;
+    // A folder of an earlier version, or one that the operator created, inherits from above who can read it.
+    #[cfg(windows)]
+    security::make_private(&libraries).map_err(|error| cannot("protect", base, &error))?;
     match noexec_mount(&libraries) {
         Some(mount) => Err(super::location::cannot_execute(&mount)),
         None => Ok(libraries),
     }
 }
 
-#[cfg(unix)]
 fn check_trust(folder: &Path) -> Result<(), RuleViolation> {
-    use super::super::trust;
-    trust::folders(folder, None, trust::TrustedUser::runs_the_host())
-}
-
-#[cfg(not(unix))]
-fn check_trust(_: &Path) -> Result<(), RuleViolation> {
-    Ok(())
+    trust::folders(folder, None, &trust::TrustedUser::runs_the_host())
 }
 
 fn new_run(libraries: &Path) -> io::Result<(PathBuf, FolderLock)> {
@@ -150,6 +169,9 @@ fn new_run(libraries: &Path) -> io::Result<(PathBuf, FolderLock)> {
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
     let run = builder.tempdir_in(libraries)?;
+    // It inherits this already where the OS has inheritance.
+    #[cfg(windows)]
+    security::make_private(run.path())?;
     let lock = FolderLock::try_acquire(run.path())?.ok_or(io::ErrorKind::ResourceBusy)?;
     Ok((run.keep(), lock))
 }
