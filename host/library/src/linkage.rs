@@ -1,8 +1,9 @@
-//! The exports and imports of an ELF library, and whether this machine has the latter; read from files, without running
-//! code.
+//! The exports and imports of an ELF or PE library, and whether this machine has the latter; read from files, without
+//! running code.
 //!
-//! Libraries are searched as by the loader: in the library's own RUNPATH or RPATH, in the loader's cache, in its
-//! default folders. `LD_LIBRARY_PATH` is left out: a host started by systemd has none.
+//! Libraries are searched as by the loader. On Unix: in the library's own RUNPATH or RPATH, in the loader's cache, in
+//! its default folders. `LD_LIBRARY_PATH` is left out: a host started by systemd has none. On Windows: in the folders
+//! of the program and of the system, and in `PATH`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +21,9 @@ use object::{
 use super::refusal::{RuleViolation, printable, printable_path};
 use crate::file_reader;
 
+#[cfg_attr(windows, path = "linkage/windows.rs")]
 mod cache;
+mod pe;
 
 /// The linker information of a library; names are printable.
 #[derive(Debug, Default)]
@@ -37,6 +40,10 @@ pub struct LibraryLinkage {
     pub executable_stack: bool,
     /// The comments of the compilers and linkers that built it.
     pub made_by: Vec<String>,
+    /// Its debug information, if its format is PE.
+    pub debug: Option<String>,
+    /// `true` if its format is PE, which has no executable stacks.
+    pub is_pe: bool,
 }
 
 /// A symbol that another library must export.
@@ -58,7 +65,7 @@ pub struct MissingDependencies {
 }
 
 impl LibraryLinkage {
-    /// Reads the library at `path`; `None` if it is not an ELF file or damaged.
+    /// Reads the library at `path`; `None` if it is no ELF or PE file, or damaged.
     pub fn read(path: &Path) -> Option<Self> {
         Self::of(&file_reader::read(path, LARGEST).ok()?.bytes)
     }
@@ -67,6 +74,7 @@ impl LibraryLinkage {
         match FileKind::parse(bytes).ok()? {
             FileKind::Elf32 => parse::<elf::FileHeader32<Endianness>>(bytes),
             FileKind::Elf64 => parse::<elf::FileHeader64<Endianness>>(bytes),
+            FileKind::Pe32 | FileKind::Pe64 => pe::parse(bytes),
             _ => return None,
         }
         .ok()
@@ -97,9 +105,13 @@ impl LibraryLinkage {
             }
             let found = cache.find(&name, &search);
             match found.and_then(|path| Self::read(&path)) {
+                None if pe::is_api_set(&name) => {}
                 None => missing.libraries.push((name, who)),
                 Some(other) => {
-                    open.extend(other.wants(&name));
+                    // The parts of Windows are complete, and import names that no file has.
+                    if !other.is_pe {
+                        open.extend(other.wants(&name));
+                    }
                     offered.push(other.exports);
                 }
             }

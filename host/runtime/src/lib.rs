@@ -34,7 +34,7 @@ pub mod worker;
 
 pub use config_schema::{ConfigSchema, SchemaTextError};
 pub use rust_abi::OpenError;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 pub use rust_abi::open_only;
 pub use threads::RUST_STACKS;
 

@@ -246,11 +246,36 @@ enum ModuleError {
 
 /// The refusal of a library by the OS's loader.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", chain(.0))]
+#[error("{}{}", chain(.0), self.dll_main().map_or_else(String::new, |found| format!(" ({found})")))]
 pub struct OpenError(#[source] libloading::Error);
 
+impl OpenError {
+    /// Returns what the library's `DllMain` did, if that is why Windows refuses the library.
+    #[must_use]
+    pub fn dll_main(&self) -> Option<&'static str> {
+        let libloading::Error::LoadLibraryExW { source } = &self.0 else {
+            return None;
+        };
+        // The code is shown, but not readable otherwise.
+        dll_main(format!("{source:?}").parse().ok()?)
+    }
+}
+
+/// Returns what a `DllMain` did for the loader to fail with this code: the loader catches its exceptions.
+fn dll_main(code: u32) -> Option<&'static str> {
+    match code {
+        // ERROR_NOACCESS
+        998 => Some("its DllMain or a static initializer crashes with an access violation"),
+        // ERROR_STACK_OVERFLOW
+        1001 => Some("its DllMain or a static initializer overflows the stack"),
+        // ERROR_DLL_INIT_FAILED
+        1114 => Some("its DllMain returns FALSE, or a static initializer fails"),
+        _ => None,
+    }
+}
+
 /// Opens the library at `path` permanently and does nothing else with it; for measuring the effect of that alone.
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 pub fn open_only(path: &Path) -> Result<(), OpenError> {
     // SAFETY: as in `RustLibrary::open`.
     let library = unsafe { open_now(path) }?;
@@ -412,4 +437,17 @@ extern "C" fn complete(call: usize, result: RResult<AbiReport, AbiFailure>) {
         RResult::RErr(error) => Err(failure(&error, call.observer())),
     };
     call.end(result);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_whose_dll_main_fails_is_told_from_one_that_lacks_a_library() {
+        assert!(dll_main(998).is_some_and(|found| found.contains("access violation")));
+        assert!(dll_main(1114).is_some_and(|found| found.contains("FALSE")));
+        // ERROR_MOD_NOT_FOUND
+        assert_eq!(dll_main(126), None);
+    }
 }

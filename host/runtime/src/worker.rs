@@ -53,6 +53,8 @@ mod output;
 mod process;
 mod program;
 mod supervisor;
+#[cfg(windows)]
+mod test_process;
 #[cfg(test)]
 #[cfg(unix)]
 mod tests;
@@ -62,6 +64,11 @@ mod watch;
 pub use self::orphans::{OrphanReaper, plugins_share_this_process};
 #[doc(hidden)]
 pub use self::watch::ResourceWatch;
+#[cfg(windows)]
+pub use self::{
+    child::windows::exit,
+    test_process::{LineChannel, TestProcess},
+};
 pub use self::{
     child::{child_main, die_of_faults},
     process::describe as describe_end,

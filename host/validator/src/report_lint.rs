@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use conductor_runtime::{CUT, CheckReport, MAX_MEASUREMENTS, MAX_MESSAGE};
 use conductor_types::limits::{MEASUREMENT_NAME_BYTES, MEASUREMENTS};
 
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 mod observer;
 
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 pub(super) use self::observer::ReportLint;
 
 /// Returns the irregularities of a report from a worker, which has already corrected its texts.

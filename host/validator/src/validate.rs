@@ -26,38 +26,41 @@ mod file;
 mod report;
 mod verdict;
 
-#[cfg(target_os = "linux")]
-mod process;
-#[cfg(not(target_os = "linux"))]
-#[path = "validate/elsewhere.rs"]
-mod process;
-
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 mod behaviour;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 mod child;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 mod configs;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 mod fuzz;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 mod growth;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 mod load;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 mod machine;
 #[cfg(target_os = "linux")]
 mod needs;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 mod patience;
+#[cfg(any(target_os = "linux", windows))]
+mod process;
 #[cfg(target_os = "linux")]
+mod scarcity;
+#[cfg(any(target_os = "linux", windows))]
 mod secret_table;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 mod stress;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 mod subject;
+#[cfg(not(target_os = "linux"))]
+mod unavailable;
 
-pub use process::child_main;
+#[cfg(any(target_os = "linux", windows))]
+pub use child::child_main;
+#[cfg(not(any(target_os = "linux", windows)))]
+pub use unavailable::child_main;
 
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
@@ -166,6 +169,7 @@ impl FileValidation<'_> {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let clock = Clock::start();
         let mut of_file = OfFile::new(&facts);
+        #[cfg(any(target_os = "linux", windows))]
         let mut scene = None;
         let mut blocked: Option<String> = None;
         // All of level 1 counts, even if only some tests were selected.
@@ -182,15 +186,20 @@ impl FileValidation<'_> {
             let begun = clock.now();
             let of_test = if let Some(look) = test.on_file() {
                 OfTest::new(test, look(&facts))
+            } else if let Some(verdict) = test.unavailable() {
+                OfTest::new(test, verdict)
             } else if let Some(rule) = refused {
                 OfTest::skipped(test, &format!("did not pass level 1 ({rule})"))
             } else if let Some(why) = &blocked {
                 OfTest::skipped(test, why)
             } else {
+                #[cfg(any(target_os = "linux", windows))]
                 match process::TestEnvironment::prepared(&mut scene, file, self.allow) {
                     Ok(scene) => scene.run(test, self.config, self.seed, self.keep_sandbox),
                     Err(why) => OfTest::new(test, TestVerdict::untested(why.to_string())),
                 }
+                #[cfg(not(any(target_os = "linux", windows)))]
+                OfTest::skipped(test, "every test that runs a library is unavailable")
             };
             if of_test.blocks {
                 blocked = Some(format!("{} {}", test.id, of_test.verdict.status.past()));

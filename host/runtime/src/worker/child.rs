@@ -41,7 +41,7 @@ mod response_writer;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
-mod windows;
+pub(super) mod windows;
 
 pub use self::os::die_of_faults;
 

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-#[cfg(target_os = "linux")]
-use super::{
-    behaviour, configs, fuzz, growth, load, needs, patience, stress, subject::LibraryUnderTest,
-};
+#[cfg(not(target_os = "linux"))]
+use super::unavailable;
+#[cfg(any(target_os = "linux", windows))]
+use super::{behaviour, configs, fuzz, growth, load, patience, stress, subject::LibraryUnderTest};
 use super::{
     file::{self, FileFacts},
     verdict::TestVerdict,
 };
+#[cfg(target_os = "linux")]
+use super::{needs, scarcity};
 
 /// One test.
 #[derive(Serialize)]
@@ -33,18 +35,21 @@ pub(super) enum TestMethod {
     /// By reading the file.
     File(fn(&FileFacts) -> TestVerdict),
     /// In its own process.
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", windows))]
     Process(InProcess),
     /// By loading it in a worker, as a host does.
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", windows))]
     Worker,
     /// By running it with and without permissions that its manifest does not declare.
     #[cfg(target_os = "linux")]
     Needs,
+    /// Not on this OS, for this reason.
+    #[cfg(not(target_os = "linux"))]
+    Unavailable(&'static str),
 }
 
 /// A test in its own process.
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 #[derive(Clone, Copy)]
 pub(super) struct InProcess {
     pub(super) run: fn(&LibraryUnderTest) -> TestVerdict,
@@ -54,14 +59,51 @@ pub(super) struct InProcess {
     pub(super) is_gate: bool,
     /// A death of its process is worth reporting, but not a failure: a worker's end costs one check.
     pub(super) may_die: bool,
+    /// The library's exit code, such as its `DllMain`, is part of the test.
+    #[cfg(windows)]
+    pub(super) runs_exit_code: bool,
 }
 
 impl PluginTest {
     pub(super) const fn on_file(&self) -> Option<fn(&FileFacts) -> TestVerdict> {
         match self.how {
             TestMethod::File(look) => Some(look),
-            #[cfg(target_os = "linux")]
-            TestMethod::Process(_) | TestMethod::Worker | TestMethod::Needs => None,
+            _ => None,
+        }
+    }
+
+    /// Returns the verdict of a test that this OS does not have.
+    ///
+    /// On Windows the other tests that run a library judge it. Where there are none, the command fails.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn unavailable(&self) -> Option<TestVerdict> {
+        match self.how {
+            TestMethod::Unavailable(why) if cfg!(windows) => Some(TestVerdict::skipped(why)),
+            TestMethod::Unavailable(why) => Some(TestVerdict::untested(why)),
+            _ => None,
+        }
+    }
+
+    /// Returns `None`: Linux has every test.
+    #[cfg(target_os = "linux")]
+    pub(super) const fn unavailable(&self) -> Option<TestVerdict> {
+        None
+    }
+
+    /// Returns a test that this OS does not have.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) const fn unavailable_here(
+        level: u8,
+        id: &'static str,
+        about: &'static str,
+        why: &'static str,
+    ) -> Self {
+        Self {
+            id,
+            level,
+            about,
+            limit: Duration::ZERO,
+            how: TestMethod::Unavailable(why),
         }
     }
 
@@ -81,7 +123,7 @@ impl PluginTest {
     }
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 impl PluginTest {
     /// Returns a test that runs the library.
     pub(super) const fn new(
@@ -100,6 +142,8 @@ impl PluginTest {
                 is_quiet: false,
                 is_gate: false,
                 may_die: false,
+                #[cfg(windows)]
+                runs_exit_code: false,
             }),
         }
     }
@@ -135,9 +179,19 @@ impl PluginTest {
     }
 
     /// Makes the death of the test's process a warning.
+    #[cfg(target_os = "linux")]
     pub(super) const fn may_die(mut self) -> Self {
         if let TestMethod::Process(process) = &mut self.how {
             process.may_die = true;
+        }
+        self
+    }
+
+    /// Makes the library's exit code part of the test.
+    #[cfg(windows)]
+    pub(super) const fn with_exit_code(mut self) -> Self {
+        if let TestMethod::Process(process) = &mut self.how {
+            process.runs_exit_code = true;
         }
         self
     }
@@ -153,25 +207,32 @@ impl PluginTest {
 
 /// Returns every test, in the order they run.
 pub(super) fn all() -> Vec<&'static PluginTest> {
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", windows))]
     let themes = [
         file::TESTS,
         load::TESTS,
+        #[cfg(target_os = "linux")]
         needs::TESTS,
+        #[cfg(windows)]
+        unavailable::NEEDS,
         configs::TESTS,
         behaviour::TESTS,
         patience::TESTS,
         growth::TESTS,
         fuzz::TESTS,
+        #[cfg(target_os = "linux")]
+        scarcity::TESTS,
+        #[cfg(windows)]
+        unavailable::SCARCITY,
         stress::TESTS,
     ];
-    #[cfg(not(target_os = "linux"))]
-    let themes = [file::TESTS];
+    #[cfg(not(any(target_os = "linux", windows)))]
+    let themes = [file::TESTS, unavailable::RUNNING];
     themes.into_iter().flatten().collect()
 }
 
 /// Returns the test with an id.
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 pub(super) fn find(id: &str) -> Option<&'static PluginTest> {
     all().into_iter().find(|test| test.id == id)
 }

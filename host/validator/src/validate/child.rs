@@ -1,16 +1,10 @@
 //! The tested side: one test in a process that the test may kill.
 //!
-//! It receives its order and sends the result over the socket that it gets as standard input, which it first moves to a
-//! high descriptor: a plugin that closes or writes to random low ones must not reach it.
+//! It receives its order and sends the result over the connection that it gets as standard input.
 
 use std::{
-    fs::File,
-    io::{self, BufRead as _, BufReader, Write as _},
+    io::{self, Write as _},
     net::TcpListener,
-    os::{
-        fd::{OwnedFd, RawFd},
-        unix::net::UnixStream,
-    },
     path::PathBuf,
     process::ExitCode,
     sync::{Arc, Mutex},
@@ -21,17 +15,27 @@ use conductor_library::PluginLanguage;
 use conductor_runtime::{protocol::messages::ManifestFacts, redaction, worker::die_of_faults};
 use conductor_sandbox as sandbox;
 use conductor_sandbox::{PluginCapabilities, SandboxError};
-use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
-use signal_hook::low_level::exit;
 
+#[cfg(target_os = "linux")]
+use self::linux as os;
+#[cfg(windows)]
+use self::windows as os;
+#[cfg(target_os = "linux")]
+use super::needs::{self, PluginProgress};
 use super::{
     catalogue::{self, TestMethod},
     machine::flush_stdio,
-    needs::{self, PluginProgress},
     subject::LibraryUnderTest,
     verdict::TestVerdict,
 };
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(windows)]
+mod windows;
+
+pub(super) use self::os::ValidatorChannel;
 
 /// The order for a test's process.
 #[derive(Deserialize, Serialize)]
@@ -59,8 +63,10 @@ pub(super) enum TestConfinement {
     /// All of it, with these capabilities.
     Sandbox(PluginCapabilities),
     /// Only its limits.
+    #[cfg(target_os = "linux")]
     Limits,
     /// None of it.
+    #[cfg(target_os = "linux")]
     Free,
 }
 
@@ -74,7 +80,9 @@ impl TestConfinement {
                 };
                 sandbox::apply(&policy).map(drop)
             }
+            #[cfg(target_os = "linux")]
             Self::Limits => sandbox::apply_limits(policy).map(drop),
+            #[cfg(target_os = "linux")]
             Self::Free => Ok(()),
         }
     }
@@ -87,18 +95,18 @@ pub(super) enum TestProcessMessage {
     /// Its next action, in case it does not survive that.
     Doing(String),
     /// The plugin's progress; for the test of needs.
+    #[cfg(target_os = "linux")]
     Reached(PluginProgress),
     Verdict(TestVerdict),
 }
 
-/// Runs `conductor plugin-test`: one test, with a socket as standard input.
+/// Runs `conductor plugin-test`: one test, with a connection to the validator as standard input.
 pub fn child_main() -> ExitCode {
     match prepare() {
         Ok(subject) => {
             let verdict = test(&subject);
             subject.say(&TestProcessMessage::Verdict(verdict));
-            // The library's exit handlers are not part of the test.
-            exit(0)
+            os::leave(&subject.order.test)
         }
         Err(error) => {
             let _ = writeln!(
@@ -111,14 +119,9 @@ pub fn child_main() -> ExitCode {
 }
 
 fn prepare() -> io::Result<LibraryUnderTest> {
-    let stdin = io::stdin();
-    let talk: OwnedFd = rustix::io::fcntl_dupfd_cloexec(&stdin, HIGH)?;
-    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
-    let talk = UnixStream::from(talk);
-    set_parent_process_death_signal(Some(Signal::KILL))?;
+    let mut talk = ValidatorChannel::of_standard_input()?;
     die_of_faults();
-    let mut line = String::new();
-    BufReader::new(&talk).read_line(&mut line)?;
+    let line = talk.receive()?;
     let order: TestOrder = serde_json::from_str(&line)?;
     redaction::learn(order.secrets.iter().map(String::as_str));
     Ok(LibraryUnderTest {
@@ -137,10 +140,9 @@ fn test(subject: &LibraryUnderTest) -> TestVerdict {
     };
     let run = match test.how {
         TestMethod::Process(how) => how.run,
+        #[cfg(target_os = "linux")]
         TestMethod::Needs => needs::go_as_far_as_it_gets,
-        TestMethod::File(_) | TestMethod::Worker => {
-            return TestVerdict::skipped("needs no process");
-        }
+        _ => return TestVerdict::skipped("needs no process"),
     };
     if let Err(what) = subject.order.confinement.apply(&subject.order.policy) {
         return TestVerdict::untested(format!(
@@ -156,6 +158,3 @@ fn test(subject: &LibraryUnderTest) -> TestVerdict {
     }
     verdict
 }
-
-/// Out of reach of code that closes or writes to random descriptors.
-const HIGH: RawFd = 200;

@@ -14,7 +14,7 @@ use super::{advice::LanguageAdvice, catalogue::PluginTest, verdict::TestVerdict}
 /// The facts read from a file.
 pub(super) struct FileFacts {
     pub(super) inspection: LibraryInspection,
-    /// `None` unless it is a readable ELF library.
+    /// `None` unless it is an ELF or PE library that can be read.
     linkage: Option<LibraryLinkage>,
     /// `None` if it has no manifest.
     language: Option<PluginLanguage>,
@@ -63,7 +63,7 @@ fn passed(inspection: &LibraryInspection, rule: VettingRule) -> bool {
 
 fn exports(facts: &FileFacts) -> TestVerdict {
     let Some(linkage) = &facts.linkage else {
-        return TestVerdict::skipped(NO_ELF);
+        return TestVerdict::skipped(UNREADABLE);
     };
     let ours = |name: &&String| DOORS.contains(&name.as_str()) || LINKERS.contains(&name.as_str());
     let others: Vec<&String> = linkage.exports.keys().filter(|name| !ours(name)).collect();
@@ -81,7 +81,7 @@ fn exports(facts: &FileFacts) -> TestVerdict {
 
 fn libraries(facts: &FileFacts) -> TestVerdict {
     let Some(linkage) = &facts.linkage else {
-        return TestVerdict::skipped(NO_ELF);
+        return TestVerdict::skipped(UNREADABLE);
     };
     if let Some(folder) = linkage
         .search
@@ -100,14 +100,18 @@ fn libraries(facts: &FileFacts) -> TestVerdict {
         [] => TestVerdict::passed(linkage.needed.join(" ")),
         [(name, who), ..] => TestVerdict::failed(
             format!("{name}, which {who} needs, is not on this machine"),
-            "install the package it is from, or link it statically",
+            if linkage.is_pe {
+                "link it statically (MinGW: -static; MSVC: crt-static for the C runtime), or install it in a folder of PATH"
+            } else {
+                "install the package it is from, or link it statically"
+            },
         ),
     }
 }
 
 fn symbols(facts: &FileFacts) -> TestVerdict {
     let Some(linkage) = &facts.linkage else {
-        return TestVerdict::skipped(NO_ELF);
+        return TestVerdict::skipped(UNREADABLE);
     };
     let missing = linkage.missing(&facts.name);
     if !missing.libraries.is_empty() {
@@ -126,7 +130,11 @@ fn symbols(facts: &FileFacts) -> TestVerdict {
                     "no library it needs has {}{version} ({count} symbols are missing)",
                     first.name
                 ),
-                "build it against the oldest system it is to run on, and link all that it calls (-z defs finds what is left out)",
+                if linkage.is_pe {
+                    "build it against the oldest Windows it is to run on, and ship no library that it was linked against and this machine has in another version"
+                } else {
+                    "build it against the oldest system it is to run on, and link all that it calls (-z defs finds what is left out)"
+                },
             )
         }
     }
@@ -134,8 +142,11 @@ fn symbols(facts: &FileFacts) -> TestVerdict {
 
 fn stack(facts: &FileFacts) -> TestVerdict {
     let Some(linkage) = &facts.linkage else {
-        return TestVerdict::skipped(NO_ELF);
+        return TestVerdict::skipped(UNREADABLE);
     };
+    if linkage.is_pe {
+        return TestVerdict::skipped("a PE library cannot ask for an executable stack");
+    }
     if linkage.executable_stack {
         return TestVerdict::failed(
             "asks for an executable stack, which makes those of the whole process so",
@@ -147,7 +158,14 @@ fn stack(facts: &FileFacts) -> TestVerdict {
 
 fn compiler(facts: &FileFacts) -> TestVerdict {
     match &facts.linkage {
-        None => TestVerdict::skipped(NO_ELF),
+        None => TestVerdict::skipped(UNREADABLE),
+        Some(linkage) if linkage.is_pe => {
+            let debug = match &linkage.debug {
+                Some(debug) => format!("debug information: {debug}"),
+                None => "no debug information".to_owned(),
+            };
+            TestVerdict::passed(format!("{}, {debug}", linkage.made_by.join(", ")))
+        }
         Some(linkage) => match (linkage.rustc(), linkage.made_by.first()) {
             (Some(made_by), _) => TestVerdict::passed(made_by),
             (None, Some(made_by)) => TestVerdict::passed(made_by),
@@ -233,4 +251,4 @@ const DOORS: [&str; 2] = [
 ];
 /// Symbols that old linkers add to every library.
 const LINKERS: [&str; 5] = ["_init", "_fini", "_edata", "_end", "__bss_start"];
-const NO_ELF: &str = "it is no ELF library that can be read";
+const UNREADABLE: &str = "its exports and imports cannot be read";

@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 use super::{
     behaviour::TestBench,
     catalogue::PluginTest,
-    machine::{descriptors, memory_kib, threads},
+    machine::{HANDLES, memory_kib, open_handles, threads},
     subject::{LibraryUnderTest, go_on, told},
     verdict::TestVerdict,
 };
@@ -14,7 +14,7 @@ use super::{
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LeakableResources {
     pub(super) memory_kib: u64,
-    pub(super) descriptors: usize,
+    pub(super) handles: usize,
     pub(super) threads: usize,
 }
 
@@ -22,7 +22,7 @@ impl LeakableResources {
     pub(super) fn now() -> Self {
         Self {
             memory_kib: memory_kib(),
-            descriptors: descriptors().len(),
+            handles: open_handles(),
             threads: threads(),
         }
     }
@@ -35,7 +35,7 @@ impl LeakableResources {
             grown.push(format!("{memory} KiB of memory"));
         }
         for (what, before, after) in [
-            ("descriptors", self.descriptors, after.descriptors),
+            (HANDLES, self.handles, after.handles),
             ("threads", self.threads, after.threads),
         ] {
             // One or two can be a cache that is filled at some point.

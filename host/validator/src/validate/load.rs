@@ -15,9 +15,17 @@ use super::{
 };
 
 fn opens(subject: &LibraryUnderTest) -> TestVerdict {
-    subject.doing("opening it");
+    subject.doing(if cfg!(windows) {
+        "opening it, which runs its DllMain and static initializers"
+    } else {
+        "opening it"
+    });
     match open_only(&subject.order.path) {
         Ok(()) => TestVerdict::passed(""),
+        Err(why) if let Some(found) = why.dll_main() => TestVerdict::failed(
+            format!("{found}: the loader refuses it"),
+            "do nothing in DllMain but return TRUE, and leave the rest to the first check",
+        ),
         Err(why) => TestVerdict::failed(
             format!("the loader refuses it: {why}"),
             "link it with all it needs; a library that opens elsewhere may need what its manifest does not declare",
@@ -50,6 +58,13 @@ fn refused(error: &LoadError) -> TestVerdict {
         .rsplit_once("; ")
         .unwrap_or((&error.message, ""));
     TestVerdict::failed(found, cure)
+}
+
+/// Loads it; the process then exits as a host does that has it in-process.
+#[cfg(windows)]
+fn detach(subject: &LibraryUnderTest) -> TestVerdict {
+    go_on!(subject.door());
+    TestVerdict::passed("")
 }
 
 fn quick(subject: &LibraryUnderTest) -> TestVerdict {
@@ -209,6 +224,15 @@ pub(super) const TESTS: &[PluginTest] = &[
         TestMethod::Worker,
     ),
     PluginTest::new(2, "load/quick", "Loading takes less than 100 ms.", quick).within(10),
+    #[cfg(windows)]
+    PluginTest::new(
+        2,
+        "load/detach",
+        "A process that has it loaded exits, and its DllMain does not hang at DLL_PROCESS_DETACH.",
+        detach,
+    )
+    .within(10)
+    .with_exit_code(),
     PluginTest::new(
         2,
         "load/constructor-quiet",

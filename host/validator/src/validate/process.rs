@@ -1,15 +1,9 @@
 //! The validator's side of a test in its own process: starts it, reads its messages, and reports its end.
 
 use std::{
-    cmp::Ordering,
-    ffi::OsStr,
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
-    os::{
-        fd::OwnedFd,
-        unix::{net::UnixStream, process::CommandExt as _},
-    },
+    env::consts::DLL_SUFFIX,
+    io::{self, Read as _},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus},
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
     time::Duration,
@@ -24,23 +18,32 @@ use conductor_runtime::{
     loader::{self, GenerationSettings as HowToLoad},
     protocol::messages::ManifestFacts,
     redaction,
-    worker::{RUNTIME, describe_end},
 };
 use conductor_sandbox as sandbox;
 use conductor_sandbox::UndeclaredNeed;
 use conductor_types::Isolation;
-use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
-pub use super::child::child_main;
+#[cfg(target_os = "linux")]
+use self::linux::TestChild;
+#[cfg(windows)]
+use self::windows::TestChild;
+#[cfg(target_os = "linux")]
+use super::needs::PluginProgress;
 use super::{
     advice::LanguageAdvice,
     catalogue::{InProcess, PluginTest, TestMethod},
     child::{TestConfinement, TestOrder, TestProcessMessage},
-    needs::{self, MissingNeeds, PluginProgress, SandboxEffect},
     report::OfTest,
     verdict::{TestStatus, TestVerdict},
 };
+
+#[cfg(target_os = "linux")]
+mod comparison;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(windows)]
+mod windows;
 
 /// The reason why the tests of a file cannot be run.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +89,7 @@ impl TestEnvironment {
         let folder = tempfile::tempdir().map_err(TestEnvironmentError::NoPlace)?;
         let store = Store::open(folder.path())?;
         let vetted = library::vet(file, &TrustPolicy::none(), &store)?;
-        let second = folder.path().join("second.so");
+        let second = folder.path().join(format!("second{DLL_SUFFIX}"));
         std::fs::copy(&vetted.path, &second).map_err(TestEnvironmentError::NoPlace)?;
         let language = std::fs::read(&vetted.path)
             .map(|bytes| PluginLanguage::of(vetted.manifest.door, &bytes))
@@ -134,21 +137,25 @@ impl TestEnvironment {
                 let blocks = verdict.is_bad();
                 return OfTest::new(test, verdict).blocking(blocks);
             }
+            #[cfg(target_os = "linux")]
             TestMethod::Needs if keep_sandbox => {
                 return OfTest::skipped(test, "it is not run without the sandbox (--keep-sandbox)");
             }
+            #[cfg(target_os = "linux")]
             TestMethod::Needs => {
                 let verdict = runner.needs();
                 let blocks = verdict.is_bad();
                 return OfTest::new(test, verdict).blocking(blocks);
             }
+            #[cfg(windows)]
+            TestMethod::Unavailable(why) => return OfTest::skipped(test, why),
             TestMethod::File(_) => return OfTest::skipped(test, "needs no process"),
         };
         let ended = match runner.start(self.declared()) {
             Ok(running) => running.end(test.limit, self.language),
             Err(verdict) => return OfTest::new(test, verdict),
         };
-        let mut verdict = judge(
+        let verdict = judge(
             how,
             self.language,
             ended.verdict,
@@ -156,11 +163,16 @@ impl TestEnvironment {
             &ended.stderr,
         );
         // A plugin that fails to load never gets to the test of needs.
-        if test.level == 2 && how.is_gate && verdict.status.is_bad() && !keep_sandbox {
-            verdict = runner
+        #[cfg(target_os = "linux")]
+        let verdict = match test.level {
+            2 if how.is_gate && verdict.status.is_bad() && !keep_sandbox => runner
                 .loads_without_the_sandbox(&verdict)
-                .unwrap_or(verdict);
-        }
+                .unwrap_or(verdict),
+            _ => verdict,
+        };
+        // Without a sandbox there is nothing to keep.
+        #[cfg(windows)]
+        let _ = keep_sandbox;
         let blocks = how.is_gate && verdict.is_bad();
         let output = [ended.stdout, ended.stderr].concat();
         OfTest::new(test, verdict).printed(output).blocking(blocks)
@@ -232,93 +244,6 @@ impl TestRunner<'_> {
             TestVerdict::untested(format!("its process cannot be started: {error}"))
         })
     }
-
-    fn ended(&self, confinement: TestConfinement) -> Result<TestProcessEnd, TestVerdict> {
-        Ok(self
-            .start(confinement)?
-            .end(self.test.limit, self.scene.language))
-    }
-
-    /// Tests if the plugin gets further without the sandbox, and finds the missing needs.
-    fn needs(&self) -> TestVerdict {
-        self.compare().unwrap_or_else(|verdict| verdict)
-    }
-
-    fn compare(&self) -> Result<TestVerdict, TestVerdict> {
-        let declared = self.scene.declared();
-        let held = self.ended(declared.clone())?;
-        if held.verdict.untested {
-            return Err(held.verdict);
-        }
-        if held.stage == PluginProgress::Healthy {
-            return Ok(TestVerdict::passed(""));
-        }
-        let free = self.ended(TestConfinement::Free)?;
-        let effect = match free.stage.cmp(&held.stage) {
-            Ordering::Greater => SandboxEffect::ComesFurther,
-            Ordering::Equal if free.said() != held.said() => SandboxEffect::SaysSomethingElse,
-            _ => return Ok(no_better(&held)),
-        };
-        let is_as_good = |ended: &TestProcessEnd| match effect {
-            SandboxEffect::ComesFurther => ended.stage >= free.stage,
-            SandboxEffect::SaysSomethingElse => ended.said() == free.said(),
-        };
-        // Repeat it: a difference that comes and goes is no need.
-        let again = self.ended(declared)?;
-        let is_reproducible = match effect {
-            SandboxEffect::ComesFurther => true,
-            SandboxEffect::SaysSomethingElse => {
-                again.said() == held.said() && is_as_good(&self.ended(TestConfinement::Free)?)
-            }
-        };
-        if is_as_good(&again) || !is_reproducible {
-            return Ok(no_better(&held));
-        }
-        let capabilities = &self.scene.policy.capabilities;
-        let lacks = needs::search(capabilities, Clock::start(), &mut |how| {
-            let ended = self.ended(how.clone());
-            ended.is_ok_and(|ended| is_as_good(&ended))
-        });
-        if effect == SandboxEffect::SaysSomethingElse && !matches!(lacks, MissingNeeds::Needs(_)) {
-            // Another message that no need changes, such as one about the sandbox itself.
-            return Ok(no_better(&held));
-        }
-        Ok(needs::judge(
-            effect,
-            &lacks,
-            &held.verdict.found,
-            &free.verdict.found,
-            self.config,
-            self.scene.language,
-        ))
-    }
-
-    /// Returns the needs missing at load time, if the library loads without the sandbox.
-    fn loads_without_the_sandbox(&self, held: &TestVerdict) -> Option<TestVerdict> {
-        let works = |how: TestConfinement| {
-            let ended = self.ended(how);
-            ended.is_ok_and(|ended| !ended.verdict.is_bad())
-        };
-        if !works(TestConfinement::Free) || works(self.scene.declared()) {
-            return None;
-        }
-        let capabilities = &self.scene.policy.capabilities;
-        let lacks = needs::search(capabilities, Clock::start(), &mut |how| works(how.clone()));
-        let (config, language) = (self.config, self.scene.language);
-        Some(needs::judge(
-            SandboxEffect::ComesFurther,
-            &lacks,
-            &held.found,
-            "it loads",
-            config,
-            language,
-        ))
-    }
-}
-
-fn no_better(held: &TestProcessEnd) -> TestVerdict {
-    let said = &held.verdict.found;
-    TestVerdict::passed(format!("no better without the sandbox: {said}"))
 }
 
 /// Output is no part of a verdict, except in tests that forbid it.
@@ -334,6 +259,17 @@ fn judge(
             verdict.found,
             LanguageAdvice::LowMemory.in_language(language),
         );
+    }
+    #[cfg(windows)]
+    if how.runs_exit_code && verdict.status.is_bad() {
+        return TestVerdict {
+            found: format!(
+                "{} while its DllMain handles DLL_PROCESS_DETACH",
+                verdict.found
+            ),
+            cure: "do nothing in DllMain at DLL_PROCESS_DETACH, nor in static destructors: the other threads are gone by then, and locks they held stay locked".to_owned(),
+            ..verdict
+        };
     }
     if !how.is_quiet || verdict.status.is_bad() {
         return verdict;
@@ -366,11 +302,13 @@ fn judge(
 /// The end of a test's process, and its output.
 struct TestProcessEnd {
     verdict: TestVerdict,
+    #[cfg(target_os = "linux")]
     stage: PluginProgress,
     stdout: String,
     stderr: String,
 }
 
+#[cfg(target_os = "linux")]
 impl TestProcessEnd {
     /// Returns the plugin's progress and its last message.
     fn said(&self) -> (PluginProgress, &str) {
@@ -380,8 +318,7 @@ impl TestProcessEnd {
 
 /// A test's process.
 struct TestProcess {
-    child: Child,
-    talk: UnixStream,
+    child: TestChild,
     stdout: PipeOutput,
     stderr: PipeOutput,
     clock: Clock,
@@ -389,77 +326,58 @@ struct TestProcess {
 
 impl TestProcess {
     fn start(order: &TestOrder) -> io::Result<Self> {
-        let (mut talk, theirs) = UnixStream::pair()?;
+        let clock = Clock::start();
         let (stdout, their_stdout) = io::pipe()?;
         let (stderr, their_stderr) = io::pipe()?;
-        let mut command = Command::new(std::env::current_exe()?);
-        command
-            .arg(OsStr::new("plugin-test"))
-            .envs(RUNTIME)
-            .stdin(OwnedFd::from(theirs))
-            .stdout(their_stdout)
-            .stderr(their_stderr)
-            // So that processes it starts can be found and ended.
-            .process_group(0);
-        let child = command.spawn()?;
-        // Its write ends would keep the pipes open.
-        drop(command);
-        let order = serde_json::to_string(order).map_err(io::Error::other)?;
-        talk.write_all(format!("{order}\n").as_bytes())?;
         Ok(Self {
-            child,
-            talk,
+            child: TestChild::start(order, their_stdout, their_stderr, clock)?,
             stdout: PipeOutput::new(stdout),
             stderr: PipeOutput::new(stderr),
-            clock: Clock::start(),
+            clock,
         })
     }
 
     /// Waits for its end, at most for `limit`.
     fn end(mut self, limit: Duration, language: PluginLanguage) -> TestProcessEnd {
         let crash = LanguageAdvice::Crash.in_language(language);
+        #[cfg(target_os = "linux")]
         let mut stage = PluginProgress::default();
         let (mut doing, mut verdict, mut late) = (String::new(), None, false);
-        let mut lines = BufReader::new(&self.talk);
         loop {
             let left = limit.saturating_sub(self.clock.now());
             if left.is_zero() {
                 late = true;
                 break;
             }
-            // The read can also time out within a line, and lose its beginning: the test is late by then anyway.
-            let mut line = String::new();
-            let read = self
-                .talk
-                .set_read_timeout(Some(left))
-                .and_then(|()| lines.read_line(&mut line));
-            match (read, serde_json::from_str(&line)) {
-                (Ok(0), _) => break,
-                (Ok(_), Ok(TestProcessMessage::Doing(what))) => doing = what,
-                (Ok(_), Ok(TestProcessMessage::Reached(so_far))) => stage = stage.max(so_far),
-                (Ok(_), Ok(TestProcessMessage::Verdict(said))) => {
+            let Ok(received) = self.child.receive(left) else {
+                break;
+            };
+            let Some(line) = received else {
+                continue;
+            };
+            match serde_json::from_str(&line) {
+                Ok(TestProcessMessage::Doing(what)) => doing = what,
+                #[cfg(target_os = "linux")]
+                Ok(TestProcessMessage::Reached(so_far)) => stage = stage.max(so_far),
+                Ok(TestProcessMessage::Verdict(said)) => {
                     verdict = Some(said);
                     break;
                 }
-                (Err(e), _) if e.kind() == io::ErrorKind::WouldBlock => {}
-                (Err(_), _) | (Ok(_), Err(_)) => break,
+                Err(_) => break,
             }
         }
         let grace = if late { Duration::ZERO } else { GRACE };
-        let (status, ended) = wait_or_kill(&mut self.child, grace, self.clock);
+        let exit = self.child.end(grace);
         let at = match &*doing {
             "" => String::new(),
             doing => format!(" while {doing}"),
         };
         let verdict = match verdict {
-            Some(verdict) if ended && status.is_some_and(|status| status.success()) => verdict,
+            Some(verdict) if exit.by_itself && exit.is_success => verdict,
             Some(verdict) if verdict.status.is_bad() => verdict,
-            Some(_) if ended => TestVerdict::new(
+            Some(_) if exit.by_itself => TestVerdict::new(
                 TestStatus::Crashed,
-                format!(
-                    "its process {} at the end of the test",
-                    describe_end(status)
-                ),
+                format!("its process {} at the end of the test", exit.text),
                 crash,
             ),
             Some(_) => {
@@ -471,12 +389,13 @@ impl TestProcess {
             ),
             None => TestVerdict::new(
                 TestStatus::Crashed,
-                format!("its process {}{at}", describe_end(status)),
+                format!("its process {}{at}", exit.text),
                 crash,
             ),
         };
         TestProcessEnd {
             verdict,
+            #[cfg(target_os = "linux")]
             stage,
             stdout: self.stdout.text(),
             stderr: self.stderr.text(),
@@ -484,18 +403,14 @@ impl TestProcess {
     }
 }
 
-/// Kills it and its process group; returns its exit status, and `true` if it ended by itself.
-fn wait_or_kill(child: &mut Child, grace: Duration, clock: Clock) -> (Option<ExitStatus>, bool) {
-    let until = clock.now() + grace;
-    let mut status = child.try_wait().ok().flatten();
-    while status.is_none() && clock.now() < until {
-        thread::sleep(Duration::from_millis(2));
-        status = child.try_wait().ok().flatten();
-    }
-    let ended = status.is_some();
-    // Until it was waited for, its process ID is not reused, nor is the group's while it has members.
-    let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
-    (status.or_else(|| child.wait().ok()), ended)
+/// The exit of a test's process.
+struct ProcessExit {
+    /// `true` if it was not killed.
+    by_itself: bool,
+    /// `true` if it exited with code 0.
+    is_success: bool,
+    /// As a phrase.
+    text: String,
 }
 
 /// The output of a pipe, up to a limit.

@@ -157,12 +157,12 @@ impl OfTest {
         Self::new(test, TestVerdict::skipped(why))
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", windows))]
     pub(super) fn printed(self, output: String) -> Self {
         Self { output, ..self }
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", windows))]
     pub(super) fn blocking(self, blocks: bool) -> Self {
         Self { blocks, ..self }
     }

@@ -1,9 +1,7 @@
 //! The input of a test: the library, its configs, and ways to call it.
 
 use std::{
-    io::Write as _,
     net::TcpListener,
-    os::unix::net::UnixStream,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -21,11 +19,12 @@ use conductor_runtime::{
 use conductor_types::ErrorType;
 use serde_json::Value;
 
+#[cfg(target_os = "linux")]
+use super::needs::PluginProgress;
 use super::{
     advice::LanguageAdvice,
-    child::{TestOrder, TestProcessMessage},
+    child::{TestOrder, TestProcessMessage, ValidatorChannel},
     configs,
-    needs::PluginProgress,
     verdict::TestVerdict,
 };
 use crate::report_lint::ReportLint;
@@ -38,7 +37,7 @@ pub(super) struct LibraryUnderTest {
     pub(super) lint: Arc<ReportLint>,
     /// Accepts connections and never responds.
     pub(super) black_hole: TcpListener,
-    pub(super) talk: Mutex<UnixStream>,
+    pub(super) talk: Mutex<ValidatorChannel>,
 }
 
 impl LibraryUnderTest {
@@ -46,7 +45,7 @@ impl LibraryUnderTest {
     pub(super) fn say(&self, what: &TestProcessMessage) {
         let mut talk = self.talk.lock().unwrap_or_else(PoisonError::into_inner);
         if let Ok(line) = serde_json::to_string(what) {
-            let _ = talk.write_all(format!("{line}\n").as_bytes());
+            let _ = talk.send(&line);
         }
     }
 
@@ -58,6 +57,7 @@ impl LibraryUnderTest {
     }
 
     /// Reports the plugin's progress.
+    #[cfg(target_os = "linux")]
     pub(super) fn reached(&self, stage: PluginProgress) {
         self.say(&TestProcessMessage::Reached(stage));
     }

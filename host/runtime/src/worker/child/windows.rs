@@ -28,7 +28,7 @@ use crate::worker::channel::{WorkerChannel, windows::check};
 
 /// Moves the pipe to another handle: a plugin that reads standard input must not consume the host's messages, and
 /// programs it runs must not inherit the pipe.
-pub(super) fn take_channel() -> io::Result<WorkerChannel> {
+pub(in super::super) fn take_channel() -> io::Result<WorkerChannel> {
     // SAFETY: no code in this process, which has just begun, uses its standard input or owns that handle.
     let pipe = unsafe {
         let stdin = GetStdHandle(STD_INPUT_HANDLE);
@@ -82,7 +82,7 @@ pub(super) fn leave() -> ! {
 }
 
 /// Ends this process without notifying the libraries in it, whose `DllMain` may hang.
-pub(super) fn exit(code: i32) -> ! {
+pub fn exit(code: i32) -> ! {
     // SAFETY: ends this process; the second call is never reached.
     unsafe {
         TerminateProcess(GetCurrentProcess(), code.cast_unsigned());

@@ -15,7 +15,10 @@ use conductor_sandbox::SandboxPolicy;
 use windows_sys::Win32::System::Threading::{GetExitCodeProcess, TerminateProcess};
 
 pub use self::exit_status::describe;
-use self::{create::create_process, job::JobObject};
+use self::{
+    create::{StandardHandles, create_process},
+    job::JobObject,
+};
 use crate::worker::channel::{
     OutputEnd, WorkerEnd,
     windows::{check, is_signalled, wait_for},
@@ -44,9 +47,20 @@ impl WorkerProcess {
         channel: WorkerEnd,
         output: OutputEnd,
     ) -> io::Result<Self> {
+        // The plugin is shown in lists of processes; its id consists of letters, digits and dashes.
+        let command = format!("worker {plugin}");
+        Self::run(&command, policy, [&channel, &output, &output])
+    }
+
+    /// Starts this program with arguments that need no quoting, contained like a worker.
+    pub(in super::super) fn run(
+        command: &str,
+        policy: &SandboxPolicy,
+        standard: StandardHandles<'_>,
+    ) -> io::Result<Self> {
         JobObject::of_host();
         let job = JobObject::new(policy)?;
-        let (handle, id) = create_process(plugin, &channel, &output, &job)?;
+        let (handle, id) = create_process(command, standard, &job)?;
         Ok(Self {
             handle,
             id,

@@ -27,23 +27,27 @@ use crate::worker::{
     program::{environment, program},
 };
 
-/// Starts the worker of a plugin; returns its handle and PID.
+/// The standard input, output and error of a new process.
+pub(super) type StandardHandles<'a> = [&'a OwnedHandle; 3];
+
+/// Starts this program with arguments that need no quoting; returns the process's handle and PID.
 pub(super) fn create_process(
-    plugin: &str,
-    channel: &OwnedHandle,
-    output: &OwnedHandle,
+    command: &str,
+    standard: StandardHandles<'_>,
     job: &JobObject,
 ) -> io::Result<(OwnedHandle, u32)> {
     let program = program()?;
     let program_text = wide(program.as_os_str());
-    // The plugin is shown in lists of processes; its id consists of letters, digits and dashes.
     let mut arguments: Vec<u16> = "\"".encode_utf16().collect();
     arguments.extend(program.as_os_str().encode_wide());
-    arguments.extend(format!("\" worker {plugin}").encode_utf16().chain([0]));
+    arguments.extend(format!("\" {command}").encode_utf16().chain([0]));
     let environment = environment_block();
-    let handles = [channel.as_raw_handle(), output.as_raw_handle()];
+    let [stdin, stdout, stderr] = standard.map(|handle| handle.as_raw_handle());
+    // A list that names a handle twice is refused.
+    let mut handles = vec![stdin, stdout, stderr];
+    handles.dedup();
     let jobs = [job.handle()];
-    for handle in handles {
+    for &handle in &handles {
         // SAFETY: the handle is open. Processes that others start meanwhile do not inherit it: std and this function
         // pass lists of handles.
         unsafe {
@@ -60,9 +64,9 @@ pub(super) fn create_process(
     let mut startup = STARTUPINFOEXW::default();
     startup.StartupInfo.cb = u32::try_from(size_of::<STARTUPINFOEXW>()).expect("a small structure");
     startup.StartupInfo.dwFlags = STARTF_USESTDHANDLES;
-    startup.StartupInfo.hStdInput = handles[0];
-    startup.StartupInfo.hStdOutput = handles[1];
-    startup.StartupInfo.hStdError = handles[1];
+    startup.StartupInfo.hStdInput = stdin;
+    startup.StartupInfo.hStdOutput = stdout;
+    startup.StartupInfo.hStdError = stderr;
     startup.lpAttributeList = attributes.as_ptr();
     let mut started = PROCESS_INFORMATION::default();
     // SAFETY: all texts end with 0, and everything pointed to outlives the call.
