@@ -32,16 +32,14 @@ pub(crate) fn overflow_the_stack() {
     hint::black_box(frame);
 }
 
-#[cfg(unix)]
 pub(crate) fn write_to_null() {
     // Through libc, as Rust's own checks would turn the write into a panic first.
-    // SAFETY: unsound on purpose; the resulting signal is the fault.
+    // SAFETY: unsound on purpose; the resulting signal or exception is the fault.
     unsafe {
         libc::memset(hint::black_box(std::ptr::null_mut()), 1, 1);
     }
 }
 
-#[cfg(unix)]
 pub(crate) fn illegal_instruction() {
     // SAFETY: the instruction is undefined on purpose: the processor refuses it and changes nothing.
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
@@ -54,12 +52,11 @@ pub(crate) fn illegal_instruction() {
         std::arch::asm!("udf #0");
     }
     #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
-    kill_with(libc::SIGILL);
+    std::process::abort();
 }
 
-#[cfg(unix)]
 pub(crate) fn free_twice() {
-    // SAFETY: unsound on purpose; the allocator detects a block that is freed twice in a row, and aborts.
+    // SAFETY: unsound on purpose; the allocators of Linux and Windows detect a block that is freed twice in a row.
     unsafe {
         let block = hint::black_box(libc::malloc(24));
         libc::free(block);

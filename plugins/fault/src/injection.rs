@@ -10,9 +10,9 @@ use conductor_plugin_api::{Failure, Report, schemars, tracing};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{death, halt, lies, noise};
 #[cfg(unix)]
-use crate::{greed, vandalism, wire};
+use crate::wire;
+use crate::{death, greed, halt, lies, noise, vandalism};
 
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -38,9 +38,17 @@ pub(crate) struct InjectionConfig {
     pub(crate) limit: Option<u64>,
     /// Signal that `kill` sends; 9 if left out.
     #[schemars(range(min = 0, max = 64))]
+    #[cfg_attr(not(unix), expect(dead_code, reason = "only Unix has signals"))]
     signal: Option<i32>,
     /// Bytes that `wire-bytes` sends.
     #[serde(default)]
+    #[cfg_attr(
+        not(unix),
+        expect(
+            dead_code,
+            reason = "only on Unix does a plugin find the connection to the host"
+        )
+    )]
     bytes: Vec<u8>,
 }
 
@@ -125,15 +133,26 @@ impl InjectionConfig {
             InjectedFault::Exit0 => death::exit(0),
             InjectedFault::Exit7 => death::exit(7),
             InjectedFault::StackOverflow => death::overflow_the_stack(),
+            InjectedFault::Segfault => death::write_to_null(),
+            InjectedFault::IllegalInstruction => death::illegal_instruction(),
+            InjectedFault::DoubleFree => death::free_twice(),
 
             InjectedFault::Sleep => halt::sleep(self),
             InjectedFault::Hang => halt::hang(self),
             InjectedFault::Spin => halt::spin(),
             InjectedFault::Deadlock => halt::deadlock(),
 
+            InjectedFault::Memory => greed::memory(self)?,
+            InjectedFault::Files => greed::files(self)?,
+            InjectedFault::Threads => greed::threads(self)?,
+
             InjectedFault::Stdout => noise::stdout(self),
             InjectedFault::Stderr => noise::stderr(self),
             InjectedFault::Stdin => noise::stdin(),
+
+            InjectedFault::Chdir => vandalism::change_directory()?,
+            InjectedFault::Environment => vandalism::change_environment(),
+            InjectedFault::Locale => vandalism::change_locale(),
 
             InjectedFault::LongMessage => return Ok(Some(lies::long_message())),
             InjectedFault::ManyMeasurements => return Ok(Some(lies::many_measurements())),
@@ -142,14 +161,20 @@ impl InjectionConfig {
             InjectedFault::InvalidUtf8 => return Ok(Some(lies::invalid_utf8())),
             InjectedFault::ControlCharacters => return Ok(Some(lies::control_characters())),
 
-            #[cfg(unix)]
-            of_unix => self.inject_on_unix(of_unix)?,
-            #[cfg(not(unix))]
-            other => {
-                return Err(Failure::config(format!(
-                    "fault {other:?} is known on Unix alone; choose another"
-                )));
-            }
+            InjectedFault::Kill
+            | InjectedFault::Children
+            | InjectedFault::Daemons
+            | InjectedFault::Forks
+            | InjectedFault::CloseFds
+            | InjectedFault::SignalHandlers
+            | InjectedFault::Umask
+            | InjectedFault::BlockSignals
+            | InjectedFault::WireGarbage
+            | InjectedFault::WireHalfFrame
+            | InjectedFault::WireTornFrame
+            | InjectedFault::WireHugeFrame
+            | InjectedFault::WireClosed
+            | InjectedFault::WireBytes => self.inject_on_unix()?,
         }
         Ok(None)
     }
@@ -180,25 +205,46 @@ impl InjectionConfig {
         }
     }
 
+    /// Returns an error for a fault that this OS does not have.
+    pub(crate) fn require_os(&self) -> Result<(), Failure> {
+        if cfg!(unix) {
+            return Ok(());
+        }
+        let missing = match self.fault {
+            InjectedFault::Kill | InjectedFault::SignalHandlers | InjectedFault::BlockSignals => {
+                "signals; `abort`, `exit-7` and `segfault` end the process here"
+            }
+            InjectedFault::Children | InjectedFault::Daemons | InjectedFault::Forks => {
+                "fork and orphans; choose another fault"
+            }
+            InjectedFault::CloseFds => "descriptors by number; choose another fault",
+            InjectedFault::Umask => "a umask; choose another fault",
+            InjectedFault::WireGarbage
+            | InjectedFault::WireHalfFrame
+            | InjectedFault::WireTornFrame
+            | InjectedFault::WireHugeFrame
+            | InjectedFault::WireClosed
+            | InjectedFault::WireBytes => {
+                "a connection to the host that a plugin finds by its number; choose another fault"
+            }
+            _ => return Ok(()),
+        };
+        Err(Failure::config(format!(
+            "fault: {:?} needs Unix, as Windows lacks {missing}",
+            self.fault
+        )))
+    }
+
     #[cfg(unix)]
-    fn inject_on_unix(&self, fault: InjectedFault) -> Result<(), Failure> {
-        match fault {
-            InjectedFault::Segfault => death::write_to_null(),
-            InjectedFault::IllegalInstruction => death::illegal_instruction(),
-            InjectedFault::DoubleFree => death::free_twice(),
+    fn inject_on_unix(&self) -> Result<(), Failure> {
+        match self.fault {
             InjectedFault::Kill => death::kill_with(self.signal.unwrap_or(libc::SIGKILL)),
 
-            InjectedFault::Memory => greed::memory(self)?,
-            InjectedFault::Files => greed::files(self)?,
-            InjectedFault::Threads => greed::threads(self)?,
             InjectedFault::Children => greed::children(self, greed::LeftoverKind::Child)?,
             InjectedFault::Daemons => greed::children(self, greed::LeftoverKind::Daemon)?,
             InjectedFault::Forks => greed::children(self, greed::LeftoverKind::Fork)?,
 
             InjectedFault::CloseFds => vandalism::close_descriptors(),
-            InjectedFault::Chdir => vandalism::change_directory()?,
-            InjectedFault::Environment => vandalism::change_environment(),
-            InjectedFault::Locale => vandalism::change_locale(),
             InjectedFault::SignalHandlers => vandalism::ignore_all_signals(),
             InjectedFault::Umask => vandalism::change_umask(),
             InjectedFault::BlockSignals => vandalism::block_all_signals(),
@@ -214,6 +260,12 @@ impl InjectionConfig {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Never reached: no probe is created with such a fault.
+    #[cfg(not(unix))]
+    fn inject_on_unix(&self) -> Result<(), Failure> {
+        self.require_os()
     }
 }
 
@@ -231,5 +283,30 @@ struct PanickingPayload;
 impl Drop for PanickingPayload {
     fn drop(&mut self) {
         panic!("injected panic of a payload");
+    }
+}
+
+#[cfg(all(test, windows))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_without_meaning_on_windows_is_refused_with_its_reason() {
+        for (fault, words) in [
+            ("kill", "signals"),
+            ("forks", "fork"),
+            ("umask", "umask"),
+            ("wire-garbage", "connection"),
+        ] {
+            let config = format!(r#"{{ "fault": "{fault}" }}"#);
+            let injection: InjectionConfig = serde_json::from_str(&config).unwrap();
+            let refusal = injection.require_os().unwrap_err().to_string();
+            assert!(
+                refusal.contains("needs Unix") && refusal.contains(words),
+                "{refusal}"
+            );
+        }
+        let injection: InjectionConfig = serde_json::from_str(r#"{ "fault": "memory" }"#).unwrap();
+        assert!(injection.require_os().is_ok());
     }
 }

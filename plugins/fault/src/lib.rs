@@ -33,17 +33,18 @@
 //! | untrue reports | `long-message` (10 MB), `many-measurements` (a million), `nan`, `infinity`, `invalid-utf8`, `control-characters`; in create and drop, failures with such messages |
 //! | the worker's socket | `wire-garbage`, `wire-half-frame`, `wire-torn-frame` (half a frame and the end), `wire-huge-frame` (announces 4 GB), `wire-closed`, `wire-bytes` |
 //!
+//! On Windows, `kill`, the processes left behind, `close-fds`, `umask`, the two of signals and those of the worker's
+//! socket are refused in the config.
+//!
 //! A copy of the library can also misbehave at load time, see `src/load.rs`.
 
 mod death;
-#[cfg(unix)]
 mod greed;
 mod halt;
 mod injection;
 mod lies;
 mod load;
 mod noise;
-#[cfg(unix)]
 mod vandalism;
 #[cfg(unix)]
 mod wire;
@@ -99,8 +100,14 @@ impl Probe for FaultProbe {
     type Config = FaultConfig;
 
     fn create(config: FaultConfig, _: &Context<'_>) -> Result<Self, Failure> {
+        for injection in [&config.create, &config.check, &config.drop]
+            .into_iter()
+            .flatten()
+        {
+            injection.require_os()?;
+        }
         count(config.count_file.as_deref(), "create")?;
-        #[cfg(target_os = "linux")]
+        #[cfg(any(target_os = "linux", windows))]
         load::leak();
         if let Some(injection) = &config.create {
             injection.inject_without_report()?;
@@ -112,9 +119,9 @@ impl Probe for FaultProbe {
         let nth = self.checks;
         self.checks += 1;
         count(self.config.count_file.as_deref(), "check")?;
-        #[cfg(target_os = "linux")]
+        #[cfg(any(target_os = "linux", windows))]
         load::use_a_deep_stack();
-        #[cfg(target_os = "linux")]
+        #[cfg(any(target_os = "linux", windows))]
         if load::check_fails(nth) {
             return Err(Failure::new("injected error of the library"));
         }

@@ -4,14 +4,15 @@
     reason = "what belongs to the whole process is not for safe code to change"
 )]
 
-use std::{env, io, mem, ptr};
+use std::{env, io};
 
-pub(crate) fn close_descriptors() {
-    for descriptor in 0..=10 {
-        // SAFETY: unsound on purpose, as other code owns them.
-        unsafe { libc::close(descriptor) };
-    }
-}
+#[cfg(unix)]
+mod unix;
+
+#[cfg(unix)]
+pub(crate) use self::unix::{
+    block_all_signals, change_umask, close_descriptors, ignore_all_signals,
+};
 
 pub(crate) fn change_directory() -> io::Result<()> {
     env::set_current_dir("/")
@@ -39,34 +40,15 @@ pub(crate) fn change_environment() {
 
 /// Changes to a locale with a decimal comma, if the machine has one.
 pub(crate) fn change_locale() {
-    for locale in [c"de_DE.UTF-8", c"de_DE.utf8", c"tr_TR.UTF-8", c"C.UTF-8"] {
+    let locales = if cfg!(windows) {
+        [c"de-DE", c"German_Germany.1252", c"German", c"C.UTF-8"]
+    } else {
+        [c"de_DE.UTF-8", c"de_DE.utf8", c"tr_TR.UTF-8", c"C.UTF-8"]
+    };
+    for locale in locales {
         // SAFETY: zero-terminated text; it races with threads that format numbers, which is the fault.
         if !unsafe { libc::setlocale(libc::LC_ALL, locale.as_ptr()) }.is_null() {
             return;
         }
     }
-}
-
-pub(crate) fn ignore_all_signals() {
-    for signal in 1..32 {
-        // SAFETY: ignoring a signal needs no handler; the two that cannot be ignored are refused.
-        unsafe { libc::signal(signal, libc::SIG_IGN) };
-    }
-}
-
-/// Blocks them for this thread; and ignores SIGTERM for the process, as any other thread would handle it.
-pub(crate) fn block_all_signals() {
-    // SAFETY: the set is filled before it is read.
-    unsafe {
-        let mut all: libc::sigset_t = mem::zeroed();
-        libc::sigfillset(&raw mut all);
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, ptr::null_mut());
-        libc::signal(libc::SIGTERM, libc::SIG_IGN);
-    }
-}
-
-/// Changes to a umask that denies all access to new files.
-pub(crate) fn change_umask() {
-    // SAFETY: takes only a number.
-    unsafe { libc::umask(0o777) };
 }
