@@ -10,7 +10,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use conductor_command::{EXIT_CODES, GlobalArgs};
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 use conductor_drill as drill;
 use conductor_runtime::worker;
 use conductor_validator as plugin;
@@ -66,7 +66,7 @@ pub fn main() -> ExitCode {
         CliCommand::Check(args) => check::run(&args),
         CliCommand::Breaker(args) => breaker::run(&args),
         CliCommand::Maintenance { command } => maintenance::run(&command),
-        #[cfg(target_os = "linux")]
+        #[cfg(any(target_os = "linux", windows))]
         CliCommand::Drill(args) => drill::run(&args),
         CliCommand::Completions(args) => generate::completions(&args),
         CliCommand::ManPages(args) => generate::man_pages(&args),
@@ -137,7 +137,7 @@ enum CliCommand {
         command: plugin::PluginCommand,
     },
     /// Run the fault-injection drill: inject each known fault into test hosts and report what fails
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", windows))]
     Drill(drill::DrillArgs),
     /// Print a shell completion script, which also completes the platform names of a running host
     Completions(generate::CompletionArgs),

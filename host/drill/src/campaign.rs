@@ -17,7 +17,6 @@ use reader::SnapshotReader;
 pub(super) use report::CampaignReport;
 use resources::{HostResources, memory};
 use roster::CampaignRoster;
-use rustix::process::Signal;
 use tally::tally;
 
 use super::{
@@ -147,7 +146,7 @@ impl<'a> CampaignRun<'a> {
     fn execute(&mut self) -> Result<(), CampaignError> {
         self.wait_for_all()?;
         // Resources that the host keeps after its first reload, such as a thread of its runtime, are no leak.
-        self.host.signal(Signal::HUP)?;
+        self.host.reload()?;
         let before = self.resources();
         self.report.before = Some(before.clone());
         let wanted = (self.settings.faults / 100).max(LEAST_REPLACED);

@@ -132,6 +132,10 @@ impl FaultCase {
 
     /// Returns the reason why it is not run.
     pub(super) fn skipped(&self) -> Option<&'static str> {
+        #[cfg(not(target_os = "linux"))]
+        if let Some(reason) = super::unavailable::reason(self.fault) {
+            return Some(reason);
+        }
         match (self.isolation, self.fault.in_process) {
             (Isolation::InProcess, InProcessUse::Skipped(reason)) => Some(reason),
             _ => None,

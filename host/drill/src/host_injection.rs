@@ -1,31 +1,28 @@
 //! External actions on a host, and their reversal.
 
-use std::{
-    ffi::CString,
-    fs, io,
-    path::{Path, PathBuf},
-    thread,
-    time::Duration,
-};
+use std::{fs, io, path::Path, thread, time::Duration};
 
+#[cfg(target_os = "linux")]
 use conductor_types::Isolation;
-use rustix::{
-    io::Errno,
-    mount::{MountFlags, UnmountFlags, mount, unmount},
-    process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit},
-};
 
+#[cfg(target_os = "linux")]
+use self::scarcity::SmallFilesystem;
 use super::{
     case::{FaultCase, FaultInjection, HostFault, PLUGIN},
     fixtures::Fixtures,
     host_under_test::{self, HostError, HostUnderTest},
-    leftovers::first_free_descriptor,
+    processes,
 };
+
+#[cfg(target_os = "linux")]
+mod scarcity;
 
 /// An external action on a host, or nothing if the plugin itself is faulty.
 pub(super) struct HostInjection {
     fault: Option<HostFault>,
+    #[cfg(target_os = "linux")]
     isolation: Isolation,
+    #[cfg(target_os = "linux")]
     mounted: Option<SmallFilesystem>,
     stopped: Option<u32>,
 }
@@ -33,14 +30,19 @@ pub(super) struct HostInjection {
 /// The reason why an action on a host failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InjectionError {
+    #[cfg(target_os = "linux")]
     #[error("this machine does not allow mounting a filesystem: {0}")]
-    Mount(#[source] Errno),
+    Mount(#[source] io::Error),
+    #[cfg(target_os = "linux")]
     #[error("cannot fill the mounted filesystem: {0}")]
     Fill(#[source] io::Error),
+    #[cfg(target_os = "linux")]
     #[error("this machine does not allow changing the limits of a process: {0}")]
-    Limits(#[source] Errno),
+    Limits(#[source] io::Error),
+    #[cfg(target_os = "linux")]
     #[error("this user may not list the descriptors of a host: {0}")]
     Descriptors(#[source] io::Error),
+    #[cfg(target_os = "linux")]
     #[error("cannot free space on the mounted filesystem: {0}")]
     MakeRoom(#[source] io::Error),
     #[error("cannot move the plugin folder: {0}")]
@@ -53,11 +55,18 @@ pub(super) enum InjectionError {
 
 impl InjectionError {
     /// Returns `true` if this machine or user lacks the means, which says nothing about the host.
+    #[cfg(target_os = "linux")]
     pub(super) fn is_unsupported(&self) -> bool {
         matches!(
             self,
             Self::Mount(_) | Self::Fill(_) | Self::Limits(_) | Self::Descriptors(_)
         )
+    }
+
+    /// Returns `false`: cases that need more than this OS has are left out.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn is_unsupported(&self) -> bool {
+        false
     }
 }
 
@@ -72,6 +81,9 @@ impl HostInjection {
             FaultInjection::Host(fault) => Some(fault),
             _ => None,
         };
+        #[cfg(not(target_os = "linux"))]
+        let _ = (folder, fixtures);
+        #[cfg(target_os = "linux")]
         let mounted = match fault {
             Some(HostFault::FullDisk) => Some(SmallFilesystem::new(
                 &host_under_test::state_of(folder),
@@ -81,7 +93,9 @@ impl HostInjection {
         };
         Ok(Self {
             fault,
+            #[cfg(target_os = "linux")]
             isolation: case.isolation,
+            #[cfg(target_os = "linux")]
             mounted,
             stopped: None,
         })
@@ -92,17 +106,21 @@ impl HostInjection {
         match self.fault {
             Some(HostFault::StopWorker) => {
                 let worker = worker(host)?;
-                host_under_test::send(worker, Signal::STOP)?;
+                host_under_test::act(worker, processes::suspend)?;
                 self.stopped = Some(worker);
             }
-            Some(HostFault::CrashWorker) => host_under_test::send(worker(host)?, Signal::SEGV)?,
+            Some(HostFault::CrashWorker) => {
+                host_under_test::act(worker(host)?, processes::crash)?;
+            }
+            #[cfg(target_os = "linux")]
             Some(HostFault::NoDescriptors) => self.take_descriptors(host)?,
             Some(HostFault::FolderGone) => {
                 let plugins = host.plugins();
                 rename(&plugins, &plugins.with_extension("gone"))?;
                 thread::sleep(A_WHILE);
             }
-            Some(HostFault::KillHost | HostFault::FullDisk) | None => {}
+            // Prepared before, or done by the runner. Other OSes leave the case with no descriptors out.
+            Some(_) | None => {}
         }
         Ok(())
     }
@@ -111,8 +129,9 @@ impl HostInjection {
     pub(super) fn revert(&mut self, host: &mut HostUnderTest) -> Result<(), InjectionError> {
         if let Some(worker) = self.stopped.take() {
             // The worker may have been replaced.
-            let _ = host_under_test::send(worker, Signal::CONT);
+            let _ = processes::resume(worker);
         }
+        #[cfg(target_os = "linux")]
         if let Some(mounted) = &self.mounted {
             mounted.make_room()?;
         }
@@ -120,31 +139,6 @@ impl HostInjection {
             let plugins = host.plugins();
             rename(&plugins.with_extension("gone"), &plugins)?;
         }
-        Ok(())
-    }
-
-    /// Lowers the host's descriptor limit to its open ones for a while; its plugin's worker dies meanwhile.
-    fn take_descriptors(&self, host: &mut HostUnderTest) -> Result<(), InjectionError> {
-        let worker = match self.isolation {
-            Isolation::Process => Some(worker(host)?),
-            Isolation::InProcess => None,
-        };
-        let pid = i32::try_from(host.host_pid()).ok().and_then(Pid::from_raw);
-        // The host inherits its hard limit from the drill.
-        let maximum = getrlimit(Resource::Nofile).maximum;
-        let set = |current| {
-            prlimit(pid, Resource::Nofile, Rlimit { current, maximum })
-                .map_err(InjectionError::Limits)
-        };
-        // A lower limit would also refuse the host to poll the descriptors that it has.
-        let limit = first_free_descriptor(host.host_pid()).map_err(InjectionError::Descriptors)?;
-        let before = set(Some(limit))?;
-        if let Some(worker) = worker {
-            host_under_test::send(worker, Signal::KILL)?;
-        }
-        thread::sleep(A_WHILE);
-        set(before.current)?;
-        host.check_alive()?;
         Ok(())
     }
 }
@@ -158,47 +152,5 @@ fn rename(from: &Path, to: &Path) -> Result<(), InjectionError> {
     fs::rename(from, to).map_err(InjectionError::MoveFolder)
 }
 
-/// A filesystem without room for both libraries, until it is enlarged.
-struct SmallFilesystem {
-    place: PathBuf,
-}
-
-impl SmallFilesystem {
-    fn new(place: &Path, fixtures: &Fixtures) -> Result<Self, InjectionError> {
-        let (fault, control) = (fixtures.fault.len(), fixtures.control.len());
-        let options = format!("mode=0700,size={}", fault + control + SLACK);
-        mount_tmpfs(place, &options).map_err(InjectionError::Mount)?;
-        let mounted = Self {
-            place: place.to_owned(),
-        };
-        // The control group's library still fits, and half of the other one.
-        let filler = vec![0; SLACK + fault / 2];
-        fs::write(mounted.filler(), filler).map_err(InjectionError::Fill)?;
-        Ok(mounted)
-    }
-
-    fn make_room(&self) -> Result<(), InjectionError> {
-        fs::remove_file(self.filler()).map_err(InjectionError::MakeRoom)
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.place.join("filler")
-    }
-}
-
-impl Drop for SmallFilesystem {
-    fn drop(&mut self) {
-        // Lazily, as the host may still be running.
-        let _ = unmount(&self.place, UnmountFlags::DETACH);
-    }
-}
-
-fn mount_tmpfs(place: &Path, options: &str) -> Result<(), Errno> {
-    let options = CString::new(options).map_err(|_| Errno::INVAL)?;
-    mount("none", place, "tmpfs", MountFlags::empty(), &*options)
-}
-
 /// Time until the host gets its resources back.
 const A_WHILE: Duration = Duration::from_millis(1500);
-/// Space required in addition to the libraries, in bytes.
-const SLACK: usize = 1 << 20;

@@ -1,9 +1,9 @@
 //! A test host of the drill: its folder, config, process and log.
 
 use std::{
+    env::consts::DLL_SUFFIX,
     fs, io,
     net::SocketAddr,
-    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -12,10 +12,6 @@ use std::{
 
 use conductor_core::clock::Clock;
 use conductor_types::Isolation;
-use rustix::{
-    io::Errno,
-    process::{Pid, Signal, kill_process},
-};
 use tempfile::TempDir;
 
 use super::{
@@ -25,6 +21,7 @@ use super::{
     leftovers::HostLeftovers,
     library_patch::PatchError,
     losses,
+    processes::{self, StopRequest, exit_text},
     snapshot::{HostSnapshot, SnapshotError},
 };
 
@@ -48,12 +45,12 @@ pub(super) enum HostError {
     Died(ExitStatus),
     #[error("cannot read the host's exit status: {0}")]
     Wait(#[source] io::Error),
-    #[error("the host died after SIGTERM: {}", exit_text(*.0))]
+    #[error("the host died when asked to stop: {}", exit_text(*.0))]
     DiedStopping(ExitStatus),
-    #[error("the host is still running {} s after SIGTERM", PATIENCE.as_secs())]
+    #[error("the host is still running {} s after it was asked to stop", PATIENCE.as_secs())]
     DoesNotStop,
-    #[error("cannot send a signal to process {pid}: {source}")]
-    Signal { pid: u32, source: Errno },
+    #[error("cannot act on process {pid}: {source}")]
+    Process { pid: u32, source: io::Error },
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
 }
@@ -101,8 +98,12 @@ impl HostUnderTest {
             patch.apply(&mut library)?;
         }
         let plugins = folder.path().join(PLUGINS);
-        fs::write(plugins.join("fault.so"), library).map_err(HostError::Files)?;
-        fs::write(plugins.join("control.so"), &fixtures.control).map_err(HostError::Files)?;
+        fs::write(plugins.join(format!("fault{DLL_SUFFIX}")), library).map_err(HostError::Files)?;
+        fs::write(
+            plugins.join(format!("control{DLL_SUFFIX}")),
+            &fixtures.control,
+        )
+        .map_err(HostError::Files)?;
         fs::write(folder.path().join(CONFIG), config_text(case, well, mark))
             .map_err(HostError::Files)?;
         Self::launch(folder, fixtures, mark, clock)
@@ -126,6 +127,7 @@ impl HostUnderTest {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
+        processes::prepare_host(&mut command);
         let mut process = command.spawn().map_err(HostError::Start)?;
         let log = HostLog::default();
         if let Some(stderr) = process.stderr.take() {
@@ -205,13 +207,17 @@ impl HostUnderTest {
     }
 
     /// Asks the host to stop, and waits until it has; returns an error if it did not stop properly.
-    pub(super) fn stop(&mut self) -> Result<(), HostError> {
+    ///
+    /// Returns `Killed` where it could not be asked: what it cleans up at its end is left then.
+    pub(super) fn stop(&mut self) -> Result<StopRequest, HostError> {
         self.check_alive()?;
-        self.signal(Signal::TERM)?;
+        let request = act(self.process.id(), processes::ask_to_stop)?;
         let start = self.clock.now();
         loop {
             match self.process.try_wait() {
-                Ok(Some(status)) if status.success() => return Ok(()),
+                Ok(Some(status)) if status.success() || request != StopRequest::Sent => {
+                    return Ok(request);
+                }
                 Ok(Some(status)) => return Err(HostError::DiedStopping(status)),
                 _ if self.clock.now() - start > PATIENCE => return Err(HostError::DoesNotStop),
                 _ => thread::sleep(POLL),
@@ -226,22 +232,28 @@ impl HostUnderTest {
         let _ = self.process.wait();
     }
 
-    /// Sends the host a signal.
-    pub(super) fn signal(&self, signal: Signal) -> Result<(), HostError> {
-        send(self.process.id(), signal)
+    /// Makes the host reload its config.
+    #[cfg(target_os = "linux")]
+    pub(super) fn reload(&self) -> Result<(), HostError> {
+        act(self.process.id(), |pid| {
+            processes::send(pid, rustix::process::Signal::HUP)
+        })
     }
 
     /// Returns the host's address.
+    #[cfg(target_os = "linux")]
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Returns the host's config file.
+    #[cfg(target_os = "linux")]
     pub(super) fn config(&self) -> PathBuf {
         self.folder.path().join(CONFIG)
     }
 
     /// Returns the host's process ID.
+    #[cfg(target_os = "linux")]
     pub(super) fn host_pid(&self) -> u32 {
         self.process.id()
     }
@@ -273,13 +285,9 @@ pub(super) fn state_of(folder: &Path) -> PathBuf {
     folder.join(STATE)
 }
 
-/// Sends a process a signal.
-pub(super) fn send(pid: u32, signal: Signal) -> Result<(), HostError> {
-    let process = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    process
-        .ok_or(Errno::SRCH)
-        .and_then(|process| kill_process(process, signal))
-        .map_err(|source| HostError::Signal { pid, source })
+/// Acts on a process.
+pub(super) fn act<T>(pid: u32, how: impl FnOnce(u32) -> io::Result<T>) -> Result<T, HostError> {
+    how(pid).map_err(|source| HostError::Process { pid, source })
 }
 
 /// Returns the lifetime of a case's orphans, in milliseconds: unique, to identify them.
@@ -312,18 +320,11 @@ fn config_text(case: &FaultCase, well: u32, mark: u64) -> String {
     platform(SIBLING, PLUGIN, "{}");
     for name in CONTROL_GROUP {
         // Healthy however full the disk is, which does not matter here.
-        let config = "{ path = \"/\", degraded_above = 100, unhealthy_above = 100 }";
-        platform(name, CONTROL_PLUGIN, config);
+        let root = if cfg!(windows) { "C:\\" } else { "/" };
+        let config = format!("{{ path = '{root}', degraded_above = 100, unhealthy_above = 100 }}");
+        platform(name, CONTROL_PLUGIN, &config);
     }
     text
-}
-
-fn exit_text(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit code {code}"),
-        (_, Some(signal)) => format!("signal {signal}"),
-        _ => status.to_string(),
-    }
 }
 
 /// The period between two checks of each platform.

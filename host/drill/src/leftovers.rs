@@ -2,13 +2,12 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    env::consts::DLL_EXTENSION,
+    fs,
     path::{Path, PathBuf},
 };
 
-use rustix::process::Signal;
-
-use super::host_under_test;
+use super::processes;
 
 /// The characteristics of one host's leftovers.
 pub(super) struct HostLeftovers {
@@ -33,7 +32,7 @@ impl HostLeftovers {
 
     /// Records the host's descendants, while it is alive.
     pub(super) fn record_descendants(&mut self) {
-        let all: Vec<_> = processes().filter_map(ProcessEntry::read).collect();
+        let all = processes::list();
         let mut family = BTreeSet::from([self.host]);
         loop {
             let before = family.len();
@@ -55,33 +54,25 @@ impl HostLeftovers {
     /// They descend from it, map a file in its folder, name the folder in their arguments, or sleep for the time of its
     /// plugins' orphans.
     pub(super) fn alive(&self) -> Vec<u32> {
-        let ours = |process: &ProcessEntry| {
+        let ours = |process: &processes::ProcessEntry| {
             process.pid != self.host
                 && (self.known.contains(&(process.pid, process.started))
                     || self.is_recognised(process.pid))
         };
-        let alive = processes()
-            .filter_map(ProcessEntry::read)
-            .filter(|p| !p.is_dead);
+        let alive = processes::list().into_iter().filter(|p| !p.is_dead);
         alive.filter(ours).map(|p| p.pid).collect()
     }
 
     fn is_recognised(&self, pid: u32) -> bool {
-        let proc = PathBuf::from(format!("/proc/{pid}"));
         let folder = self.folder.as_os_str().as_encoded_bytes();
-        let holds = |file: &str, needle: &[u8]| {
-            fs::read(proc.join(file))
-                .is_ok_and(|text| text.windows(needle.len()).any(|window| window == needle))
-        };
-        let sleep = format!("sleep\0{}\0", self.sleep);
-        holds("cmdline", sleep.as_bytes()) || holds("cmdline", folder) || holds("maps", folder)
+        processes::mentions(pid, folder, &self.sleep)
     }
 
     /// Kills the leftovers.
     pub(super) fn kill(&self) {
         for pid in self.alive() {
             // It may have ended by itself.
-            let _ = host_under_test::send(pid, Signal::KILL);
+            let _ = processes::kill(pid);
         }
     }
 }
@@ -95,7 +86,7 @@ pub(super) fn libraries_in(folder: &Path) -> usize {
         let path = entry.path();
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => libraries_in(&path),
-            _ => usize::from(path.extension().is_some_and(|extension| extension == "so")),
+            _ => usize::from(path.extension().is_some_and(|it| it == DLL_EXTENSION)),
         }
     };
     entries.flatten().map(count).sum()
@@ -105,7 +96,8 @@ pub(super) fn libraries_in(folder: &Path) -> usize {
 ///
 /// # Errors
 /// If this user may not list the descriptors of the process.
-pub(super) fn first_free_descriptor(pid: u32) -> io::Result<u64> {
+#[cfg(target_os = "linux")]
+pub(super) fn first_free_descriptor(pid: u32) -> std::io::Result<u64> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd"))?;
     let open: BTreeSet<u64> = entries
         .flatten()
@@ -114,45 +106,21 @@ pub(super) fn first_free_descriptor(pid: u32) -> io::Result<u64> {
     Ok((0..).find(|n| !open.contains(n)).unwrap_or_default())
 }
 
-struct ProcessEntry {
-    pid: u32,
-    parent: u32,
-    /// In ticks since the machine started; it distinguishes reused process IDs.
-    started: u64,
-    is_dead: bool,
-}
-
-impl ProcessEntry {
-    fn read(pid: u32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name before it may contain anything, including brackets and spaces.
-        let rest: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-        Some(Self {
-            pid,
-            parent: rest.get(1)?.parse().ok()?,
-            started: rest.get(19)?.parse().ok()?,
-            is_dead: matches!(*rest.first()?, "Z" | "X"),
-        })
-    }
-}
-
-fn processes() -> impl Iterator<Item = u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-}
-
 #[cfg(test)]
 mod tests {
+    #[cfg(unix)]
     use std::process::{Child, Command};
 
     use super::*;
 
     /// A stand-in for a host, whose plugin has left a `sleep` behind.
+    #[cfg(unix)]
     fn host(sleep: &str) -> Child {
         let script = format!("sleep {sleep} & wait");
         Command::new("sh").args(["-c", &script]).spawn().unwrap()
     }
 
+    #[cfg(unix)]
     fn until(what: &str, mut done: impl FnMut() -> bool) {
         for _ in 0..3_000 {
             if done() {
@@ -163,6 +131,7 @@ mod tests {
         panic!("waited in vain for {what}");
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_child_that_outlives_its_host_is_known_by_its_descent_and_killed() {
         let mut host = host("1234");
@@ -178,6 +147,7 @@ mod tests {
         until("its end", || left.alive().is_empty());
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_child_whose_descent_nobody_noted_is_known_by_how_long_it_sleeps() {
         let mut host = host("300.002");
@@ -196,9 +166,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let deep = folder.path().join("libraries/run");
         fs::create_dir_all(&deep).unwrap();
-        for name in ["a.so", "b.so", "lock"] {
-            fs::write(deep.join(name), "").unwrap();
+        for name in ["a", "b"] {
+            fs::write(deep.join(name).with_extension(DLL_EXTENSION), "").unwrap();
         }
+        fs::write(deep.join("lock"), "").unwrap();
         assert_eq!(libraries_in(folder.path()), 2);
     }
 }

@@ -19,9 +19,9 @@ use conductor_types::Isolation;
 use fixtures::Fixtures;
 use report::{CaseResult, CaseVerdict, DrillReport};
 use runner::DrillRunner;
-use rustix::process::{Resource, Rlimit, setrlimit};
 use stall_monitor::StallMonitor;
 
+#[cfg(target_os = "linux")]
 mod campaign;
 mod case;
 mod catalog;
@@ -33,10 +33,13 @@ mod host_under_test;
 mod leftovers;
 mod library_patch;
 mod losses;
+mod processes;
 mod report;
 mod runner;
 mod snapshot;
 mod stall_monitor;
+#[cfg(not(target_os = "linux"))]
+mod unavailable;
 
 #[derive(clap::Args)]
 /// Options of the drill.
@@ -57,9 +60,11 @@ pub struct DrillArgs {
     #[arg(long, value_name = "NUMBER")]
     jobs: Option<usize>,
     /// Run a campaign instead: at least NUMBER faults at random times, on one host with many platforms
+    #[cfg(target_os = "linux")]
     #[arg(long, value_name = "NUMBER", conflicts_with_all = ["only", "isolation", "jobs"])]
     campaign: Option<u64>,
     /// Number of platforms of the campaign's host
+    #[cfg(target_os = "linux")]
     #[arg(long, value_name = "NUMBER", default_value_t = 200, requires = "campaign", value_parser = clap::value_parser!(u16).range(60..=5000))]
     platforms: u16,
 }
@@ -79,12 +84,9 @@ pub fn run(args: &DrillArgs) -> Result<CommandExit, CliError> {
     let cases = cases(args)?;
     let fixtures =
         Fixtures::find(&program_folder()?).map_err(|e| CliError::Other(e.to_string()))?;
-    // Hosts are meant to die here; core dumps are not needed.
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    let _ = setrlimit(Resource::Core, none);
+    // Hosts are meant to die here.
+    processes::without_core_dumps();
+    #[cfg(target_os = "linux")]
     if let Some(faults) = args.campaign {
         return run_campaign(faults, args, &fixtures);
     }
@@ -106,6 +108,7 @@ pub fn run(args: &DrillArgs) -> Result<CommandExit, CliError> {
     })
 }
 
+#[cfg(target_os = "linux")]
 fn run_campaign(
     faults: u64,
     args: &DrillArgs,

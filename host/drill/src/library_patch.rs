@@ -3,14 +3,17 @@
 //! The fault plugin's constructor reads its order from the file: a mark, and the name of a fault in 16 bytes padded
 //! with zeros. The built library has `none`; here another name is written into a copy.
 
+#[cfg(any(target_os = "linux", test))]
 use conductor_plugin_api::manifest::Manifest;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
 /// The reason why a copy of a library cannot be changed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PatchError {
+    #[cfg(any(target_os = "linux", test))]
     #[error("the plugin's library has no manifest: build it again")]
     NoManifest,
+    #[cfg(any(target_os = "linux", test))]
     #[error("id {id:?} or name {name:?} does not fit into the manifest of the plugin's library")]
     TooLong { id: String, name: String },
     #[error(
@@ -69,6 +72,7 @@ impl LibraryPatch {
 
 /// Gives a copy of a library another id, as long as its own, and another name: another plugin to the host, or another
 /// build of the same one.
+#[cfg(any(target_os = "linux", test))]
 pub(super) fn set_identity(library: &mut [u8], id: &str, name: &str) -> Result<(), PatchError> {
     let starts = library.windows(MAGIC.len()).enumerate();
     let found = starts
@@ -113,6 +117,12 @@ fn set_order(library: &mut [u8], order: &str) -> Result<(), PatchError> {
 
 /// Returns the position of a needed library's name: the first in the table of names that is not the library's own.
 fn dependency(library: &[u8]) -> Result<Place, PatchError> {
+    let file = object::File::parse(library)?;
+    if file.format() == object::BinaryFormat::Pe {
+        let mut libraries = file.import_libraries()?;
+        let first = libraries.next().ok_or(PatchError::NoDependency)??;
+        return place_of(first.name(), library).ok_or(PatchError::NoDependency);
+    }
     let names = names(library)?;
     let mut start = names.start;
     for name in library[names].split(|&byte| byte == 0) {
@@ -128,8 +138,16 @@ fn dependency(library: &[u8]) -> Result<Place, PatchError> {
 
 /// Returns the position of the name of an imported function that is no suffix of another name.
 fn import(library: &[u8]) -> Result<Place, PatchError> {
-    let names = names(library)?;
     let file = object::File::parse(library)?;
+    if file.format() == object::BinaryFormat::Pe {
+        for import in file.imports()? {
+            if let object::NameOrOrdinal::Name(name) = import?.name() {
+                return place_of(name, library).ok_or(PatchError::NoImport);
+            }
+        }
+        return Err(PatchError::NoImport);
+    }
+    let names = names(library)?;
     let wanted = file
         .dynamic_symbols()
         .filter(|symbol| symbol.is_undefined() && symbol.is_global() && !symbol.is_weak());
@@ -149,6 +167,12 @@ fn import(library: &[u8]) -> Result<Place, PatchError> {
     Err(PatchError::NoImport)
 }
 
+/// Returns the position of a name that was read from the library.
+fn place_of(name: &[u8], library: &[u8]) -> Option<Place> {
+    let start = name.as_ptr().addr().checked_sub(library.as_ptr().addr())?;
+    (start + name.len() <= library.len() && !name.is_empty()).then_some(start..start + name.len())
+}
+
 /// Returns the position of the names that the dynamic linker reads.
 fn names(library: &[u8]) -> Result<Place, PatchError> {
     let file = object::File::parse(library)?;
@@ -166,9 +190,13 @@ type Place = std::ops::Range<usize>;
 const MARK: &[u8] = b"conductor-fault:";
 /// The beginning of a manifest, and the offsets of its id and its name and the size of a name, as in `manifest` of the
 /// plugin API.
+#[cfg(any(target_os = "linux", test))]
 const MAGIC: &[u8] = b"CNDCTR\x1a\x01";
+#[cfg(any(target_os = "linux", test))]
 const ID: usize = 32;
+#[cfg(any(target_os = "linux", test))]
 const NAME: usize = 160;
+#[cfg(any(target_os = "linux", test))]
 const NAME_SIZE: usize = 128;
 /// Length of an order.
 const ORDER: usize = 16;

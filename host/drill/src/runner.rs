@@ -15,6 +15,7 @@ use super::{
     host_under_test::{HostError, HostUnderTest, PATIENCE, POLL},
     leftovers::libraries_in,
     losses,
+    processes::StopRequest,
     report::{CaseResult, CaseVerdict},
     snapshot::HostSnapshot,
     stall_monitor::StallMonitor,
@@ -238,11 +239,13 @@ impl DrillRunner {
         if matches!(case.fault.response, RequiredResponse::LeavesNothing) {
             return Ok(());
         }
-        let stopped = if is_well { host.stop() } else { Ok(()) };
+        let stopped = is_well.then(|| host.stop());
         host.kill();
-        if is_well {
+        if let Some(stopped) = stopped {
             self.wait_until_clean(host)?;
-            stopped?;
+            if stopped? == StopRequest::Killed {
+                return Ok(());
+            }
             let copies = libraries_in(&host.state());
             if copies > 0 {
                 return failed(format!(

@@ -54,6 +54,7 @@ impl StallMonitor {
     }
 
     /// Returns the longest stall that ended between the two times.
+    #[cfg(target_os = "linux")]
     pub(super) fn longest_between(&self, start: Duration, end: Duration) -> Duration {
         let stalls = self.stalls();
         let within = stalls.iter().filter(|(at, _)| (start..=end).contains(at));

@@ -10,7 +10,8 @@ use super::{
     super::{
         SeededRng,
         fixtures::Fixtures,
-        host_under_test::{self, HostUnderTest, PLUGINS, STATE},
+        host_under_test::{HostUnderTest, PLUGINS, STATE},
+        processes,
     },
     error::CampaignError,
     roster::{CampaignRoster, PlatformRole},
@@ -82,7 +83,7 @@ impl<'a> CampaignEvents<'a> {
         let now = self.clock.now();
         for (worker, _) in self.stopped.extract_if(.., |(_, until)| *until <= now) {
             // The worker may have been replaced.
-            let _ = host_under_test::send(worker, Signal::CONT);
+            let _ = processes::send(worker, Signal::CONT);
         }
         if now >= self.next_disruption {
             self.next_disruption = now + between(DISRUPTIONS, rng);
@@ -113,7 +114,7 @@ impl<'a> CampaignEvents<'a> {
             1 => (Signal::SEGV, &mut self.counts_so_far.crashed),
             _ => (Signal::STOP, &mut self.counts_so_far.stopped),
         };
-        if host_under_test::send(worker, signal).is_ok() {
+        if processes::send(worker, signal).is_ok() {
             *count += 1;
             if signal == Signal::STOP {
                 let until = self.clock.now() + between(STOPS, rng);
@@ -133,7 +134,7 @@ impl<'a> CampaignEvents<'a> {
             &host.config(),
             &self.roster.config((PLUGINS, STATE), with_faults, guests),
         )?;
-        Ok(host.signal(Signal::HUP)?)
+        Ok(host.reload()?)
     }
 
     /// Replaces libraries, by moving another one over them or by writing into them, once the previous ones are loaded.
@@ -195,7 +196,7 @@ impl<'a> CampaignEvents<'a> {
     pub(super) fn end(&mut self) {
         for (worker, _) in self.stopped.drain(..) {
             // The worker may have been replaced.
-            let _ = host_under_test::send(worker, Signal::CONT);
+            let _ = processes::send(worker, Signal::CONT);
         }
     }
 }
