@@ -141,9 +141,7 @@ impl Breaker {
     /// # Errors
     /// [`Refused`] while an operator holds it open, and while a trial is under way.
     pub fn admit_asked(&mut self, now: Duration, timeout: Duration) -> Result<Ticket, Refused> {
-        if let BreakerPhase::Open { until } = self.phase
-            && now < until
-        {
+        if let BreakerPhase::Open { .. } = self.phase {
             self.phase = BreakerPhase::Open { until: now };
         }
         self.admit(now, timeout)

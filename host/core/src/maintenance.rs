@@ -212,6 +212,20 @@ mod tests {
     }
 
     #[test]
+    fn a_window_in_force_ends_at_its_time_in_seconds_since_1970() {
+        let windows = [window("w", &["*"], Checks::GoOn, "2026-01-09T00:00:00.5Z")];
+        let found = judge(&windows, at("2026-01-02T00:00:00Z"));
+        let until = found.of("db1", &BTreeMap::new()).unwrap().until;
+        assert_eq!(until.to_bits(), 1_767_916_800.5_f64.to_bits());
+    }
+
+    #[test]
+    fn the_names_of_the_origins_are_those_of_the_api() {
+        let names = [WindowOrigin::Config, WindowOrigin::Operator].map(WindowOrigin::name);
+        assert_eq!(names, ["config", "operator"]);
+    }
+
+    #[test]
     fn a_moment_has_seconds_unless_the_minute_is_full() {
         let (full, odd) = (local_time(1_763_000_040.0), local_time(1_763_000_069.0));
         assert!(full.contains(":14 ") && !full.contains(":14:"), "{full}");

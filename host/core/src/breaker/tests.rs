@@ -254,6 +254,41 @@ fn breakers_that_trip_together_come_back_apart() {
 }
 
 #[test]
+fn no_two_openings_of_a_breaker_have_the_same_jitter() {
+    for seed in 0..16 {
+        let mut breaker = Breaker::new(BreakerSettings::default(), seed);
+        let mut until = trip(&mut breaker, 0);
+        let mut lasted: Vec<_> = (0..20)
+            .map(|_| {
+                let now = until;
+                let failed = call_at(&mut breaker, CallOutcome::Failure, now);
+                until = open_until(&breaker, failed);
+                until - now
+            })
+            .skip(5) // until it is open for ten minutes each time
+            .collect();
+        lasted.sort_unstable();
+        lasted.dedup();
+        assert_eq!(lasted.len(), 15, "seed {seed}: {lasted:?}");
+    }
+}
+
+#[test]
+fn an_operator_gets_the_trial_of_an_open_breaker_before_its_time_but_no_second_one() {
+    let mut breaker = closed();
+    let until = trip(&mut breaker, 0);
+    assert!(breaker.admit(secs(1), TIMEOUT).is_err());
+    let trial = breaker.admit_asked(secs(1), TIMEOUT).unwrap();
+    assert!(secs(1) < until);
+    assert_eq!(breaker.state(), CircuitState::HalfOpen);
+    assert!(breaker.admit_asked(secs(2), TIMEOUT).is_err());
+    breaker
+        .record(trial, CallOutcome::Success, secs(2))
+        .unwrap();
+    assert_eq!(breaker.state(), CircuitState::Closed);
+}
+
+#[test]
 fn an_operator_holds_it_open_and_lets_a_trial_through_afterwards() {
     let mut breaker = closed();
     let under_way = breaker.admit(secs(0), TIMEOUT).unwrap();

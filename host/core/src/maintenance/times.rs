@@ -301,4 +301,21 @@ mod tests {
         let found = look(&times, "2026-11-20T10:00:00Z");
         assert_eq!(found, (None, Some("2026-11-20T11:00:00Z".to_owned())));
     }
+
+    #[test]
+    fn times_are_described_as_an_operator_writes_them() {
+        let once = |from, until| {
+            WindowSchedule::once(at(from), at(until))
+                .unwrap()
+                .describe()
+        };
+        assert_eq!(
+            once("2026-01-02T22:00:00Z", "2026-01-03T04:30:01Z"),
+            "2026-01-02 22:00 UTC to 2026-01-03 04:30:01 UTC"
+        );
+        assert_eq!(
+            weekly(&["Sat 22:00-02:00", "Mon-Fri 04:00-05:00"], "Europe/Berlin").describe(),
+            "Sat 22:00-02:00, Mon-Fri 04:00-05:00 (Europe/Berlin)"
+        );
+    }
 }

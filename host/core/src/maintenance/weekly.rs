@@ -222,9 +222,21 @@ mod tests {
             ("Sat 02:00-02:00", "ends when it begins"),
             ("Sat +2:00-04:00", "not a time"),
             ("Sat 2-4", "not a time"),
+            ("Sat 002:00-04:00", "not a time"),
+            ("Sat 2:5-04:00", "not a time"),
         ] {
             let error = WeeklySpan::weekly(text).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
         }
+    }
+
+    /// In Berlin the clocks go from 02:00 to 03:00 on this day.
+    #[test]
+    fn a_span_that_a_clock_change_skips_as_a_whole_is_none() {
+        let berlin = NamedTimeZone::named("Europe/Berlin").unwrap();
+        let day = Date::constant(2026, 3, 29);
+        let on = |span: &str| WeeklySpan::daily(span).unwrap().on(day, &berlin);
+        assert_eq!(on("02:00-03:00"), None);
+        assert!(on("02:00-03:01").is_some());
     }
 }

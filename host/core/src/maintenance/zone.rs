@@ -99,3 +99,17 @@ pub fn names() -> Vec<String> {
 
 /// The name of this machine's own zone.
 const LOCAL: &str = "local";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_listed_zone_is_known_by_its_name() {
+        let all = names();
+        assert!(all.iter().any(|name| name == "Europe/Berlin"), "{all:?}");
+        for name in all {
+            assert_eq!(NamedTimeZone::named(&name).unwrap().name(), name);
+        }
+    }
+}
