@@ -20,6 +20,7 @@
 use std::{mem, time::Duration};
 
 pub use self::settings::{BreakerSettings, SettingsError};
+use crate::random::mix;
 
 mod settings;
 
@@ -325,14 +326,6 @@ enum BreakerPhase {
     HeldOpen,
     /// By an operator.
     HeldClosed,
-}
-
-/// The output step of SplitMix64: spreads neighbouring seeds over all 64 bits.
-fn mix(seed: u64) -> u64 {
-    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// The margin of a trial's lease over its timeout: time for its result to arrive.

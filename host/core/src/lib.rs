@@ -1,6 +1,6 @@
 //! The host's decision rules, free of clocks, locks, logs and I/O: `now` is passed in.
 //!
-//! [`breaker`], [`call`], [`stagger`] and [`schedule`] use the standard library alone. [`maintenance`] handles
+//! [`breaker`], [`call`], [`stagger`], [`schedule`] and [`random`] use the standard library alone. [`maintenance`] handles
 //! calendars and time zones. [`clock`] is the only module that reads a clock, and [`locked`] the only lock.
 
 pub mod breaker;
@@ -9,5 +9,6 @@ pub mod clock;
 pub mod locked;
 pub mod maintenance;
 pub mod pattern;
+pub mod random;
 pub mod schedule;
 pub mod stagger;

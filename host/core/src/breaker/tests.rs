@@ -416,6 +416,15 @@ fn new_settings_keep_the_state_and_bear_on_what_comes() {
 }
 
 #[test]
+fn more_patient_settings_differ_in_their_failures_alone() {
+    let settings = BreakerSettings::try_new(2, secs(7), secs(70)).unwrap();
+    let patient = BreakerSettings::try_new(8, secs(7), secs(70)).unwrap();
+    assert_eq!(settings.more_patient(4), patient);
+    assert_eq!(settings.more_patient(0), settings);
+    assert_eq!(settings.reset_timeout(), secs(7));
+}
+
+#[test]
 fn settings_that_make_no_sense_cannot_be_built() {
     let refused = |failures, reset, max| {
         BreakerSettings::try_new(failures, secs(reset), secs(max))

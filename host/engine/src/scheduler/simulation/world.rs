@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use conductor_core::clock::{Clock, ManualClock};
+use conductor_core::{
+    clock::{Clock, ManualClock},
+    random::SplitMix64,
+};
 
 use crate::{
     environment::{EngineEnvironment, ResourceMonitor, SampleSink},
@@ -45,7 +48,7 @@ impl SimulatedWorld {
         hand.advance_to(Duration::from_secs(100));
         let state = WorldState {
             hand,
-            random: SeededRandom(seed),
+            random: SeededRandom::new(seed),
             events: BTreeMap::new(),
             added: 0,
             sample: MachineSample::default(),
@@ -173,20 +176,16 @@ impl ResourceMonitor for SimulatedMonitor {
     }
 }
 
-/// Random numbers from a seed, by SplitMix64.
-pub(super) struct SeededRandom(pub(super) u64);
+/// The random choices of a simulation, from its seed.
+pub(super) struct SeededRandom(SplitMix64);
 
 impl SeededRandom {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(SplitMix64::new(seed))
     }
 
     pub(super) fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
+        self.0.below(limit)
     }
 
     pub(super) fn percent(&mut self, chance: u64) -> bool {
