@@ -253,11 +253,11 @@ impl LadderLevel {
     }
 
     fn nth(&self, turn: u64) -> u64 {
-        let (round, turn_in_round) = (turn / self.columns.size, turn % self.columns.size);
+        let round = turn / self.columns.size;
         if round < self.rounds.size {
-            return self.column_begin(self.columns.nth(turn_in_round)) + self.rounds.nth(round);
+            return self.column_begin(self.columns.nth(turn)) + self.rounds.nth(round);
         }
-        let deeper = self.deeper.nth(turn - self.rounds.size * self.columns.size);
+        let deeper = self.deeper.nth(turn);
         let column = ((deeper + 1) * self.columns.size).div_ceil(self.deeper.size) - 1;
         self.column_begin(column) + self.rounds.size
     }
@@ -288,6 +288,7 @@ impl StrideSequence {
         Self { size, stride }
     }
 
+    /// Returns the number of a turn; after `size` turns the sequence repeats.
     fn nth(self, turn: u64) -> u64 {
         turn * self.stride % self.size
     }

@@ -171,6 +171,7 @@ fn a_slot_that_is_not_taken_cannot_be_freed() {
     let first = ladder.take().unwrap();
     ladder.release(first.number);
     ladder.release(first.number);
+    ladder.release(first.number + 1);
     ladder.release(7);
     let numbers: Vec<u32> = (0..3).map(|_| ladder.take().unwrap().number).collect();
     assert_eq!(numbers, [0, 1, 2]);
