@@ -82,6 +82,19 @@ mod tests {
     }
 
     #[test]
+    fn a_text_without_wildcards_is_a_name() {
+        for (text, is_name) in [
+            ("shop", true),
+            ("shop*", false),
+            ("db-?", false),
+            ("", true),
+        ] {
+            let pattern = NamePattern::new(text);
+            assert_eq!((pattern.text(), pattern.is_name()), (text, is_name));
+        }
+    }
+
+    #[test]
     fn many_wildcards_take_no_exponential_time() {
         let pattern = NamePattern::new(&"*a".repeat(40));
         assert!(!pattern.matches(&format!("{}b", "a".repeat(64))));

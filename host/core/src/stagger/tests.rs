@@ -195,6 +195,22 @@ fn the_smallest_ladder_holds_half_a_million_and_then_says_so() {
 }
 
 #[test]
+fn the_limits_themselves_are_in_range() {
+    let (shortest, longest) = (Duration::from_millis(1), Duration::from_hours(365 * 24));
+    let nanosecond = Duration::from_nanos(1);
+    for limit in [shortest, longest] {
+        assert!(Ladder::new(limit, shortest).is_ok(), "{limit:?}");
+        assert!(Ladder::new(longest, limit).is_ok(), "{limit:?}");
+    }
+    for beyond in [shortest - nanosecond, longest + nanosecond] {
+        let interval = Ladder::new(beyond, shortest).unwrap_err();
+        assert_eq!(interval, LadderError::Interval(beyond));
+        let stagger = Ladder::new(longest, beyond).unwrap_err();
+        assert_eq!(stagger, LadderError::Stagger(beyond));
+    }
+}
+
+#[test]
 fn what_is_out_of_range_is_refused_by_name() {
     let second = Duration::from_secs(1);
     for bad in [
