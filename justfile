@@ -50,7 +50,7 @@ matrix:
 loom:
     RUSTFLAGS="--cfg conductor_loom" cargo test -p conductor-core --target-dir target/loom loom_tests
 
-# Break the rules of core one by one, and list what no test notices; takes hours (cargo install cargo-mutants)
+# Break the rules of core one by one, and list what no test notices; takes an hour or two (cargo install cargo-mutants)
 mutants *ARGS:
     cargo mutants -p conductor-core --minimum-test-timeout 120 {{ ARGS }}
 
