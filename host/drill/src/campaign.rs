@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
-use conductor_core::clock::Clock;
+use conductor_core::{clock::Clock, random::SplitMix64};
 use control_group::ControlGroup;
 use error::CampaignError;
 use events::{CampaignEvents, write_config};
@@ -20,7 +20,6 @@ use roster::CampaignRoster;
 use tally::tally;
 
 use super::{
-    SeededRng,
     fixtures::Fixtures,
     host_under_test::{CONFIG, HostUnderTest, PLUGINS, STATE, mark},
     leftovers::libraries_in,
@@ -77,7 +76,7 @@ struct CampaignRun<'a> {
     fixtures: &'a Fixtures,
     clock: Clock,
     monitor: &'a StallMonitor,
-    rng: SeededRng,
+    rng: SplitMix64,
     roster: CampaignRoster,
     host: HostUnderTest,
     report: CampaignReport,
@@ -90,7 +89,7 @@ impl<'a> CampaignRun<'a> {
         clock: Clock,
         monitor: &'a StallMonitor,
     ) -> Result<Self, CampaignError> {
-        let mut rng = SeededRng(settings.seed);
+        let mut rng = SplitMix64::new(settings.seed);
         let roster = CampaignRoster::draw(settings.platforms, &mut rng);
         let folder = HostUnderTest::create_folder()?;
         roster.install(fixtures, &folder.path().join(PLUGINS))?;

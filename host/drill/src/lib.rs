@@ -14,7 +14,7 @@ use std::{
 use case::FaultCase;
 use clap::ValueEnum;
 use conductor_command::{CliError, CommandExit, OutputFormat, json, print, program_folder};
-use conductor_core::clock::Clock;
+use conductor_core::{clock::Clock, random::SplitMix64};
 use conductor_types::Isolation;
 use fixtures::Fixtures;
 use report::{CaseResult, CaseVerdict, DrillReport};
@@ -156,8 +156,11 @@ fn run_all(drill: &DrillRunner, cases: Vec<FaultCase>, args: &DrillArgs) -> Vec<
         let cores = thread::available_parallelism().map_or(1, usize::from);
         cores * 3
     });
-    let mut rng = SeededRng(args.seed);
-    let mut queue: Vec<_> = cases.iter().map(|case| (rng.next(), *case)).collect();
+    let mut rng = SplitMix64::new(args.seed);
+    let mut queue: Vec<_> = cases
+        .iter()
+        .map(|case| (rng.next_number(), *case))
+        .collect();
     queue.sort_by_key(|(order, _)| *order);
     let queue = Mutex::new(VecDeque::from(queue));
     let rows = Mutex::new(Vec::new());
@@ -202,18 +205,5 @@ fn print_progress(case: &FaultCase, row: &CaseResult) {
             "FAILED"
         };
         let _ = writeln!(terminal, "{verdict:<8}  {case}");
-    }
-}
-
-/// Pseudo-random numbers, the same for the same seed (splitmix64).
-struct SeededRng(u64);
-
-impl SeededRng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
     }
 }

@@ -185,16 +185,13 @@ const MOST_WORDS: usize = 10;
 
 #[cfg(test)]
 mod tests {
-    use conductor_core::clock::Clock;
+    use conductor_core::{clock::Clock, random::SplitMix64};
 
-    use super::{
-        super::{super::SeededRng, snapshots::PlatformStatus},
-        *,
-    };
+    use super::{super::snapshots::PlatformStatus, *};
 
     /// Returns the record after a check of the first uninvolved platform that starts late by so many seconds.
     fn seen(late: f64) -> ControlGroup {
-        let roster = CampaignRoster::draw(60, &mut SeededRng(1));
+        let roster = CampaignRoster::draw(60, &mut SplitMix64::new(1));
         let name = names(&roster).next().unwrap();
         let monitor = StallMonitor::new(Clock::start());
         let mut control_group =
@@ -216,7 +213,7 @@ mod tests {
 
     #[test]
     fn what_was_counted_before_the_faults_began_is_no_loss() {
-        let roster = CampaignRoster::draw(60, &mut SeededRng(1));
+        let roster = CampaignRoster::draw(60, &mut SplitMix64::new(1));
         let name = names(&roster).next().unwrap();
         let (before, after) = (
             MetricsSnapshot::of_one(name, 3),

@@ -2,13 +2,12 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use conductor_core::clock::Clock;
+use conductor_core::{clock::Clock, random::SplitMix64};
 use rustix::process::Signal;
 use serde::Serialize;
 
 use super::{
     super::{
-        SeededRng,
         fixtures::Fixtures,
         host_under_test::{HostUnderTest, PLUGINS, STATE},
         processes,
@@ -78,7 +77,7 @@ impl<'a> CampaignEvents<'a> {
         &mut self,
         host: &HostUnderTest,
         status: &StatusSnapshot,
-        rng: &mut SeededRng,
+        rng: &mut SplitMix64,
     ) -> Result<(), CampaignError> {
         let now = self.clock.now();
         for (worker, _) in self.stopped.extract_if(.., |(_, until)| *until <= now) {
@@ -91,7 +90,7 @@ impl<'a> CampaignEvents<'a> {
         }
         if now >= self.next_reload {
             self.next_reload = now + between(RELOADS, rng);
-            let guests = usize::try_from(rng.next() % MOST_GUESTS).unwrap_or_default();
+            let guests = usize::try_from(rng.next_number() % MOST_GUESTS).unwrap_or_default();
             self.reload(host, true, guests)?;
             self.counts_so_far.reloaded += 1;
         }
@@ -99,7 +98,7 @@ impl<'a> CampaignEvents<'a> {
     }
 
     /// Sends a signal to a worker of a plugin used for that.
-    fn disrupt(&mut self, status: &StatusSnapshot, rng: &mut SeededRng) {
+    fn disrupt(&mut self, status: &StatusSnapshot, rng: &mut SplitMix64) {
         let disrupted = self
             .roster
             .plugins_of(|role| matches!(role, PlatformRole::Disrupted));
@@ -109,7 +108,7 @@ impl<'a> CampaignEvents<'a> {
         if self.stopped.iter().any(|(stopped, _)| *stopped == worker) {
             return;
         }
-        let (signal, count) = match rng.next() % 3 {
+        let (signal, count) = match rng.next_number() % 3 {
             0 => (Signal::KILL, &mut self.counts_so_far.killed),
             1 => (Signal::SEGV, &mut self.counts_so_far.crashed),
             _ => (Signal::STOP, &mut self.counts_so_far.stopped),
@@ -142,7 +141,7 @@ impl<'a> CampaignEvents<'a> {
         &mut self,
         host: &HostUnderTest,
         counts: &MetricsSnapshot,
-        rng: &mut SeededRng,
+        rng: &mut SplitMix64,
     ) -> Result<(), CampaignError> {
         let now = self.clock.now();
         if let Some(round) = &self.round {
@@ -170,7 +169,7 @@ impl<'a> CampaignEvents<'a> {
         {
             let (file, library) = self.roster.build(id, self.fixtures, self.builds)?;
             let place = host.plugins().join(file);
-            let put = match rng.next() % 2 {
+            let put = match rng.next_number() % 2 {
                 0 => fs::write(&place, library),
                 _ => {
                     let new = place.with_extension("new");
@@ -216,15 +215,15 @@ pub(super) fn write_config(file: &Path, text: &str) -> Result<(), CampaignError>
         .map_err(CampaignError::WriteConfig)
 }
 
-fn pick<'a>(ids: &[&'a str], rng: &mut SeededRng) -> Option<&'a str> {
+fn pick<'a>(ids: &[&'a str], rng: &mut SplitMix64) -> Option<&'a str> {
     let many = u64::try_from(ids.len()).ok()?;
-    let nth = rng.next().checked_rem(many)?;
+    let nth = rng.next_number().checked_rem(many)?;
     ids.get(usize::try_from(nth).ok()?).copied()
 }
 
 /// Returns a random time between two bounds, in milliseconds.
-fn between((least, most): (u64, u64), rng: &mut SeededRng) -> Duration {
-    Duration::from_millis(least + rng.next() % (most - least))
+fn between((least, most): (u64, u64), rng: &mut SplitMix64) -> Duration {
+    Duration::from_millis(least + rng.next_number() % (most - least))
 }
 
 /// Milliseconds between two disruptions, between two reloads, and of a worker's stop.

@@ -2,9 +2,10 @@
 
 use std::{fs, path::Path};
 
+use conductor_core::random::SplitMix64;
+
 use super::{
     super::{
-        SeededRng,
         fixtures::Fixtures,
         library_patch::{PatchError, set_identity},
     },
@@ -56,7 +57,7 @@ enum BundledLibrary {
 
 impl CampaignRoster {
     /// Returns this many platforms, with faults drawn from `rng`.
-    pub(super) fn draw(platforms: usize, rng: &mut SeededRng) -> Self {
+    pub(super) fn draw(platforms: usize, rng: &mut SplitMix64) -> Self {
         let mut roster = Self {
             members: Vec::new(),
             plugins: Vec::new(),
@@ -108,8 +109,8 @@ impl CampaignRoster {
         id
     }
 
-    fn add(&mut self, plugin: &str, role: PlatformRole, rng: &mut SeededRng) {
-        let seed = rng.next();
+    fn add(&mut self, plugin: &str, role: PlatformRole, rng: &mut SplitMix64) {
+        let seed = rng.next_number();
         self.members.push(RosterMember {
             name: format!("p{:03}-{}", self.members.len(), role.name()),
             plugin: plugin.to_owned(),
@@ -254,8 +255,11 @@ impl BundledLibrary {
     }
 }
 
-fn shuffled(faults: &'static [RepeatedFault], rng: &mut SeededRng) -> Vec<&'static RepeatedFault> {
-    let mut faults: Vec<_> = faults.iter().map(|fault| (rng.next(), fault)).collect();
+fn shuffled(faults: &'static [RepeatedFault], rng: &mut SplitMix64) -> Vec<&'static RepeatedFault> {
+    let mut faults: Vec<_> = faults
+        .iter()
+        .map(|fault| (rng.next_number(), fault))
+        .collect();
     faults.sort_by_key(|(order, _)| *order);
     faults.into_iter().map(|(_, fault)| fault).collect()
 }
@@ -276,7 +280,7 @@ mod tests {
     use super::*;
 
     fn config(seed: u64) -> String {
-        CampaignRoster::draw(200, &mut SeededRng(seed)).config((PLACE, PLACE), true, 5)
+        CampaignRoster::draw(200, &mut SplitMix64::new(seed)).config((PLACE, PLACE), true, 5)
     }
 
     #[test]
@@ -288,7 +292,7 @@ mod tests {
     #[test]
     fn most_platforms_are_controls_and_no_plugin_mixes_them_with_others() {
         for platforms in [60, 200, 1000] {
-            let roster = CampaignRoster::draw(platforms, &mut SeededRng(3));
+            let roster = CampaignRoster::draw(platforms, &mut SplitMix64::new(3));
             assert_eq!(roster.members.len(), platforms);
             let control = roster.members.iter().filter(|m| m.role.is_control());
             assert!(control.count() * 2 > platforms);
@@ -300,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_plugin_has_one_platform_at_most_whose_faults_end_the_worker() {
-        let roster = CampaignRoster::draw(200, &mut SeededRng(4));
+        let roster = CampaignRoster::draw(200, &mut SplitMix64::new(4));
         let deadly = |role: PlatformRole| matches!(role, PlatformRole::Faulty(fault) if DEADLY.iter().any(|d| std::ptr::eq(d, fault)));
         let members = roster.members.iter().filter(|m| deadly(m.role));
         assert_eq!(roster.plugins_of(deadly).len(), members.count());
@@ -314,7 +318,7 @@ mod tests {
 
     #[test]
     fn ids_are_as_long_as_those_of_the_libraries_and_no_two_the_same() {
-        let roster = CampaignRoster::draw(200, &mut SeededRng(6));
+        let roster = CampaignRoster::draw(200, &mut SplitMix64::new(6));
         let ids: BTreeSet<_> = roster.plugins.iter().map(|plugin| &plugin.id).collect();
         assert_eq!(ids.len(), roster.plugins.len());
         for plugin in &roster.plugins {

@@ -1,5 +1,6 @@
 //! Level 4: configs that no operator would write.
 
+use conductor_core::random::SplitMix64;
 use conductor_types::ErrorType;
 use serde_json::{Value, json};
 
@@ -21,7 +22,7 @@ fn fuzz(subject: &LibraryUnderTest) -> TestVerdict {
         .flatten()
         .map(|(key, _)| key.clone())
         .collect();
-    let mut chance = SplitMix64(subject.order.seed);
+    let mut chance = SplitMix64::new(subject.order.seed);
     for nth in 0..FUZZED {
         let config = mutated(&good, &keys, &mut chance);
         // A mutated secret cannot be distinguished from other text.
@@ -63,10 +64,10 @@ fn mutated(good: &Value, keys: &[String], chance: &mut SplitMix64) -> Value {
     let Some(table) = config.as_object_mut() else {
         return config;
     };
-    for _ in 0..=chance.below(3) {
-        let known = keys.get(chance.below(keys.len().max(1)));
+    for _ in 0..=below(chance, 3) {
+        let known = keys.get(below(chance, keys.len().max(1)));
         let key = known.cloned().unwrap_or_else(|| "key".to_owned());
-        if chance.below(8) == 0 {
+        if below(chance, 8) == 0 {
             table.remove(&key);
             continue;
         }
@@ -77,21 +78,21 @@ fn mutated(good: &Value, keys: &[String], chance: &mut SplitMix64) -> Value {
 }
 
 fn changed(old: Value, chance: &mut SplitMix64, depth: usize) -> Value {
-    match (old, chance.below(3)) {
+    match (old, below(chance, 3)) {
         (Value::String(text), 0 | 1) => json!(changed_text(&text, chance)),
         (Value::Array(mut list), 0 | 1) if !list.is_empty() => {
-            let at = chance.below(list.len());
+            let at = below(chance, list.len());
             list[at] = changed(list[at].take(), chance, depth + 1);
             json!(list)
         }
         (Value::Object(mut table), 0 | 1) if !table.is_empty() => {
-            let at = chance.below(table.len());
+            let at = below(chance, table.len());
             if let Some((_, value)) = table.iter_mut().nth(at) {
                 *value = changed(value.take(), chance, depth + 1);
             }
             Value::Object(table)
         }
-        _ if depth < 4 && chance.below(4) == 0 => {
+        _ if depth < 4 && below(chance, 4) == 0 => {
             json!([changed(Value::Null, chance, depth + 1), { "a": changed(Value::Null, chance, depth + 1) }])
         }
         _ => odd(chance),
@@ -115,16 +116,16 @@ fn changed_text(text: &str, chance: &mut SplitMix64) -> String {
         '9',
         '-',
     ];
-    for _ in 0..=chance.below(4) {
-        let at = chance.below(chars.len() + 1);
-        match chance.below(4) {
+    for _ in 0..=below(chance, 4) {
+        let at = below(chance, chars.len() + 1);
+        match below(chance, 4) {
             0 if at < chars.len() => drop(chars.remove(at)),
             1 => chars.truncate(at),
             2 => {
                 let again: Vec<char> = chars[..at].to_vec();
                 chars.extend(again);
             }
-            _ => chars.insert(at, odd[chance.below(odd.len())]),
+            _ => chars.insert(at, odd[below(chance, odd.len())]),
         }
     }
     chars.into_iter().take(10_000).collect()
@@ -148,22 +149,13 @@ fn odd(chance: &mut SplitMix64) -> Value {
         json!([]),
         json!({}),
     ];
-    odd[chance.below(odd.len())].clone()
+    odd[below(chance, odd.len())].clone()
 }
 
-/// Pseudo-random numbers, the same for the same seed (splitmix64).
-struct SplitMix64(u64);
-
-impl SplitMix64 {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        let limit = u64::try_from(limit).unwrap_or(u64::MAX).max(1);
-        usize::try_from(mixed % limit).unwrap_or_default()
-    }
+/// Returns a random index into a list of this length.
+fn below(chance: &mut SplitMix64, length: usize) -> usize {
+    let limit = u64::try_from(length).unwrap_or(u64::MAX);
+    usize::try_from(chance.below(limit)).unwrap_or_default()
 }
 
 pub(super) const TESTS: &[PluginTest] = &[
@@ -187,7 +179,7 @@ mod tests {
         let keys = ["url".to_owned(), "n".to_owned()];
         let good = json!({ "url": "http://x", "n": [1, { "a": 2 }] });
         let configs = |seed| {
-            let mut chance = SplitMix64(seed);
+            let mut chance = SplitMix64::new(seed);
             let next = |_| mutated(&good, &keys, &mut chance).to_string();
             (0..50).map(next).collect::<Vec<_>>()
         };
