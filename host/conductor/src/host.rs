@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use conductor_config::{ConductorConfig, ConfigReadResult};
+use conductor_config::{ConductorConfig, ConfigReadResult, system_disk};
 use conductor_core::clock::Clock;
 use conductor_engine::{
     board::StatusBoard,
@@ -421,10 +421,10 @@ fn tell(scheduler: &SchedulerHandle, changes: CatalogChanges) {
     }
 }
 
-/// Returns the filesystems to watch: the root, and the one the host writes to.
+/// Returns the filesystems to watch: the one this machine runs from, and the one the host writes to.
 fn disk_paths(state_dir: Option<&Path>) -> Vec<PathBuf> {
     let state = state_dir.map_or_else(Store::default_base, Path::to_owned);
-    vec![PathBuf::from("/"), state]
+    vec![system_disk(), state]
 }
 
 /// Period of the check that the scheduler is alive.

@@ -4,8 +4,10 @@
 //! `schema` validates them against the file's own JSON Schema, and `elements` fills in defaults and checks keys against
 //! each other. A default never contradicts what the operator wrote: it is adjusted.
 
+mod default_text;
 mod elements;
 mod error;
+mod escapes;
 pub mod for_editors;
 mod inline;
 mod own;
@@ -31,6 +33,7 @@ use conductor_runtime::{
     schema::{SchemaViolation, ValueLocation},
     wording::{listed, nearest, pointer},
 };
+pub use default_text::{default_text, system_disk};
 pub use elements::{
     breaker::BreakerConfig,
     duration::{DurationError, LONGEST as LONGEST_DURATION, parse as parse_duration},
@@ -47,9 +50,6 @@ pub use own::OwnAddress;
 pub use schema::json_schema;
 pub use secrets::PlatformSecrets;
 pub use source::{MAX_BYTES, SourceLocation, SourceText};
-
-/// The commented default configuration, as `conductor config default` prints it.
-pub const DEFAULT_TEXT: &str = include_str!("../conductor.toml");
 
 /// A validated configuration with defaults filled in.
 #[derive(Clone, Debug)]
@@ -172,7 +172,7 @@ impl ConductorConfig {
     #[must_use]
     pub fn builtin_for(exe_dir: &Path, own: &OwnAddress) -> Self {
         let name = "built-in conductor.toml";
-        let mut config = Self::parse_for(DEFAULT_TEXT.to_owned(), name, exe_dir, own)
+        let mut config = Self::parse_for(default_text().to_owned(), name, exe_dir, own)
             .expect("a test reads the default text");
         config.host.plugin_dirs = default_folders(exe_dir);
         config.is_builtin = true;

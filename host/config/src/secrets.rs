@@ -16,7 +16,7 @@ use conductor_library::{
 };
 use serde_json::Value;
 
-use super::{error::ConfigMistake, own::OwnAddress, spans::SpanTree};
+use super::{error::ConfigMistake, escapes, own::OwnAddress, spans::SpanTree};
 
 /// The values of one platform's config that are secrets, and their sources. Its Debug output shows no secret.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -200,6 +200,13 @@ impl<'a> SecretResolver<'a> {
     }
 
     fn file(&mut self, name: &str, path: &[String]) -> Option<(String, bool)> {
+        if cfg!(windows)
+            && let Some(mistake) = escapes::control_in(name, None)
+        {
+            let place = self.places.value_at(path);
+            self.faults.push(mistake.at(place));
+            return None;
+        }
         let file = self.base_dir.join(name);
         let shown = printable::path(&file);
         let (secret, is_world_readable) = match read_secret(&file) {
@@ -231,7 +238,12 @@ impl<'a> SecretResolver<'a> {
 
 fn set_it(name: &str) -> String {
     format!(
-        "set {name} for the host before it starts (with systemd: EnvironmentFile=), or use {{ file = \"…\" }}"
+        "set {name} for the host before it starts ({}), or use {{ file = \"…\" }}",
+        if cfg!(windows) {
+            "as a variable of the system, or of the service's user"
+        } else {
+            "with systemd: EnvironmentFile="
+        }
     )
 }
 

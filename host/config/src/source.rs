@@ -200,7 +200,11 @@ pub(super) fn unreadable(name: &str, error: io::Error) -> ConfigError {
             .help("name the configuration file inside it"),
         io::ErrorKind::PermissionDenied => {
             ConfigMistake::new("the user the host runs as may not read it")
-                .help("see to the owner and mode of the file and of the folders above it")
+                .help(if cfg!(windows) {
+                    "see its permissions with `icacls`, and give that user read access to the file and its folders"
+                } else {
+                    "see to the owner and mode of the file and of the folders above it"
+                })
         }
         _ => ConfigMistake::new(format!("cannot be read: {error}")),
     };

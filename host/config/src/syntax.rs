@@ -12,6 +12,7 @@ use toml::{
 use super::{
     elements::salvage::MalformedSetting,
     error::ConfigMistake,
+    escapes,
     spans::{SpanChildren, SpanTree},
 };
 
@@ -40,7 +41,7 @@ pub(super) fn parse(text: &str) -> Result<ParsedToml, Vec<ConfigMistake>> {
     }
     let before = faults.len();
     let root = DeValue::Table(tree.into_inner());
-    let (values, places) = convert(0..0, &Spanned::new(0..0, root), &mut faults);
+    let (values, places) = convert(text, 0..0, &Spanned::new(0..0, root), &mut faults);
     let mut refused = Vec::new();
     if faults.len() > before {
         nulls(&values, &mut Vec::new(), &mut refused);
@@ -80,6 +81,7 @@ fn nulls(value: &Value, path: &mut Vec<String>, found: &mut Vec<MalformedSetting
 pub(super) fn places(text: &str) -> SpanTree {
     let tree = DeTable::parse_recoverable(text).0.into_inner();
     convert(
+        text,
         0..0,
         &Spanned::new(0..0, DeValue::Table(tree)),
         &mut Vec::new(),
@@ -88,6 +90,7 @@ pub(super) fn places(text: &str) -> SpanTree {
 }
 
 fn convert(
+    source: &str,
     key: Range<usize>,
     spanned: &Spanned<DeValue<'_>>,
     faults: &mut Vec<ConfigMistake>,
@@ -97,7 +100,21 @@ fn convert(
         Value::Null
     };
     let (value, inside) = match spanned.get_ref() {
-        DeValue::String(text) => (Value::from(text.as_ref()), SpanChildren::Nothing),
+        DeValue::String(text) => {
+            // On other systems `"C:\new"` may be any text.
+            let garbled = cfg!(windows).then(|| {
+                let written = source.get(spanned.span()).unwrap_or_default();
+                escapes::garbled_path(written, text)
+            });
+            let value = match garbled.flatten() {
+                Some(mistake) => {
+                    faults.push(mistake.at(spanned.span()));
+                    Value::Null
+                }
+                None => Value::from(text.as_ref()),
+            };
+            (value, SpanChildren::Nothing)
+        }
         DeValue::Boolean(yes) => (Value::from(*yes), SpanChildren::Nothing),
         DeValue::Datetime(date) => (Value::from(date.to_string()), SpanChildren::Nothing),
         DeValue::Integer(number) => {
@@ -120,12 +137,15 @@ fn convert(
             (value, SpanChildren::Nothing)
         }
         DeValue::Array(list) => {
-            let (values, places) = list.iter().map(|item| convert(0..0, item, faults)).unzip();
+            let (values, places) = list
+                .iter()
+                .map(|item| convert(source, 0..0, item, faults))
+                .unzip();
             (Value::Array(values), SpanChildren::List(places))
         }
         DeValue::Table(table) => {
             let entries = table.iter().map(|(key, value)| {
-                let (value, place) = convert(key.span(), value, faults);
+                let (value, place) = convert(source, key.span(), value, faults);
                 let name = key.get_ref().to_string();
                 ((name.clone(), value), (name, place))
             });
@@ -171,9 +191,12 @@ fn syntax_faults(text: &str, errors: &[toml::de::Error]) -> Vec<ConfigMistake> {
         let place = clamp(text, error.span().unwrap_or(text.len()..text.len()));
         if error.message() != DUPLICATE_KEY {
             if !std::mem::replace(&mut broken, true) {
-                faults.push(
-                    ConfigMistake::new(format!("not TOML: {}", shorten(error.message()))).at(place),
-                );
+                let mistake = ConfigMistake::new(format!("not TOML: {}", shorten(error.message())));
+                let mistake = match escapes::cure(text, place.start) {
+                    Some(cure) => mistake.help(cure),
+                    None => mistake,
+                };
+                faults.push(mistake.at(place));
             }
             continue;
         }

@@ -51,7 +51,7 @@ fn judged(
 #[test]
 fn the_default_file_parses_to_the_defaults() {
     let config =
-        ConductorConfig::parse(DEFAULT_TEXT.to_owned(), "conductor.toml", Path::new("")).unwrap();
+        ConductorConfig::parse(default_text().to_owned(), "conductor.toml", Path::new("")).unwrap();
     assert_eq!(config.host, HostConfig::default());
     assert_eq!(config.breaker, BreakerConfig::default());
     assert_eq!(config.resources, ResourcesConfig::default());
@@ -94,7 +94,7 @@ fn the_default_file_names_every_key_of_the_common_tables() {
                 line.trim_start_matches("# ")
                     .starts_with(&format!("{key} = "))
             };
-            assert!(DEFAULT_TEXT.lines().any(line), "[{section}] {key}");
+            assert!(default_text().lines().any(line), "[{section}] {key}");
         }
     }
 }

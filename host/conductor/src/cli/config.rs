@@ -45,7 +45,7 @@ pub(super) struct CheckArgs {
 
 pub(super) fn run(command: &ConfigCommand, global: &GlobalArgs) -> Result<CommandExit, CliError> {
     match command {
-        ConfigCommand::Default => print(config::DEFAULT_TEXT)?,
+        ConfigCommand::Default => print(config::default_text())?,
         ConfigCommand::Schema => schema(global)?,
         ConfigCommand::Check(args) => return check(global, args),
     }

@@ -319,7 +319,7 @@ mod tests {
         std::fs::write(&web, format!("basic_auth_users:\n  alice: {hash}\n")).unwrap();
         let closed = ServerSecurity::read(&web).unwrap();
         let own = "[platform.meant]\nplugin = \"http\"\nconfig = { url = \"${self.url}\", expect_status = [401] }\n";
-        std::fs::write(&file, format!("{}{own}", conductor_config::DEFAULT_TEXT)).unwrap();
+        std::fs::write(&file, format!("{}{own}", conductor_config::default_text())).unwrap();
         let address = "127.0.0.1:29751".parse().unwrap();
         let read = |file: Option<&Path>, security: &ServerSecurity| {
             let global = GlobalArgs {

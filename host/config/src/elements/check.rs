@@ -3,7 +3,7 @@
 use std::{ops::Range, time::Duration};
 
 use super::duration::show;
-use crate::{error::ConfigMistake, spans::SpanTree};
+use crate::{error::ConfigMistake, escapes, spans::SpanTree};
 
 /// The validation of one table.
 pub(super) struct TableValidator<'a> {
@@ -66,6 +66,16 @@ impl<'a> TableValidator<'a> {
         let place = self.place();
         self.faults
             .push(ConfigMistake::new(message).help(help).at(place));
+    }
+
+    /// Refuses a path with a control character on Windows, where it is an escape written by mistake.
+    pub(super) fn path(&mut self, key: &str, path: &str) {
+        if cfg!(windows)
+            && let Some(mistake) = escapes::control_in(path, None)
+        {
+            let place = self.places.value_at(&self.path_to(&[key]));
+            self.faults.push(mistake.at(place));
+        }
     }
 
     pub(super) fn refuse(

@@ -135,6 +135,12 @@ impl Default for HostConfig {
 impl RawHostConfig {
     pub(super) fn resolve(self, base_dir: &Path, check: &mut TableValidator<'_>) -> HostConfig {
         let default = HostConfig::default();
+        for path in self.plugin_dirs.iter().flatten() {
+            check.path("plugin_dirs", path);
+        }
+        if let Some(path) = &self.state_dir {
+            check.path("state_dir", path);
+        }
         let folder = |folder: &Path| base_dir.join(folder);
         let interval = given(self.interval).unwrap_or(default.interval);
         let tick = given(self.tick).unwrap_or(default.tick.min(interval));

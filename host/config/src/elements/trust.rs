@@ -41,6 +41,9 @@ pub(crate) struct RawTrustConfig {
 impl RawTrustConfig {
     pub(super) fn resolve(self, base_dir: &Path, check: &mut TableValidator<'_>) -> TrustConfig {
         let written = self.minisign_keys.len();
+        for key in &self.minisign_keys {
+            check.path("minisign_keys", key);
+        }
         let keys = self.minisign_keys.iter().enumerate();
         let keys = keys
             .filter_map(|(at, key)| match signer(key, base_dir) {

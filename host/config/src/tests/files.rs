@@ -25,7 +25,7 @@ fn refused(path: &Path, folder: &Path) -> String {
 fn a_file_is_read_from_disk_with_its_own_folder_as_base() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("conductor.toml");
-    let text = DEFAULT_TEXT.replace("# plugin_dirs", "plugin_dirs");
+    let text = default_text().replace("# plugin_dirs", "plugin_dirs");
     fs::write(&path, &text).unwrap();
     let config = ConductorConfig::read(&path).unwrap();
     assert_eq!(config.host.plugin_dirs, [folder.path().join("plugins")]);
@@ -36,7 +36,7 @@ fn a_file_is_read_from_disk_with_its_own_folder_as_base() {
 fn a_file_that_names_no_folders_is_told_of_plugins_beside_it_that_are_not_searched() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("conductor.toml");
-    fs::write(&path, DEFAULT_TEXT).unwrap();
+    fs::write(&path, default_text()).unwrap();
     assert_eq!(ConductorConfig::read(&path).unwrap().warnings, [""; 0]);
     fs::create_dir(folder.path().join("plugins")).unwrap();
     let config = ConductorConfig::read(&path).unwrap();
@@ -95,7 +95,7 @@ fn a_file_without_permission() {
 
 #[test]
 fn ten_megabytes() {
-    let mut bytes = DEFAULT_TEXT.as_bytes().to_vec();
+    let mut bytes = default_text().as_bytes().to_vec();
     bytes.resize(10_000_000, b'\n');
     assert_snapshot!(message(&bytes), @r"
     conductor.toml: the file is larger than 8000000 bytes
@@ -110,7 +110,7 @@ fn ten_megabytes() {
 
 #[test]
 fn the_largest_file_allowed_is_read_and_one_byte_more_is_not() {
-    let mut text = DEFAULT_TEXT.to_owned();
+    let mut text = default_text().to_owned();
     text.push_str(&"\n".repeat(MAX_BYTES - text.len()));
     assert!(parse(&text).is_ok());
     text.push('\n');

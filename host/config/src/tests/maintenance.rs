@@ -75,9 +75,9 @@ fn a_wrong_key_hides_no_other_mistake_of_its_window() {
 
 #[test]
 fn the_windows_of_the_default_file_can_be_taken_out_of_their_comments() {
-    let start = DEFAULT_TEXT.find("# [maintenance.patching]").unwrap();
-    let end = DEFAULT_TEXT.find("# Monitored platforms").unwrap();
-    let lines: Vec<_> = DEFAULT_TEXT[start..end]
+    let start = default_text().find("# [maintenance.patching]").unwrap();
+    let end = default_text().find("# Monitored platforms").unwrap();
+    let lines: Vec<_> = default_text()[start..end]
         .lines()
         .map(|line| line.trim_start_matches(['#', ' ']))
         .collect();

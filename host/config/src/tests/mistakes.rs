@@ -565,6 +565,34 @@ fn the_lines_concerned_are_shown() {
 }
 
 #[test]
+fn a_windows_path_in_double_quotes_is_told_how_to_be_written() {
+    assert_snapshot!(host(r#"state_dir = "C:\Users\conductor""#), @"");
+    assert_snapshot!(host(r#"state_dir = "D:\Games""#), @"");
+    assert_snapshot!(host(r#"state_dir = "C:\it's""#), @"");
+    assert_snapshot!(host(r#"state_dir = "\u12""#), @"");
+}
+
+#[cfg(windows)]
+#[test]
+fn a_windows_path_with_an_escape_by_mistake_is_refused() {
+    for text in [
+        r#"state_dir = "C:\new""#,
+        r#"plugin_dirs = ["plugins\new"]"#,
+        r#"state_dir = "\\server\new""#,
+    ] {
+        let found = host(text);
+        assert!(
+            found.contains("contains a control character"),
+            "{text}: {found}"
+        );
+        assert!(found.contains("single quotes"), "{text}: {found}");
+    }
+    let found = platform(r#"config = { path = "C:\temp" }"#);
+    assert!(found.contains(r"'C:\temp'"), "{found}");
+    assert_eq!(host(r"state_dir = 'C:\new'"), "no mistake");
+}
+
+#[test]
 fn the_lines_shown_carry_no_control_characters() {
     let error = parse("[host]\ninterval = \"\u{1b}[2J\u{9b}\"\n").unwrap_err();
     assert_snapshot!(shown(&error), @r#"

@@ -108,7 +108,7 @@ proptest! {
     fn no_mutation_of_a_good_file_makes_the_parser_panic(
         edits in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..6, "\\PC{0,3}|\n|\"|[\\[\\]{}=.#']"), 1..6),
     ) {
-        let mut text: Vec<char> = DEFAULT_TEXT.chars().collect();
+        let mut text: Vec<char> = default_text().chars().collect();
         for (at, removed, put) in edits {
             let at = at.index(text.len());
             let end = (at + removed).min(text.len());

@@ -18,10 +18,14 @@ use std::{
 use conductor_core::clock::Clock;
 use sysinfo::{CpuRefreshKind, MINIMUM_CPU_UPDATE_INTERVAL, MemoryRefreshKind, System};
 
+#[cfg(windows)]
+use self::windows::fullness;
 use super::{DiskUsage, MachineSample, cgroup::ProcessCgroups, pressure::ResourcePressure};
 
 #[cfg(test)]
 mod tests;
+#[cfg(windows)]
+mod windows;
 
 /// Takes one [`MachineSample`] per request.
 ///
@@ -378,27 +382,6 @@ fn used(total: u64, free: u64, available: u64) -> Option<f64> {
     // If root has written into its reserve, some systems report a negative number.
     let available = i64::try_from(available).map_or(0, |_| available);
     percent_of(used, used.saturating_add(available))
-}
-
-/// Returns the usage of the volume of `path`.
-#[cfg(not(unix))]
-fn fullness(path: &Path) -> io::Result<Option<DiskUsage>> {
-    use sysinfo::{DiskRefreshKind, Disks};
-    let path = std::path::absolute(path)?;
-    let volumes =
-        Disks::new_with_refreshed_list_specifics(DiskRefreshKind::nothing().with_storage())
-            .map_err(|error| io::Error::other(error.to_string()))?;
-    let holds = |volume: &&sysinfo::Disk| path.starts_with(volume.mount_point());
-    let closest = volumes
-        .iter()
-        .filter(holds)
-        .max_by_key(|volume| volume.mount_point().as_os_str().len());
-    Ok(closest.and_then(|volume| {
-        let total = volume.total_space();
-        let percent = percent_of(total.saturating_sub(volume.available_space()), total)?;
-        let place = path.display().to_string();
-        Some(DiskUsage { place, percent })
-    }))
 }
 
 /// The time after which a sample is taken without a file system. A local one takes microseconds.

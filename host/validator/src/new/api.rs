@@ -47,7 +47,8 @@ pub(super) fn dependency(named: Option<&Path>, features: &[&str]) -> Result<Stri
 /// Returns the absolute path of the crate in `folder`.
 fn crate_at(folder: &Path) -> Result<PathBuf, ApiError> {
     let manifest = folder.join("Cargo.toml");
-    let read = fs::read_to_string(&manifest).and_then(|text| Ok((text, folder.canonicalize()?)));
+    let read =
+        fs::read_to_string(&manifest).and_then(|text| Ok((text, dunce::canonicalize(folder)?)));
     let (text, folder) = match read {
         Ok(read) => read,
         Err(source) => return Err(ApiError::Unreadable { manifest, source }),

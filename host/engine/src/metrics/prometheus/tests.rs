@@ -103,13 +103,15 @@ fn a_family_of_many_pages_has_one_header_and_each_series_once() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 fn the_process_is_shown_too() {
     let mut out = Vec::new();
     render(&HostMetrics::new(), ExpositionFormat::Text, &mut out).unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(text.contains("\nprocess_resident_memory_bytes "), "{text}");
     assert!(text.contains("\nprocess_open_fds "), "{text}");
+    assert!(text.contains("\nprocess_cpu_seconds_total "), "{text}");
+    assert!(text.contains("\nprocess_start_time_seconds "), "{text}");
 }
 
 #[test]
