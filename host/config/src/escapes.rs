@@ -67,7 +67,7 @@ fn with_example(written: &str) -> String {
     format!("{RULE}: '{written}' or \"{doubled}\"")
 }
 
-const RULE: &str = "write paths with backslashes in single quotes, or double each backslash";
+const RULE: &str = "write texts with backslashes in single quotes, or double each backslash";
 
 #[cfg(test)]
 mod tests {

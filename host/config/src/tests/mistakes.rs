@@ -566,10 +566,22 @@ fn the_lines_concerned_are_shown() {
 
 #[test]
 fn a_windows_path_in_double_quotes_is_told_how_to_be_written() {
-    assert_snapshot!(host(r#"state_dir = "C:\Users\conductor""#), @"");
-    assert_snapshot!(host(r#"state_dir = "D:\Games""#), @"");
-    assert_snapshot!(host(r#"state_dir = "C:\it's""#), @"");
-    assert_snapshot!(host(r#"state_dir = "\u12""#), @"");
+    assert_snapshot!(host(r#"state_dir = "C:\Users\conductor""#), @r#"
+    conductor.toml:2:18: not TOML: too few unicode value digits, expected unicode hexadecimal value
+      help: write texts with backslashes in single quotes, or double each backslash: 'C:\Users\conductor' or "C:\\Users\\conductor"
+    "#);
+    assert_snapshot!(host(r#"state_dir = "D:\Games""#), @r#"
+    conductor.toml:2:17: not TOML: missing escaped value, expected `b`, `e`, `f`, `n`, `r`, `\`, `"`, `x`, `u`, `U`
+      help: write texts with backslashes in single quotes, or double each backslash: 'D:\Games' or "D:\\Games"
+    "#);
+    assert_snapshot!(host(r#"state_dir = "C:\it's""#), @r#"
+    conductor.toml:2:17: not TOML: missing escaped value, expected `b`, `e`, `f`, `n`, `r`, `\`, `"`, `x`, `u`, `U`
+      help: write texts with backslashes in single quotes, or double each backslash
+    "#);
+    assert_snapshot!(host(r#"state_dir = "\u12""#), @r#"
+    conductor.toml:2:18: not TOML: too few unicode value digits, expected unicode hexadecimal value
+      help: write texts with backslashes in single quotes, or double each backslash: '\u12' or "\\u12"
+    "#);
 }
 
 #[cfg(windows)]
