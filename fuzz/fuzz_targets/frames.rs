@@ -2,7 +2,7 @@
 #![no_main]
 
 use conductor_runtime::protocol::{
-    Decoder, Encoder, FROM_HOST, FROM_WORKER,
+    FROM_HOST, FROM_WORKER, FrameDecoder, FrameEncoder,
     messages::{FromWorker, ToWorker},
 };
 use libfuzzer_sys::fuzz_target;
@@ -28,7 +28,7 @@ fn conversation<M>(stream: &[u8], size: usize, limit: usize) -> (Vec<String>, St
 where
     M: for<'a> Deserialize<'a> + Serialize + std::fmt::Debug,
 {
-    let mut decoder = Decoder::new(limit);
+    let mut decoder = FrameDecoder::new(limit);
     let mut said = Vec::new();
     for piece in stream.chunks(size) {
         decoder.feed(piece);
@@ -53,8 +53,8 @@ where
     M: for<'a> Deserialize<'a> + Serialize + std::fmt::Debug,
 {
     let mut stream = Vec::new();
-    Encoder::new(limit).frame(message, &mut stream).ok()?;
-    let mut decoder = Decoder::new(limit);
+    FrameEncoder::new(limit).frame(message, &mut stream).ok()?;
+    let mut decoder = FrameDecoder::new(limit);
     decoder.feed(&stream);
     let message: M = decoder.message().ok()??;
     Some(format!("{message:?}"))

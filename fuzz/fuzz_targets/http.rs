@@ -10,11 +10,13 @@ use std::{
 
 use conductor_config::ConfigError;
 use conductor_engine::{
-    actor::Actor,
-    metrics::Metrics,
+    actor::ActionOrigin,
+    metrics::HostMetrics,
     state::{CheckNow, OrderError},
 };
-use conductor_server::{Control, Limits, Security, ServerState, Source, serve_stream};
+use conductor_server::{
+    HostControl, ServerLimits, ServerSecurity, ServerState, StatusSource, serve_stream,
+};
 use conductor_types::{
     requests::{BreakerOrder, MaintenanceEnd, MaintenanceOrder},
     views::{PlatformDetail, PluginDetail, StatusView, WindowView},
@@ -41,7 +43,7 @@ fuzz_target!(|bytes: &[u8]| {
 /// Sends the bytes in pieces, and returns the whole output until the server has ended.
 async fn exchange(stream: &[u8], size: usize, guarded: bool) -> Vec<u8> {
     let state = ServerState {
-        metrics: Metrics::new(),
+        metrics: HostMetrics::new(),
         source: Arc::new(Host),
         scraped: Arc::new(|| {}),
         control: Some(Arc::new(Host)),
@@ -49,10 +51,15 @@ async fn exchange(stream: &[u8], size: usize, guarded: bool) -> Vec<u8> {
     let security = if guarded {
         GUARDED.clone()
     } else {
-        Security::default()
+        ServerSecurity::default()
     };
     let (client, server) = duplex(1 << 20);
-    let serving = tokio::spawn(serve_stream(state, Limits::default(), security, server));
+    let serving = tokio::spawn(serve_stream(
+        state,
+        ServerLimits::default(),
+        security,
+        server,
+    ));
     let (mut reader, mut writer) = split(client);
     let reading = tokio::spawn(async move {
         let mut answer = Vec::new();
@@ -81,7 +88,7 @@ fn contains(text: &[u8], word: &[u8]) -> bool {
 /// A host with one platform, which accepts every order.
 struct Host;
 
-impl Source for Host {
+impl StatusSource for Host {
     fn is_ready(&self) -> bool {
         true
     }
@@ -107,30 +114,38 @@ impl Source for Host {
     }
 }
 
-impl Control for Host {
-    fn reload(&self, _: &Actor) -> Result<Vec<String>, ConfigError> {
+impl HostControl for Host {
+    fn reload(&self, _: &ActionOrigin) -> Result<Vec<String>, ConfigError> {
         Ok(Vec::new())
     }
 
-    fn check_now(&self, platform: &str, _: &Actor) -> CheckNow {
+    fn check_now(&self, platform: &str, _: &ActionOrigin) -> CheckNow {
         match platform {
             "shop" => CheckNow::Begun,
             _ => CheckNow::Unknown,
         }
     }
 
-    fn order_breaker(&self, platform: &str, _: BreakerOrder, _: &Actor) -> bool {
+    fn order_breaker(&self, platform: &str, _: BreakerOrder, _: &ActionOrigin) -> bool {
         platform == "shop"
     }
 
-    fn start_maintenance(&self, order: &MaintenanceOrder, _: &Actor) -> Result<String, OrderError> {
+    fn start_maintenance(
+        &self,
+        order: &MaintenanceOrder,
+        _: &ActionOrigin,
+    ) -> Result<String, OrderError> {
         match order.platforms.first() {
             Some(name) if name != "shop" => Err(OrderError::NoSuchPlatform(name.clone())),
             _ => Ok("It was started.".to_owned()),
         }
     }
 
-    fn end_maintenance(&self, end: &MaintenanceEnd, _: &Actor) -> Result<String, OrderError> {
+    fn end_maintenance(
+        &self,
+        end: &MaintenanceEnd,
+        _: &ActionOrigin,
+    ) -> Result<String, OrderError> {
         let name = end.platforms.first().cloned();
         Err(OrderError::NoSuchWindow(name.unwrap_or_default()))
     }
@@ -143,10 +158,10 @@ thread_local! {
 }
 
 /// The hash of a long random password that was thrown away.
-static GUARDED: LazyLock<Security> = LazyLock::new(|| {
+static GUARDED: LazyLock<ServerSecurity> = LazyLock::new(|| {
     let file = std::env::temp_dir().join(format!("conductor-fuzz-{}.yml", std::process::id()));
     std::fs::write(&file, WEB_CONFIG).expect("a web config");
-    Security::read(&file).expect("it is sound")
+    ServerSecurity::read(&file).expect("it is sound")
 });
 
 const WEB_CONFIG: &str = "\

@@ -11,7 +11,11 @@ use std::process::{Child, Command};
 
 use harness::Setup;
 
-#[expect(dead_code, reason = "this is all of it, and one test needs little")]
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "this is all of it, and one test needs little"
+)]
 #[path = "scenarios/harness.rs"]
 mod harness;
 

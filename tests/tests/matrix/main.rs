@@ -17,7 +17,7 @@ mod crossing;
 #[cfg(unix)]
 mod freeze;
 #[path = "../scenarios/harness.rs"]
-#[expect(dead_code, reason = "the scenarios need more of it")]
+#[expect(dead_code, unused_imports, reason = "the scenarios need more of it")]
 mod harness;
 #[cfg(unix)]
 mod incompatible;

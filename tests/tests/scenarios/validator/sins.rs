@@ -129,7 +129,7 @@ fn every_test_of_a_file_and_of_loading_it_can_fail() {
         ),
         Sin::new(at_load("sleep(1);"), "load/quick", &["takes 1"]).with("warning"),
         Sin::new(
-            at_load("signal(SIGINT, SIG_IGN);"),
+            at_load("signal(SIGUSR2, SIG_IGN);"),
             "load/constructor-quiet",
             &["which signals are ignored"],
         ),
