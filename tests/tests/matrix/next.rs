@@ -43,7 +43,7 @@ fn change(file: &str, text: String) -> String {
         ),
         "plugin-api/src/export.rs" => {
             let text = begin_literals(text, "AbiPlugin", 2);
-            let probe = "impl<P: Probe> AbiProbe for Guarded<P> {\n";
+            let probe = "impl<P: Probe> AbiProbe for GuardedProbe<P> {\n";
             replace(
                 &text,
                 probe,
