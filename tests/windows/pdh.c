@@ -9,7 +9,7 @@
 #define EXPORT __declspec(dllexport) LONG WINAPI
 #define MAX_CPUS 128
 
-// Error codes of pdhmsg.h, which the loader of a stand-in cannot rely on.
+// The values of PDH_CSTATUS_NO_COUNTER and PDH_INVALID_DATA in pdhmsg.h.
 static const LONG NO_COUNTER = (LONG)0xC0000BB9;
 static const LONG INVALID_DATA = (LONG)0xC0000BC6;
 

@@ -1,4 +1,4 @@
-//! What Windows says about the user of this process and about the security of files, and private folders.
+//! Reads the user of this process and the security of files from Windows, and creates private folders.
 //!
 //! The only unsafe code of this crate. Each call gets a handle that is open during the call, and a buffer with its true
 //! length; nothing that the OS allocates is kept. Descriptors are read and built in [`access_list`], in safe code.

@@ -33,7 +33,7 @@ pub(crate) type TrustedUser = TrustedSids;
 impl TrustedUser {
     /// Returns the user of this process, and those that control the machine.
     ///
-    /// Where the OS does not report the user, its files are foreign.
+    /// If the OS does not report the user, files of the user count as foreign.
     pub(crate) fn runs_the_host() -> Self {
         Self {
             user: security::current_user().ok(),
