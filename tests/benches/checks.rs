@@ -130,23 +130,41 @@ fn measure(isolation: &str, platforms: usize, interval: &str, seconds: usize, bu
     host.stop();
 }
 
-/// Prints the cost of one rendering of all metrics.
+/// Prints the cost of one rendering of all metrics, the most memory that it held, and what it left behind.
 fn scrape(host: &Host) {
     let clock = Clock::start();
-    let mut text = Vec::new();
+    let (mut series, mut bytes, mut chunks) = (0, 0, 0);
+    let before_memory = memory("self", &["Private_Dirty"]);
+    let mut most_memory = before_memory;
     let (start, before) = (clock.now(), Used::with(&[]));
-    metrics::prometheus::render(host.metrics(), ExpositionFormat::Text, &mut text).unwrap();
+    metrics::prometheus::render(host.metrics(), ExpositionFormat::Text, &mut |text| {
+        bytes += text.len();
+        Ok(())
+    })
+    .unwrap();
     let (took, spent) = (clock.now() - start, Used::with(&[]).since(before).own);
-    let series = text
-        .split(|&b| b == b'\n')
-        .filter(|line| !line.starts_with(b"#"))
-        .count();
+    // Once more, to count and to look at the memory, both of which take longer than the rendering.
+    metrics::prometheus::render(host.metrics(), ExpositionFormat::Text, &mut |text| {
+        let lines = text.split(|&b| b == b'\n');
+        series += lines
+            .filter(|line| !line.is_empty() && line[0] != b'#')
+            .count();
+        if chunks % 256 == 0 {
+            most_memory = most_memory.max(memory("self", &["Private_Dirty"]));
+        }
+        chunks += 1;
+        Ok(())
+    })
+    .unwrap();
+    let left_memory = memory("self", &["Private_Dirty"]);
     println!(
-        "{:>9}  scrape: {} series, {} ms, {:.0} ns of CPU a series",
+        "{:>9}  scrape: {series} series, {:.1} MB, {} ms, {:.0} ns of CPU a series, {:+.1} MB of memory while it lasts, {:+.1} MB after",
         "",
-        series,
+        bytes as f64 / 1e6,
         took.as_millis(),
-        spent.as_nanos() as f64 / series as f64
+        spent.as_nanos() as f64 / series as f64,
+        (most_memory - before_memory) / 1e6,
+        (left_memory - before_memory) / 1e6,
     );
 }
 

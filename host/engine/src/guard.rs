@@ -127,7 +127,7 @@ impl PlatformGuard {
         let metrics = shared.metrics.platform(&settings.name, plugin.id());
         // The series may come from a guard that a reload has replaced by this one.
         metrics.breaker(BreakerState::Closed);
-        metrics.set_info(PlatformInfo::new(
+        metrics.set_info(&PlatformInfo::new(
             settings.priority.label(),
             &settings.labels,
         ));

@@ -2,8 +2,9 @@
 //!
 //! [`FAMILIES`] is the list: name, HELP text, kind and labels of each. Labels with a closed set of values are enums.
 //! The scheduler, the guard and the resource monitor keep handles ([`PlatformMetrics`], [`PluginMetrics`]) and count
-//! through them with a few relaxed atomic operations, without a lock or an allocation. A reader takes a [`SeriesSnapshot`]
-//! and iterates over [`FAMILIES`]: the Prometheus rendering (`prometheus`, a cargo feature) and the log ([`log`]).
+//! through them with a few relaxed atomic operations, without a shared lock or an allocation. A reader takes a
+//! [`SeriesSnapshot`] and visits [`FAMILIES`]: the Prometheus rendering (`prometheus`, a cargo feature) and the log
+//! ([`log`]).
 //!
 //! Times are stored by the host's clock and dated when they are shown. The clock is read once for each [`SeriesSnapshot`];
 //! nothing else here reads it.
@@ -21,6 +22,7 @@ use conductor_types::{DegradedMode, Resource, Tracked};
 
 mod families;
 mod histogram;
+mod label_text;
 mod labels;
 pub mod log;
 #[cfg(feature = "prometheus")]
@@ -29,17 +31,17 @@ mod platform;
 mod plugin;
 #[cfg(feature = "prometheus")]
 pub mod prometheus;
+mod sample;
 #[cfg(test)]
 mod tests;
 
 use conductor_core::clock::{Clock, WallClock};
-pub use families::{
-    FAMILIES, MetricDefinition, MetricKind, MetricSample, MetricSamples, SampleValue,
-    SeriesSnapshot,
-};
+pub use families::{FAMILIES, MetricDefinition, MetricKind, SeriesSnapshot};
 use histogram::DurationHistogram;
+pub use histogram::{BucketBound, BucketBounds, HistogramReading, MAX_BUCKETS};
 pub use platform::{CheckOutcome, PlatformInfo, PlatformMetrics};
 pub use plugin::{PluginInfo, PluginMetrics};
+pub use sample::{Sample, SampleSink, SampleValue};
 
 /// The host's metrics; clones share the same series.
 #[derive(Clone)]
@@ -75,16 +77,20 @@ impl HostMetrics {
     #[must_use]
     pub fn platform(&self, platform: &str, plugin: &str) -> Arc<PlatformMetrics> {
         let mut series = self.shared.write();
-        let plugin = series.plugin(plugin).name.clone();
+        let plugin = Arc::clone(series.plugin(plugin));
         let platform: Arc<str> = platform.into();
-        let key = (platform.clone(), plugin.clone());
+        let key = (platform.clone(), plugin.name.clone());
         if let Some(known) = series.platforms.get(&key) {
             return Arc::clone(known);
         }
         let known = series.retired.take(&key);
         // A call that was under way at the removal may have reported since.
         known.iter().for_each(|known| known.clear_gauges());
-        let new = known.unwrap_or_else(|| Arc::new(PlatformMetrics::new(platform, plugin)));
+        let bounds = Arc::clone(&self.shared.duration_bounds);
+        let new = known.unwrap_or_else(|| {
+            let new = PlatformMetrics::new(platform, plugin, bounds);
+            Arc::new(new)
+        });
         series.platforms.insert(key, Arc::clone(&new));
         self.track_series(&series);
         new
@@ -143,8 +149,12 @@ impl HostMetrics {
     /// Returns the starts so far by lateness: each bucket's bound in seconds with the count at or below it, then the
     /// total count.
     pub fn lateness_counts(&self) -> (Vec<(f64, u64)>, u64) {
-        let (buckets, _, all) = self.shared.lateness.read();
-        (buckets, all)
+        let reading = self.shared.lateness.read();
+        let buckets = reading.buckets();
+        (
+            buckets.map(|(bound, n)| (bound.seconds(), n)).collect(),
+            reading.count,
+        )
     }
 
     /// Sets the use of a resource in percent, 0–100.
@@ -180,7 +190,7 @@ impl HostMetrics {
         self.shared.config_refused.load(Ordering::Relaxed)
     }
 
-    /// Returns a snapshot of the series; the values themselves are read when [`MetricDefinition::samples`] reaches them.
+    /// Returns a snapshot of the series; the values themselves are read when [`MetricDefinition::visit`] reaches them.
     #[must_use]
     pub fn snapshot(&self) -> SeriesSnapshot {
         let wall = &self.shared.wall;
@@ -212,6 +222,7 @@ struct SharedMetrics {
     wall: WallClock,
     series: RwLock<RegisteredSeries>,
     lateness: DurationHistogram,
+    duration_bounds: Arc<BucketBounds>,
     /// One per [`Resource`], as the bits of an `f64`; absent if not finite.
     resources: [AtomicU64; Resource::ALL.len()],
     degraded_mode: AtomicU8,
@@ -293,7 +304,8 @@ impl SharedMetrics {
         Self {
             wall: WallClock::new(clock),
             series: RwLock::default(),
-            lateness: DurationHistogram::new(&LATENESS_BOUNDS),
+            lateness: DurationHistogram::new(BucketBounds::from_millis(&LATENESS_BOUNDS_MS)),
+            duration_bounds: BucketBounds::from_millis(&platform::DURATION_BOUNDS_MS),
             resources: [const { AtomicU64::new(f64::NAN.to_bits()) }; Resource::ALL.len()],
             degraded_mode: AtomicU8::new(DegradedMode::Normal as u8),
             tracked: [const { AtomicU64::new(0) }; Tracked::ALL.len()],
@@ -312,5 +324,4 @@ impl SharedMetrics {
 }
 
 /// Finest around the tick of 10 ms, which determines the lateness on a healthy host.
-const LATENESS_BOUNDS: histogram::BucketBounds =
-    histogram::bounds_in_ms([1, 2, 5, 10, 20, 50, 100, 500, 5000]);
+const LATENESS_BOUNDS_MS: [u64; 9] = [1, 2, 5, 10, 20, 50, 100, 500, 5000];

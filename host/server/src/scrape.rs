@@ -1,6 +1,7 @@
 //! A rendering of `/metrics`, from the thread that makes it to the clients that read it.
 use std::{
-    io::{self, BufWriter, Write},
+    io::{self, Write as _},
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -106,20 +107,41 @@ struct ChunkBroadcaster {
 }
 
 impl ChunkBroadcaster {
-    fn render(self, metrics: &HostMetrics, wanted: NegotiatedFormat) {
-        let mut out = BufWriter::with_capacity(CHUNK_BYTES, self);
+    fn render(mut self, metrics: &HostMetrics, wanted: NegotiatedFormat) {
         let rendered = if wanted.gzip {
-            // Repeated text is close together; better compression would cost more than it saves.
-            let mut zipped = GzEncoder::new(&mut out, Compression::fast());
-            prometheus::render(metrics, wanted.format, &mut zipped)
-                .and_then(|()| zipped.finish().map(|_| ()))
+            self.render_zipped(metrics, wanted.format)
         } else {
-            prometheus::render(metrics, wanted.format, &mut out)
+            prometheus::render(metrics, wanted.format, &mut |text| {
+                self.send_text(mem::take(text))
+            })
         };
         // This fails only if the clients have disconnected or do not read, which concerns no other client.
-        if rendered.and_then(|()| out.flush()).is_ok() {
-            let _ = out.get_mut().send(&ScrapeChunk::End);
+        if rendered.is_ok() {
+            let _ = self.send(&ScrapeChunk::End);
         }
+    }
+
+    fn render_zipped(
+        &mut self,
+        metrics: &HostMetrics,
+        format: prometheus::ExpositionFormat,
+    ) -> io::Result<()> {
+        // Repeated text is close together; better compression would cost more than it saves.
+        let mut zipped = GzEncoder::new(Vec::new(), Compression::fast());
+        prometheus::render(metrics, format, &mut |text| {
+            zipped.write_all(text)?;
+            text.clear();
+            if zipped.get_ref().len() < prometheus::CHUNK_BYTES {
+                return Ok(());
+            }
+            self.send_text(mem::take(zipped.get_mut()))
+        })?;
+        self.send_text(zipped.finish()?)
+    }
+
+    fn send_text(&mut self, text: Vec<u8>) -> io::Result<()> {
+        let chunk = self.budget.charge(text);
+        self.send(&ScrapeChunk::Text(chunk))
     }
 
     /// Sends a chunk to all clients, and drops those that have not read enough in time.
@@ -142,19 +164,6 @@ impl ChunkBroadcaster {
         if self.clients.is_empty() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        Ok(())
-    }
-}
-
-impl Write for ChunkBroadcaster {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        let text = &text[..text.len().min(CHUNK_BYTES)];
-        let chunk = self.budget.charge(Bytes::copy_from_slice(text));
-        self.send(&ScrapeChunk::Text(chunk))?;
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -184,11 +193,8 @@ impl hyper::body::Body for ScrapeBody {
     }
 }
 
-/// The size of a chunk.
-const CHUNK_BYTES: usize = 64 << 10;
-
 /// The time that a chunk may take on average: 1 MiB a second, so that a slow client does not keep the turn.
 const EARNED: Duration = Duration::from_micros(62_500);
 
-/// The maximum number of chunks waiting for a client: 4 MiB, the text of about a thousand platforms.
-const CHUNKS: usize = 64;
+/// The maximum number of chunks waiting for a client: 2 MiB, the text of about 700 platforms.
+const CHUNKS: usize = 32;

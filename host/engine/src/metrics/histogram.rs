@@ -1,67 +1,165 @@
-//! A lock-free histogram of durations.
+//! A histogram of durations.
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-/// Upper bounds of the finite buckets, in nanoseconds, ascending.
-pub(super) type BucketBounds = [u64; BUCKETS];
+/// Upper bounds of the finite buckets, ascending, with their text in `/metrics`.
+#[derive(Debug, PartialEq)]
+pub struct BucketBounds(Box<[BucketBound]>);
 
-/// Counts durations in buckets, each with an inclusive upper bound.
-pub(super) struct DurationHistogram {
-    bounds: &'static BucketBounds,
-    buckets: [AtomicU64; BUCKETS],
-    above: AtomicU64,
-    sum_ns: AtomicU64,
+/// The inclusive upper bound of a bucket.
+#[derive(Debug, PartialEq)]
+pub struct BucketBound {
+    nanos: u64,
+    /// In seconds.
+    seconds: f64,
+    /// The value of the label `le` in the text format.
+    text: Box<str>,
+    /// The value of the label `le` in OpenMetrics, which is always a float: `1.0`.
+    float_text: Box<str>,
+}
+
+impl BucketBounds {
+    /// Creates bounds from ascending durations.
+    ///
+    /// # Panics
+    /// If there are more than [`MAX_BUCKETS`].
+    #[must_use]
+    pub fn new(bounds: impl IntoIterator<Item = Duration>) -> Self {
+        let bounds: Box<[_]> = bounds.into_iter().map(BucketBound::new).collect();
+        assert!(bounds.len() <= MAX_BUCKETS, "too many buckets");
+        Self(bounds)
+    }
+
+    /// Creates bounds from ascending whole milliseconds.
+    pub(super) fn from_millis(millis: &[u64]) -> Arc<Self> {
+        let bounds = millis.iter().map(|&millis| Duration::from_millis(millis));
+        Arc::new(Self::new(bounds))
+    }
+}
+
+impl BucketBound {
+    fn new(bound: Duration) -> Self {
+        let seconds = bound.as_secs_f64();
+        let text = seconds.to_string();
+        let is_whole = text.bytes().all(|byte| byte.is_ascii_digit());
+        let float_text = format!("{text}{}", if is_whole { ".0" } else { "" });
+        Self {
+            nanos: u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX),
+            seconds,
+            text: text.into(),
+            float_text: float_text.into(),
+        }
+    }
+
+    /// Returns the bound in seconds.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
+    /// Returns the value of the label `le` in the text format.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Returns the value of the label `le` in OpenMetrics.
+    #[must_use]
+    pub fn float_text(&self) -> &str {
+        &self.float_text
+    }
+}
+
+/// Counts durations in buckets.
+///
+/// Behind a lock, which costs as much as the two atomic additions that it saves, so that its buckets can be replaced.
+pub(super) struct DurationHistogram(Mutex<HistogramCounts>);
+
+struct HistogramCounts {
+    bounds: Arc<BucketBounds>,
+    /// One per bound, and one for what is above all of them.
+    counts: Box<[u64]>,
+    sum_ns: u64,
 }
 
 impl DurationHistogram {
-    pub(super) fn new(bounds: &'static BucketBounds) -> Self {
-        Self {
-            bounds,
-            buckets: [const { AtomicU64::new(0) }; BUCKETS],
-            above: AtomicU64::new(0),
-            sum_ns: AtomicU64::new(0),
-        }
+    pub(super) fn new(bounds: Arc<BucketBounds>) -> Self {
+        Self(Mutex::new(HistogramCounts::new(bounds)))
     }
 
     pub(super) fn record(&self, duration: Duration) {
         let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let bucket = self.bounds.iter().position(|&bound| ns <= bound);
-        let bucket = bucket.map_or(&self.above, |i| &self.buckets[i]);
-        bucket.fetch_add(1, Ordering::Relaxed);
-        self.sum_ns.fetch_add(ns, Ordering::Relaxed);
+        let mut state = self.lock();
+        let bucket = state.bounds.0.iter().take_while(|b| b.nanos < ns).count();
+        state.counts[bucket] += 1;
+        state.sum_ns = state.sum_ns.wrapping_add(ns);
     }
 
-    /// Returns the counts so far: each bucket's bound in seconds with the count at or below it, then the sum in seconds
-    /// and the total count.
-    pub(super) fn read(&self) -> (Vec<(f64, u64)>, f64, u64) {
+    /// Returns the counts so far.
+    pub(super) fn read(&self) -> HistogramReading {
+        let state = self.lock();
+        let mut cumulative = [0; MAX_BUCKETS + 1];
         let mut count = 0;
-        let buckets = self
-            .bounds
-            .iter()
-            .zip(&self.buckets)
-            .map(|(&bound, bucket)| {
-                count += bucket.load(Ordering::Relaxed);
-                (Duration::from_nanos(bound).as_secs_f64(), count)
-            })
-            .collect();
-        count += self.above.load(Ordering::Relaxed);
-        let sum = Duration::from_nanos(self.sum_ns.load(Ordering::Relaxed)).as_secs_f64();
-        (buckets, sum, count)
+        for (cumulative, n) in cumulative.iter_mut().zip(&state.counts) {
+            count += n;
+            *cumulative = count;
+        }
+        HistogramReading {
+            bounds: Arc::clone(&state.bounds),
+            cumulative,
+            sum: Duration::from_nanos(state.sum_ns).as_secs_f64(),
+            count,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HistogramCounts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Converts bounds from whole milliseconds.
-pub(super) const fn bounds_in_ms(ms: [u64; BUCKETS]) -> BucketBounds {
-    let mut bounds = ms;
-    let mut i = 0;
-    while i < BUCKETS {
-        bounds[i] = ms[i] * 1_000_000;
-        i += 1;
+impl HistogramCounts {
+    fn new(bounds: Arc<BucketBounds>) -> Self {
+        Self {
+            counts: vec![0; bounds.0.len() + 1].into(),
+            bounds,
+            sum_ns: 0,
+        }
     }
-    bounds
 }
 
-/// Finite buckets per histogram. A platform has one, so each bucket costs 8 bytes and one series per platform.
-const BUCKETS: usize = 9;
+/// The counts of a histogram at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistogramReading {
+    bounds: Arc<BucketBounds>,
+    cumulative: [u64; MAX_BUCKETS + 1],
+    /// The sum of all values in seconds.
+    pub sum: f64,
+    /// The number of values.
+    pub count: u64,
+}
+
+impl HistogramReading {
+    /// Returns each finite bucket's bound, and the number of values at or below it.
+    pub fn buckets(&self) -> impl Iterator<Item = (&BucketBound, u64)> {
+        self.bounds.0.iter().zip(self.cumulative)
+    }
+
+    /// Creates a reading from the number of values in each bucket.
+    #[cfg(all(test, feature = "prometheus"))]
+    pub(super) fn of(bounds: BucketBounds, cumulative: &[u64], sum: f64, count: u64) -> Self {
+        let mut all = [count; MAX_BUCKETS + 1];
+        all[..cumulative.len()].copy_from_slice(cumulative);
+        Self {
+            bounds: Arc::new(bounds),
+            cumulative: all,
+            sum,
+            count,
+        }
+    }
+}
+
+/// The maximum number of finite buckets. A platform has one histogram, so each bucket costs 8 bytes and one series per
+/// platform.
+pub const MAX_BUCKETS: usize = 30;

@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    FAMILIES, HostMetrics, MetricDefinition, MetricKind, MetricSample, SampleValue, SeriesSnapshot,
+    FAMILIES, HostMetrics, MetricDefinition, MetricKind, Sample, SampleValue, SeriesSnapshot,
+    label_text::push_label, sample::float,
 };
 
 #[cfg(test)]
@@ -161,17 +162,17 @@ impl WrittenValues {
     /// Counters start as if 0 had been written: a counter that never moved is not logged.
     fn changed(&mut self, snapshot: &SeriesSnapshot, mut write: impl FnMut(&str)) {
         for family in &FAMILIES {
-            for sample in family.samples(snapshot) {
-                match sample.value {
-                    SampleValue::Number(value) => self.one(family, "", &sample, value, &mut write),
-                    SampleValue::Histogram { sum, count, .. } => {
-                        if let SampleValue::Number(count) = SampleValue::count(count) {
-                            self.one(family, "_count", &sample, count, &mut write);
-                        }
-                        self.one(family, "_sum", &sample, sum, &mut write);
-                    }
+            let mut sink = |sample: Sample<'_>| {
+                if let Some(value) = sample.value.number() {
+                    self.one(family, "", &sample, value, &mut write);
                 }
-            }
+                if let SampleValue::Histogram(reading) = sample.value {
+                    let count = float(reading.count);
+                    self.one(family, "_count", &sample, count, &mut write);
+                    self.one(family, "_sum", &sample, reading.sum, &mut write);
+                }
+            };
+            family.visit(snapshot, &mut sink);
         }
     }
 
@@ -179,11 +180,12 @@ impl WrittenValues {
         &mut self,
         family: &MetricDefinition,
         suffix: &str,
-        sample: &MetricSample<'_>,
+        sample: &Sample<'_>,
         value: f64,
         write: &mut impl FnMut(&str),
     ) {
-        let series = self.hasher.hash_one((family.name, suffix, &sample.labels));
+        let names = (family.name, suffix, sample.owner, sample.labels);
+        let series = self.hasher.hash_one(names);
         let last = match self.values.get(&series) {
             Some(bits) => Some(*bits),
             None if family.kind == MetricKind::Gauge => None,
@@ -198,17 +200,23 @@ impl WrittenValues {
 
 /// Formats the sample in the Prometheus format, with control characters escaped: names of measurements come from
 /// plugins, and must not forge log lines.
-fn line(name: &str, suffix: &str, sample: &MetricSample<'_>, value: f64) -> String {
-    let mut line = format!("{name}{suffix}");
-    let mut separator = '{';
-    for (label, text) in &sample.labels {
-        let _ = write!(line, "{separator}{label}={text:?}");
-        separator = ',';
+fn line(name: &str, suffix: &str, sample: &Sample<'_>, value: f64) -> String {
+    let mut labels = sample.owner.to_owned();
+    for (label, text) in sample.labels {
+        push_label(&mut labels, label, text);
     }
-    if !sample.labels.is_empty() {
-        line.push('}');
+    if labels.is_empty() {
+        return format!("{name}{suffix} {value}");
     }
-    let _ = write!(line, " {value}");
+    let mut line = format!("{name}{suffix}{{");
+    for sign in labels.chars() {
+        match sign {
+            // Part of the format, or escaped already.
+            '"' | '\'' | '\\' => line.push(sign),
+            _ => line.extend(sign.escape_debug()),
+        }
+    }
+    let _ = write!(line, "}} {value}");
     line
 }
 

@@ -2,7 +2,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
@@ -14,8 +14,10 @@ use conductor_types::{
 };
 
 use super::{
-    histogram::{BucketBounds, DurationHistogram, bounds_in_ms},
+    histogram::{BucketBounds, DurationHistogram},
+    label_text::PlatformLabels,
     labels::LabelCounters,
+    plugin::PluginMetrics,
 };
 
 /// The result of a check that ran: the report's status, or the reason why there is none.
@@ -92,10 +94,7 @@ impl PlatformInfo {
         }
     }
 
-    pub(super) fn priority(&self) -> &'static str {
-        self.priority
-    }
-
+    #[cfg(test)]
     pub(super) fn labels(&self) -> &[(Box<str>, Box<str>)] {
         &self.labels
     }
@@ -105,8 +104,9 @@ impl PlatformInfo {
 ///
 /// Kept small, since there may be 100 000 of them.
 pub struct PlatformMetrics {
-    pub(super) platform: Arc<str>,
-    pub(super) plugin: Arc<str>,
+    platform: Arc<str>,
+    plugin: Arc<PluginMetrics>,
+    labels: Mutex<PlatformLabels>,
     pub(super) checks: LabelCounters<Status, { Status::ALL.len() }>,
     pub(super) duration: DurationHistogram,
     pub(super) failures: LabelCounters<ErrorType, { ErrorType::ALL.len() }>,
@@ -124,7 +124,6 @@ pub struct PlatformMetrics {
     patience: AtomicU64,
     pub(super) measurements_dropped: AtomicU64,
     measurements: Mutex<Vec<MeasurementSeries>>,
-    info: Mutex<Arc<PlatformInfo>>,
     breaker: AtomicU8,
     /// The result of the last check: a [`Status`], or [`NEVER`].
     last: AtomicU8,
@@ -132,12 +131,17 @@ pub struct PlatformMetrics {
 }
 
 impl PlatformMetrics {
-    pub(super) fn new(platform: Arc<str>, plugin: Arc<str>) -> Self {
-        Self {
+    pub(super) fn new(
+        platform: Arc<str>,
+        plugin: Arc<PluginMetrics>,
+        bounds: Arc<BucketBounds>,
+    ) -> Self {
+        let new = Self {
             platform,
             plugin,
+            labels: Mutex::default(),
             checks: LabelCounters::default(),
-            duration: DurationHistogram::new(&DURATION_BOUNDS),
+            duration: DurationHistogram::new(bounds),
             failures: LabelCounters::default(),
             skips: LabelCounters::default(),
             transitions: LabelCounters::default(),
@@ -148,11 +152,12 @@ impl PlatformMetrics {
             patience: AtomicU64::new(u64::MAX),
             measurements_dropped: AtomicU64::new(0),
             measurements: Mutex::default(),
-            info: Mutex::default(),
             breaker: AtomicU8::new(BreakerState::Closed as u8),
             last: AtomicU8::new(NEVER),
             maintenance: AtomicBool::new(false),
-        }
+        };
+        new.set_info(&PlatformInfo::default());
+        new
     }
 
     /// Resets everything except for the counters.
@@ -205,8 +210,20 @@ impl PlatformMetrics {
     }
 
     /// Sets the displayed settings of the platform.
-    pub fn set_info(&self, info: PlatformInfo) {
-        *self.info.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(info);
+    pub fn set_info(&self, info: &PlatformInfo) {
+        let common = [
+            ("platform", &*self.platform),
+            ("plugin", &*self.plugin.name),
+        ];
+        let priority = std::iter::once(("priority", info.priority));
+        let own = info.labels.iter().map(|(name, value)| (&**name, &**value));
+        let labels = PlatformLabels::new(common, priority.chain(own));
+        *self.labels() = labels;
+    }
+
+    /// Returns the rendered labels; only a reload waits for them.
+    pub(super) fn labels(&self) -> MutexGuard<'_, PlatformLabels> {
+        self.labels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts `n` due checks that did not run.
@@ -312,30 +329,25 @@ impl PlatformMetrics {
             .then(|| u8::from(self.state_value(now) <= Status::Degraded as u8))
     }
 
-    pub(super) fn info(&self) -> Arc<PlatformInfo> {
-        let info = self.info.lock();
-        Arc::clone(&info.unwrap_or_else(PoisonError::into_inner))
-    }
-
     /// Returns the time of the last report by the host's clock.
     pub(super) fn last_report(&self) -> Option<Duration> {
         let nanos = self.last_report.load(Ordering::Relaxed);
         (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 
-    /// Returns the measurements of the last report while it is current.
-    pub(super) fn measured(&self, now: Duration) -> Vec<(Box<str>, f64)> {
+    /// Calls `each` with the measurements of the last report while it is current.
+    pub(super) fn measured(&self, now: Duration, mut each: impl FnMut(&str, f64)) {
         if self.state_value(now) == UNKNOWN {
-            return Vec::new();
+            return;
         }
-        self.lock_measurements()
-            .iter()
-            .filter(|kept| kept.value.is_finite())
-            .map(|kept| (kept.name.clone(), kept.value))
-            .collect()
+        for kept in self.lock_measurements().iter() {
+            if kept.value.is_finite() {
+                each(&kept.name, kept.value);
+            }
+        }
     }
 
-    fn lock_measurements(&self) -> std::sync::MutexGuard<'_, Vec<MeasurementSeries>> {
+    fn lock_measurements(&self) -> MutexGuard<'_, Vec<MeasurementSeries>> {
         self.measurements
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -349,7 +361,7 @@ struct MeasurementSeries {
 }
 
 /// The original's bounds 0.1, 0.5, 1, 2 and 5 s, and finer ones for local checks.
-const DURATION_BOUNDS: BucketBounds = bounds_in_ms([1, 10, 50, 100, 250, 500, 1000, 2000, 5000]);
+pub(super) const DURATION_BOUNDS_MS: [u64; 9] = [1, 10, 50, 100, 250, 500, 1000, 2000, 5000];
 
 /// The state of a platform without a current report.
 const UNKNOWN: u8 = 3;

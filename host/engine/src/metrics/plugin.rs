@@ -6,7 +6,7 @@ use std::sync::{
 
 use conductor_types::{Isolation, RestartReason};
 
-use super::labels::LabelCounters;
+use super::{label_text::push_label, labels::LabelCounters};
 
 /// A plugin's current generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct PluginInfo {
 /// The counters and gauges of one plugin, updated by its guard.
 pub struct PluginMetrics {
     pub(super) name: Arc<str>,
+    /// `plugin="…"`, rendered.
+    pub(super) labels: Box<str>,
     pub(super) restarts: LabelCounters<RestartReason, { RestartReason::ALL.len() }>,
     stuck_calls: AtomicU64,
     /// The last measured usage of its worker: bytes, and the bits of seconds; absent if not finite.
@@ -37,8 +39,11 @@ pub struct PluginMetrics {
 
 impl PluginMetrics {
     pub(super) fn new(name: Arc<str>) -> Self {
+        let mut labels = String::new();
+        push_label(&mut labels, "plugin", &name);
         Self {
             name,
+            labels: labels.into(),
             restarts: LabelCounters::default(),
             stuck_calls: AtomicU64::new(0),
             memory: AtomicU64::new(0),

@@ -21,7 +21,7 @@ pub(super) fn small_host() -> HostMetrics {
     );
     let labels = [("team", "chat"), ("on.call", "a"), ("on-call", "b")];
     let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    chat.set_info(PlatformInfo::new("critical", &labels.into()));
+    chat.set_info(&PlatformInfo::new("critical", &labels.into()));
     chat.measurements(&[("first_byte_seconds", 0.25), ("say \"hi\"\\\n", -1.0)]);
     let disk = metrics.platform("disk", "disk");
     disk.record(
@@ -54,7 +54,7 @@ pub(super) fn small_host() -> HostMetrics {
 #[cfg(feature = "prometheus")]
 pub(super) const ORIGIN: f64 = 1_750_000_000.0;
 
-/// Returns all samples except for histograms, ten seconds after 1970: name and labels → value.
+/// Returns all samples except for histograms, ten seconds after 1970: name and values of labels → value.
 fn numbers(metrics: &HostMetrics) -> BTreeMap<String, f64> {
     numbers_at(metrics, Duration::from_secs(10))
 }
@@ -64,31 +64,47 @@ fn numbers_at(metrics: &HostMetrics, now: Duration) -> BTreeMap<String, f64> {
     let snapshot = metrics.snapshot_at(now, 0.0);
     let mut numbers = BTreeMap::new();
     for family in &FAMILIES {
-        for sample in family.samples(&snapshot) {
-            if let SampleValue::Number(value) = sample.value {
-                let labels: Vec<&str> = sample.labels.iter().map(|(_, text)| &**text).collect();
-                let series = format!("{} {}", family.name, labels.join(" "));
-                assert_eq!(numbers.insert(series, value), None, "a series twice");
-            }
-        }
+        let mut sink = |sample: Sample<'_>| {
+            let Some(value) = sample.value.number() else {
+                return;
+            };
+            let owner = owner_labels(sample.owner).into_iter();
+            let own = sample.labels.iter().map(|(_, value)| (*value).to_owned());
+            let values: Vec<_> = owner.map(|(_, value)| value).chain(own).collect();
+            let series = format!("{} {}", family.name, values.join(" "));
+            assert_eq!(numbers.insert(series, value), None, "a series twice");
+        };
+        family.visit(&snapshot, &mut sink);
     }
     numbers
 }
 
+/// Returns names and values of rendered labels, if no value contains a quote.
+fn owner_labels(rendered: &str) -> Vec<(String, String)> {
+    let mut labels = Vec::new();
+    let mut rest = rendered;
+    while let Some((name, after)) = rest.split_once("=\"") {
+        let (value, more) = after.split_once('"').unwrap();
+        let name = name.trim_start_matches(',');
+        labels.push((name.to_owned(), value.to_owned()));
+        rest = more;
+    }
+    labels
+}
+
 /// Returns the one sample of a histogram: cumulative counts, sum and count.
 fn histogram(metrics: &HostMetrics, name: &str) -> (Vec<u64>, f64, u64) {
-    let snapshot = metrics.snapshot();
     let family = FAMILIES.iter().find(|family| family.name == name).unwrap();
-    let sample = family.samples(&snapshot).next().unwrap();
-    let SampleValue::Histogram {
-        buckets,
-        sum,
-        count,
-    } = sample.value
-    else {
-        panic!("{name} is no histogram");
+    let mut found = None;
+    let mut sink = |sample: Sample<'_>| {
+        let SampleValue::Histogram(reading) = sample.value else {
+            panic!("{name} is no histogram");
+        };
+        let counts = reading.buckets().map(|(_, n)| n).collect();
+        found = Some((counts, reading.sum, reading.count));
     };
-    (buckets.into_iter().map(|(_, n)| n).collect(), sum, count)
+    family.visit(&metrics.snapshot(), &mut sink);
+    found.unwrap()
 }
 
 #[test]
@@ -96,22 +112,22 @@ fn every_sample_has_the_labels_its_family_announces() {
     let metrics = small_host();
     let snapshot = metrics.snapshot();
     for family in &FAMILIES {
-        let mut samples = family.samples(&snapshot).peekable();
-        assert!(samples.peek().is_some(), "{} shows nothing", family.name);
-        for sample in samples {
-            let mut labels: Vec<&str> = sample.labels.iter().map(|(name, _)| &**name).collect();
+        let mut count = 0;
+        let mut sink = |sample: Sample<'_>| {
+            let owner = owner_labels(sample.owner).into_iter();
+            let own = sample.labels.iter().map(|(name, _)| (*name).to_owned());
+            let mut labels: Vec<_> = owner.map(|(name, _)| name).chain(own).collect();
             if family.name == "conductor_platform_info" {
                 labels.retain(|name| !name.starts_with("label_"));
             }
             assert_eq!(labels, family.labels, "{}", family.name);
-            let is_histogram = matches!(sample.value, SampleValue::Histogram { .. });
-            assert_eq!(
-                is_histogram,
-                family.kind == MetricKind::Histogram,
-                "{}",
-                family.name
-            );
-        }
+            let is_histogram = matches!(sample.value, SampleValue::Histogram(_));
+            let of_kind = family.kind == MetricKind::Histogram;
+            assert_eq!(is_histogram, of_kind, "{}", family.name);
+            count += 1;
+        };
+        family.visit(&snapshot, &mut sink);
+        assert!(count > 0, "{} shows nothing", family.name);
     }
 }
 

@@ -2,14 +2,12 @@
 
 use std::io;
 
-use super::TextSink;
-
 #[cfg(windows)]
 mod windows;
 
-/// Writes the metrics of this process.
+/// Returns the metrics of this process in the text format.
 #[cfg(target_os = "linux")]
-pub(super) fn write(out: TextSink<'_>) -> io::Result<()> {
+pub(super) fn text() -> io::Result<String> {
     use ::prometheus::{Registry, TextEncoder, process_collector::ProcessCollector};
     let registry = Registry::new();
     let mut text = String::new();
@@ -17,18 +15,18 @@ pub(super) fn write(out: TextSink<'_>) -> io::Result<()> {
         .register(Box::new(ProcessCollector::for_self()))
         .and_then(|()| TextEncoder::new().encode_utf8(&registry.gather(), &mut text))
         .map_err(io::Error::other)?;
-    out(&text)
+    Ok(text)
 }
 
-/// Writes the same metrics as Prometheus's Go client does on Windows; the crate's collector reads `/proc`.
+/// Returns the same metrics as Prometheus's Go client does on Windows; the crate's collector reads `/proc`.
 #[cfg(windows)]
-pub(super) fn write(out: TextSink<'_>) -> io::Result<()> {
-    out(&windows::usage()?.to_text())
+pub(super) fn text() -> io::Result<String> {
+    Ok(windows::usage()?.to_text())
 }
 
 #[cfg(not(any(target_os = "linux", windows)))]
-pub(super) fn write(_: TextSink<'_>) -> io::Result<()> {
-    Ok(())
+pub(super) fn text() -> io::Result<String> {
+    Ok(String::new())
 }
 
 /// The resources that a process uses.

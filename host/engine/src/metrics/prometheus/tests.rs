@@ -22,7 +22,11 @@ fn text(metrics: &HostMetrics) -> String {
 fn shown(metrics: &HostMetrics, format: ExpositionFormat) -> String {
     let mut out = Vec::new();
     let snapshot = metrics.snapshot_at(Duration::from_secs(10), ORIGIN);
-    render_snapshot(&snapshot, format, &mut out).unwrap();
+    let mut sink = |text: &mut Vec<u8>| {
+        out.append(text);
+        Ok(())
+    };
+    render_snapshot(snapshot, format, &mut sink).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -77,7 +81,7 @@ fn pairs_of_labels_that_read_the_same_together_stay_two_series() {
 }
 
 #[test]
-fn a_family_of_many_pages_has_one_header_and_each_series_once() {
+fn a_family_of_many_chunks_has_one_header_and_each_series_once() {
     let metrics = HostMetrics::new();
     for platform in 0..2_500 {
         let _handle = metrics.platform(&format!("p{platform}"), "q");
@@ -105,9 +109,7 @@ fn a_family_of_many_pages_has_one_header_and_each_series_once() {
 #[test]
 #[cfg(any(target_os = "linux", windows))]
 fn the_process_is_shown_too() {
-    let mut out = Vec::new();
-    render(&HostMetrics::new(), ExpositionFormat::Text, &mut out).unwrap();
-    let text = String::from_utf8(out).unwrap();
+    let text = shown(&HostMetrics::new(), ExpositionFormat::Text);
     assert!(text.contains("\nprocess_resident_memory_bytes "), "{text}");
     assert!(text.contains("\nprocess_open_fds "), "{text}");
     assert!(text.contains("\nprocess_cpu_seconds_total "), "{text}");
@@ -116,15 +118,7 @@ fn the_process_is_shown_too() {
 
 #[test]
 fn a_reader_that_has_gone_ends_the_rendering() {
-    struct Gone;
-    impl io::Write for Gone {
-        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::BrokenPipe.into())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let error = render(&small_host(), ExpositionFormat::OpenMetrics, &mut Gone).unwrap_err();
+    let mut gone = |_: &mut Vec<u8>| Err(io::ErrorKind::BrokenPipe.into());
+    let error = render(&small_host(), ExpositionFormat::OpenMetrics, &mut gone).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
 }

@@ -1,9 +1,7 @@
 //! Every metric of the host, from the list in the code.
 
-use std::collections::BTreeSet;
-
 use conductor_engine::metrics::{
-    FAMILIES, HostMetrics, MetricDefinition, MetricKind, SeriesSnapshot,
+    FAMILIES, HostMetrics, MetricDefinition, MetricKind, Sample, SeriesSnapshot,
 };
 use conductor_types::Resource;
 
@@ -40,12 +38,17 @@ pub(super) fn table() -> String {
 
 /// Returns the values of a label in the order of the code.
 fn values(family: &MetricDefinition, label: &str, snapshot: &SeriesSnapshot) -> Vec<String> {
-    let mut seen = BTreeSet::new();
-    let samples = family.samples(snapshot);
-    let labels = samples.flat_map(|sample| sample.labels);
-    let values = labels.filter(|(name, _)| name == label);
-    let values = values.map(|(_, value)| value.into_owned());
-    values.filter(|value| seen.insert(value.clone())).collect()
+    let mut values = Vec::new();
+    let mut sink = |sample: Sample<'_>| {
+        let of_label = sample.labels.iter().filter(|(name, _)| *name == label);
+        let new: Vec<_> = of_label
+            .map(|(_, value)| (*value).to_owned())
+            .filter(|value| !values.contains(value))
+            .collect();
+        values.extend(new);
+    };
+    family.visit(snapshot, &mut sink);
+    values
 }
 
 fn kind(kind: MetricKind) -> &'static str {

@@ -1,0 +1,201 @@
+//! The encoder of the families of platforms and plugins.
+//!
+//! A platform's labels are rendered when they are set; a scrape copies them and writes numbers. Its output equals that
+//! of the `prometheus` crate's `TextEncoder` for the same samples, and in OpenMetrics that of [`OpenMetrics`] for the
+//! encoder's text; tests compare them.
+
+use std::io;
+
+use super::ExpositionFormat;
+use crate::metrics::{
+    HistogramReading, MetricKind, Sample, SampleSink, SampleValue, label_text::escape,
+    openmetrics::OpenMetrics,
+};
+
+mod number;
+#[cfg(test)]
+mod tests;
+
+/// Takes a chunk of whole lines: the callee takes or copies the text, and may leave the buffer for the next chunk.
+pub type ChunkSink<'a> = &'a mut dyn FnMut(&mut Vec<u8>) -> io::Result<()>;
+
+/// Encodes samples, family by family, into chunks.
+pub struct SeriesEncoder<'a> {
+    format: ExpositionFormat,
+    out: ChunkSink<'a>,
+    text: Vec<u8>,
+    /// The first error of `out`.
+    failure: Option<io::Error>,
+    family: FamilyText,
+}
+
+/// The text that all samples of the current family share.
+struct FamilyText {
+    /// HELP and TYPE, until the first sample is written.
+    header: Vec<u8>,
+    name: String,
+    /// The names of a histogram's series.
+    bucket: String,
+    sum: String,
+    count: String,
+}
+
+impl<'a> SeriesEncoder<'a> {
+    /// Creates an encoder that passes its text to `out` in chunks of about [`CHUNK_BYTES`].
+    pub fn new(format: ExpositionFormat, out: ChunkSink<'a>) -> Self {
+        Self {
+            format,
+            out,
+            text: Vec::new(),
+            failure: None,
+            family: FamilyText::new(format, "", "", MetricKind::Gauge),
+        }
+    }
+
+    /// Starts a family: the samples added next are its.
+    pub fn begin_family(&mut self, name: &str, help: &str, kind: MetricKind) {
+        self.family = FamilyText::new(self.format, name, help, kind);
+    }
+
+    /// Adds whole families in the text format, as the `prometheus` crate writes it.
+    ///
+    /// # Errors
+    /// If a chunk was not taken.
+    pub(super) fn crate_text(&mut self, text: &str) -> io::Result<()> {
+        match self.format {
+            ExpositionFormat::Text => self.text.extend_from_slice(text.as_bytes()),
+            ExpositionFormat::OpenMetrics => OpenMetrics(&mut self.text).write_lines(text)?,
+        }
+        self.goes_on();
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// Ends the text and passes on the last chunk.
+    ///
+    /// # Errors
+    /// If a chunk was not taken.
+    pub fn finish(mut self) -> io::Result<()> {
+        if self.format == ExpositionFormat::OpenMetrics {
+            OpenMetrics(&mut self.text).end()?;
+        }
+        self.pass_on();
+        self.failure.map_or(Ok(()), Err)
+    }
+
+    fn pass_on(&mut self) {
+        if self.failure.is_none() {
+            self.failure = (self.out)(&mut self.text).err();
+        }
+        self.text.clear();
+    }
+
+    fn histogram(&mut self, sample: Sample<'_>, reading: &HistogramReading) {
+        let open_metrics = self.format == ExpositionFormat::OpenMetrics;
+        let (text, family) = (&mut self.text, &self.family);
+        for (bound, count) in reading.buckets() {
+            let bound = match open_metrics {
+                true => bound.float_text(),
+                false => bound.text(),
+            };
+            series(text, &family.bucket, sample, Some(bound));
+            number::push_count(text, count);
+            text.push(b'\n');
+        }
+        series(text, &family.bucket, sample, Some("+Inf"));
+        number::push_count(text, reading.count);
+        text.push(b'\n');
+        series(text, &family.sum, sample, None);
+        number::push_float(text, reading.sum);
+        text.push(b'\n');
+        series(text, &family.count, sample, None);
+        number::push_count(text, reading.count);
+        text.push(b'\n');
+    }
+}
+
+impl SampleSink for SeriesEncoder<'_> {
+    fn add(&mut self, sample: Sample<'_>) {
+        // A chunk is passed on at once when it is full; the space beyond that is for the owner that fills it.
+        if self.text.capacity() == 0 {
+            self.text.reserve(CHUNK_BYTES + CHUNK_BYTES / 8);
+        }
+        self.text.append(&mut self.family.header);
+        if let SampleValue::Histogram(reading) = sample.value {
+            return self.histogram(sample, reading);
+        }
+        series(&mut self.text, &self.family.name, sample, None);
+        match sample.value {
+            SampleValue::Count(n) => number::push_count(&mut self.text, n),
+            SampleValue::Number(value) => number::push_float(&mut self.text, value),
+            SampleValue::Histogram(_) => {}
+        }
+        self.text.push(b'\n');
+    }
+
+    fn goes_on(&mut self) -> bool {
+        if self.text.len() >= CHUNK_BYTES {
+            self.pass_on();
+        }
+        self.failure.is_none()
+    }
+}
+
+/// Writes the name and labels of a series, up to its value.
+fn series(text: &mut Vec<u8>, name: &str, sample: Sample<'_>, bound: Option<&str>) {
+    text.extend_from_slice(name.as_bytes());
+    let mut mark = b'{';
+    if !sample.owner.is_empty() {
+        text.push(mark);
+        text.extend_from_slice(sample.owner.as_bytes());
+        mark = b',';
+    }
+    for (name, value) in sample.labels {
+        text.push(mark);
+        text.extend_from_slice(name.as_bytes());
+        text.extend_from_slice(b"=\"");
+        escape(value, |piece| text.extend_from_slice(piece.as_bytes()));
+        text.push(b'"');
+        mark = b',';
+    }
+    if let Some(bound) = bound {
+        text.push(mark);
+        text.extend_from_slice(b"le=\"");
+        text.extend_from_slice(bound.as_bytes());
+        text.push(b'"');
+        mark = b',';
+    }
+    text.extend_from_slice(if mark == b',' { b"} " } else { b" " });
+}
+
+impl FamilyText {
+    fn new(format: ExpositionFormat, name: &str, help: &str, kind: MetricKind) -> Self {
+        let of_kind = match kind {
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
+        };
+        let mut help = help.replace('\\', "\\\\").replace('\n', "\\n");
+        let mut title = name;
+        if format == ExpositionFormat::OpenMetrics {
+            help = help.replace('"', "\\\"");
+            if kind == MetricKind::Counter {
+                title = name.strip_suffix("_total").unwrap_or(name);
+            }
+        }
+        let mut header = String::new();
+        if !help.is_empty() {
+            header.push_str(&format!("# HELP {title} {help}\n"));
+        }
+        header.push_str(&format!("# TYPE {title} {of_kind}\n"));
+        Self {
+            header: header.into_bytes(),
+            name: name.to_owned(),
+            bucket: format!("{name}_bucket"),
+            sum: format!("{name}_sum"),
+            count: format!("{name}_count"),
+        }
+    }
+}
+
+/// The size at which a chunk is passed on.
+pub const CHUNK_BYTES: usize = 64 << 10;
