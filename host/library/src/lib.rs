@@ -58,6 +58,8 @@ use policy::PinnedPolicy;
 pub use policy::TrustPolicy;
 pub use refusal::{FileRefusal, VettingRule};
 pub use scan::{CandidateFiles, candidates};
+#[cfg(windows)]
+pub use security::close_process;
 pub use signatures::{KeyId, TrustedSigner};
 pub use state_lock::{StateLock, StateLockError};
 pub use store::{CALLS, FolderLock, StateFolder, Store};

@@ -67,6 +67,11 @@ pub trait LoadedPlugin: Send + Sync {
         None
     }
 
+    /// Returns the restrictions that are not in force on its own process, a line each; none if it has no process.
+    fn unconfined(&self) -> &[String] {
+        &[]
+    }
+
     /// Returns the number of open probes, if it is counted.
     fn open_probes(&self) -> usize {
         0

@@ -102,6 +102,11 @@ impl LoadedGeneration {
     pub fn pid(&self) -> Option<u32> {
         self.plugin.pid()
     }
+
+    /// Returns the restrictions that are not in force on its own process, a line each.
+    pub fn unconfined(&self) -> &[String] {
+        self.plugin.unconfined()
+    }
 }
 
 impl CatalogLoader {

@@ -11,9 +11,10 @@
 //! trusts no response: a worker that violates a rule is ended, and its calls fail.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::Path,
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
     time::Duration,
 };
@@ -92,6 +93,7 @@ pub struct WorkerSettings {
 pub struct Worker {
     description: PluginDescription,
     pid: u32,
+    unconfined: Vec<String>,
     client: Arc<WorkerClient>,
 }
 
@@ -117,6 +119,7 @@ impl Worker {
         let started = StartedWorker::new(vetted, settings, clock)
             .map_err(|e| error("its worker cannot be started", &e))?;
         let (pid, client) = (started.supervisor.pid(), started.client);
+        let mut unlimited = started.unlimited;
         client
             .say(&ToWorker::Hello(Box::new(hello(vetted, settings, clock))))
             .map_err(|e| error("its worker cannot be told what to load", &e))?;
@@ -129,6 +132,7 @@ impl Worker {
         let LoadedProperties {
             config_schema,
             asynchronous,
+            mut unconfined,
         } = told
             .recv()
             .map_err(|e| error("the thread of its worker is gone", &e))?
@@ -136,6 +140,8 @@ impl Worker {
                 message: from_file(&printable::path(&vetted.origin), refused.message),
                 ..refused
             })?;
+        unconfined.append(&mut unlimited);
+        unconfined.iter().for_each(|line| warn_once(line));
         Ok(Self {
             description: PluginDescription {
                 id: vetted.manifest.id.clone(),
@@ -145,6 +151,7 @@ impl Worker {
                 asynchronous,
             },
             pid,
+            unconfined,
             client,
         })
     }
@@ -181,6 +188,10 @@ impl LoadedPlugin for Worker {
         Some(self.pid)
     }
 
+    fn unconfined(&self) -> &[String] {
+        &self.unconfined
+    }
+
     fn open_probes(&self) -> usize {
         self.client.open_probes()
     }
@@ -204,6 +215,8 @@ impl Drop for Worker {
 struct StartedWorker {
     supervisor: WorkerSupervisor,
     client: Arc<WorkerClient>,
+    /// The limits that the system did not set on its process.
+    unlimited: Vec<String>,
 }
 
 impl StartedWorker {
@@ -213,6 +226,7 @@ impl StartedWorker {
         let (output, their_output) = OutputPipe::pair()?;
         let plugin: Arc<str> = vetted.manifest.id.as_str().into();
         let process = WorkerProcess::start(&plugin, &settings.policy, theirs, their_output)?;
+        let unlimited = process.unlimited();
         let watch = ResourceWatch::new(process.id(), &settings.policy, clock.now());
         let client = WorkerClient::new(ours, waker, clock, settings.call_threads);
         let client = Arc::new(client);
@@ -225,7 +239,21 @@ impl StartedWorker {
             output,
             plugin,
         );
-        Ok(Self { supervisor, client })
+        Ok(Self {
+            supervisor,
+            client,
+            unlimited,
+        })
+    }
+}
+
+/// Reports a restriction that is not in force on workers once: it is the same for all.
+fn warn_once(what: &str) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    // Limited in number, because a worker could make them up.
+    if said.len() < MAX_UNCONFINED && said.insert(what.to_owned()) {
+        tracing::warn!("unconfined: {what}");
     }
 }
 
@@ -256,3 +284,6 @@ fn hello(vetted: &Vetted, settings: &WorkerSettings, clock: Clock) -> HelloMessa
         clock: clock.anchor(),
     }
 }
+
+/// Lines that one worker, and all together, can report about restrictions.
+const MAX_UNCONFINED: usize = 20;

@@ -1,6 +1,6 @@
 //! The reason why a process could not be restricted.
 
-#[cfg(unix)]
+#[cfg(any(unix, windows))]
 use std::io;
 
 /// The kernel's refusal of a restriction that it supports.
@@ -42,4 +42,8 @@ pub enum SandboxError {
     #[cfg(target_os = "linux")]
     #[error("cannot filter system calls: {0}")]
     Seccomp(#[from] seccompiler::Error),
+    /// Closing the process to others of the same user.
+    #[cfg(windows)]
+    #[error("cannot set the access list of the process: {0}")]
+    Process(#[source] io::Error),
 }

@@ -44,11 +44,12 @@ mod rlimits;
     )
 ))]
 mod seccomp;
+#[cfg(windows)]
+mod windows;
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+#[cfg(target_os = "linux")]
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 pub use capabilities::{UndeclaredNeed, capabilities};
 pub use error::SandboxError;
@@ -192,18 +193,22 @@ pub fn apply_limits(policy: &SandboxPolicy) -> Result<Vec<String>, SandboxError>
     rlimits::apply(policy)
 }
 
+/// Restricts this process to the policy permanently; returns one line for each restriction that could not be applied.
+///
+/// # Errors
+/// Never.
+#[cfg(windows)]
+pub fn apply(policy: &SandboxPolicy) -> Result<Vec<String>, SandboxError> {
+    Ok(windows::apply(policy))
+}
+
 /// Applies the policy to this process as far as this OS supports it; returns what could not be applied.
 ///
 /// # Errors
 /// When the OS refuses a restriction it supports; the worker must not continue then.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", windows)))]
 pub fn apply(policy: &SandboxPolicy) -> Result<Vec<String>, SandboxError> {
-    #[cfg(unix)]
     let mut lines = rlimits::apply(policy)?;
-    #[cfg(not(unix))]
-    let mut lines = Vec::new();
-    #[cfg(not(unix))]
-    let _ = policy;
     lines.push(
         "this OS has no sandbox that the host knows: a plugin can do what the host's user can"
             .to_owned(),
@@ -223,11 +228,22 @@ pub fn protect_host() -> Result<(), SandboxError> {
     privileges::close_to_others()
 }
 
+/// Closes this process to others of the same user: its memory and open handles. The host calls it at startup.
+///
+/// Others can still end it and wait for its end. Debuggers need the privilege of administrators.
+///
+/// # Errors
+/// When Windows refuses, which is not known to happen.
+#[cfg(windows)]
+pub fn protect_host() -> Result<(), SandboxError> {
+    conductor_library::close_process().map_err(SandboxError::Process)
+}
+
 /// Does nothing: this OS has no known way to close a process to others of the same user.
 ///
 /// # Errors
 /// Never.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", windows)))]
 pub fn protect_host() -> Result<(), SandboxError> {
     Ok(())
 }

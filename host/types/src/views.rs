@@ -262,7 +262,7 @@ pub struct BreakerView {
 }
 
 /// One plugin.
-#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 pub struct PluginView {
     /// Id.
     pub id: String,
@@ -298,6 +298,9 @@ pub struct PluginView {
     /// it.
     #[serde(default)]
     pub held_in_worker: Option<String>,
+    /// Restrictions that the system does not enforce on its worker, a line each.
+    #[serde(default)]
+    pub unconfined: Vec<String>,
 }
 
 /// One plugin with its config schema.

@@ -188,6 +188,20 @@ fn text(plugins: &[ListedLibrary], verbose: bool, width: Option<u16>) -> String 
             lines.push_str(&format!("{detail}\n"));
         }
     }
+    for (what, ids) in unconfined(plugins) {
+        lines.push_str(&format!("\nunconfined: {}: {what}\n", ids.join(", ")));
+    }
+    lines
+}
+
+/// Returns what is not enforced on workers, each line with the plugins it concerns.
+fn unconfined(plugins: &[ListedLibrary]) -> BTreeMap<&str, Vec<&str>> {
+    let mut lines = BTreeMap::<_, Vec<_>>::new();
+    for view in plugins.iter().filter_map(|plugin| plugin.running.as_ref()) {
+        for line in &view.unconfined {
+            lines.entry(line.as_str()).or_default().push(&*view.id);
+        }
+    }
     lines
 }
 
@@ -240,6 +254,24 @@ mod tests {
         for word in [file.as_str(), "1234567", "in-process", "1234.5 s"] {
             assert!(narrow.contains(word), "{word}:\n{narrow}");
         }
+    }
+
+    #[test]
+    fn what_is_not_enforced_is_one_line_for_all_plugins_it_concerns() {
+        let plugins = ["http", "tcp"].map(|id| ListedLibrary {
+            id: Some(id.to_owned()),
+            running: Some(PluginView {
+                id: id.to_owned(),
+                unconfined: vec!["it has no limit of CPU".to_owned()],
+                ..PluginView::default()
+            }),
+            ..listed(None)
+        });
+        let text = text(&plugins, false, None);
+        assert!(
+            text.ends_with("\n\nunconfined: http, tcp: it has no limit of CPU\n"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -1,14 +1,11 @@
 //! Handles a worker's messages: validates everything, and sanitizes it again for log and metrics.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use conductor_types::ErrorType;
 
 use super::{
+    MAX_UNCONFINED,
     client::WorkerClient,
     error::MessageError,
     limiter::{DroppedLines, LogRateLimiter},
@@ -38,6 +35,8 @@ pub(super) struct LoadedProperties {
     pub(super) config_schema: ConfigSchema,
     /// `true` if its checks take no thread while they wait.
     pub(super) asynchronous: bool,
+    /// The restrictions that it could not put on itself, a line each.
+    pub(super) unconfined: Vec<String>,
 }
 
 /// The effect of a message on the worker's state.
@@ -109,10 +108,11 @@ impl MessageHandler {
                 if asynchronous {
                     self.client.is_asynchronous();
                 }
-                unconfined.into_iter().for_each(say_once);
+                let unconfined = unconfined.into_iter().take(MAX_UNCONFINED).map(line);
                 Ok(MessageEffect::Loaded(LoadedProperties {
                     config_schema,
                     asynchronous,
+                    unconfined: unconfined.collect(),
                 }))
             }
             FromWorker::Refused {
@@ -244,14 +244,4 @@ fn line(text: &str) -> String {
     let mut line = String::new();
     set_message(&mut line, text.as_bytes());
     line
-}
-
-/// Reports restrictions that the kernel cannot enforce on workers, once, because they are the same for all.
-fn say_once(what: &str) {
-    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
-    // Limited in number, because a worker could make them up.
-    if said.len() < 20 && said.insert(line(what)) {
-        tracing::warn!("workers are not confined as they should be: {}", line(what));
-    }
 }

@@ -33,6 +33,7 @@ impl PluginGuard {
             stuck_calls: self.metrics.stuck_calls(),
             quarantined: self.is_quarantined(),
             held_in_worker: running.and_then(|r| r.held.clone()),
+            unconfined: running.map(|r| r.unconfined().to_vec()).unwrap_or_default(),
         }
     }
 

@@ -168,25 +168,29 @@ const MOST_UNREPORTED: u64 = 1 << 16;
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Read as _, os::unix::net::UnixStream};
-
     use super::*;
     use crate::{
         protocol::{self, FrameDecoder},
-        worker::channel::WorkerChannel,
+        worker::channel::{ReadOutcome, WorkerChannel},
     };
 
     #[test]
     fn a_burst_before_silence_drops_no_error_and_each_dropped_line_is_reported() {
         let (ours, theirs) = WorkerChannel::pair().unwrap();
-        let mut theirs = UnixStream::from(theirs);
+        let theirs = WorkerChannel::of_worker(theirs).unwrap();
         let writer = Arc::new(ResponseWriter::new(ours, Clock::start()));
         let sender = LogSender::new(&writer);
         let subscriber = tracing_subscriber::registry().with(ForwardLayer(Arc::clone(&sender)));
         let reading = std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            theirs.read_to_end(&mut bytes).unwrap();
-            bytes
+            let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
+            loop {
+                theirs.wait(None).unwrap();
+                match theirs.receive_now(&mut buffer).unwrap() {
+                    ReadOutcome::Bytes(read) => bytes.extend_from_slice(&buffer[..read]),
+                    ReadOutcome::Nothing => {}
+                    ReadOutcome::End => return bytes,
+                }
+            }
         });
         tracing::subscriber::with_default(subscriber, || {
             for _ in 0..5000 {

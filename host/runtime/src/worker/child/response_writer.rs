@@ -238,15 +238,15 @@ const MAX_ANSWER: usize = 512 << 10;
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Read as _, os::unix::net::UnixStream};
-
     use super::*;
-    use crate::protocol::{FrameDecoder, messages::WireReport};
+    use crate::{
+        protocol::{FrameDecoder, messages::WireReport},
+        worker::channel::ReadOutcome,
+    };
 
-    fn writer() -> (ResponseWriter, UnixStream) {
+    fn writer() -> (ResponseWriter, WorkerChannel) {
         let (ours, theirs) = WorkerChannel::pair().unwrap();
-        let theirs = UnixStream::from(theirs);
-        theirs.set_nonblocking(true).unwrap();
+        let theirs = WorkerChannel::of_worker(theirs).unwrap();
         (ResponseWriter::new(ours, Clock::start()), theirs)
     }
 
@@ -263,12 +263,32 @@ mod tests {
         }
     }
 
-    /// Returns the answered calls, write by write.
-    fn sent(mut host: &UnixStream) -> Vec<Vec<u64>> {
+    /// Returns the calls that have been answered, write by write.
+    fn sent(host: &WorkerChannel) -> Vec<Vec<u64>> {
+        answered(|bytes| match host.receive_now(bytes) {
+            Ok(ReadOutcome::Bytes(read)) => Some(read),
+            _ => None,
+        })
+    }
+
+    /// Waits for bytes; returns `None` once the writer is gone.
+    fn wait_for_bytes(host: &WorkerChannel, bytes: &mut [u8]) -> Option<usize> {
+        loop {
+            host.wait(None).unwrap();
+            match host.receive_now(bytes).unwrap() {
+                ReadOutcome::Bytes(read) => return Some(read),
+                ReadOutcome::Nothing => {}
+                ReadOutcome::End => return None,
+            }
+        }
+    }
+
+    /// Returns the answered calls, write by write, until there is nothing more to read.
+    fn answered(mut read: impl FnMut(&mut [u8]) -> Option<usize>) -> Vec<Vec<u64>> {
         let mut decoder = FrameDecoder::new(protocol::FROM_WORKER);
         let mut bytes = vec![0; 2 << 20];
         let mut writes = Vec::new();
-        while let Ok(read @ 1..) = host.read(&mut bytes) {
+        while let Some(read) = read(&mut bytes) {
             decoder.feed(&bytes[..read]);
             while let Some(message) = decoder.message::<FromWorker<&str>>().unwrap() {
                 let FromWorker::Answers(answers) = message else {
@@ -330,7 +350,6 @@ mod tests {
     #[test]
     fn answers_of_calls_that_go_on_by_themselves_leave_together_and_the_first_at_once() {
         let (writer, host) = writer();
-        host.set_nonblocking(false).unwrap();
         let writer = Arc::new(writer);
         writer.gather();
         writer.answer(answer(0, SLOW));
@@ -339,7 +358,7 @@ mod tests {
             let mut decoder = FrameDecoder::new(protocol::FROM_WORKER);
             let (mut bytes, mut next) = (vec![0; 2 << 20], 0);
             while next < 10_000 {
-                let read = (&host).read(&mut bytes).unwrap();
+                let read = wait_for_bytes(&host, &mut bytes).unwrap();
                 decoder.feed(&bytes[..read]);
                 while let Some(message) = decoder.message::<FromWorker<&str>>().unwrap() {
                     let FromWorker::Answers(answers) = message else {
@@ -365,8 +384,7 @@ mod tests {
     #[test]
     fn a_report_too_long_for_a_frame_is_a_failure_and_the_longest_that_is_not_fits() {
         let (writer, host) = writer();
-        host.set_nonblocking(false).unwrap();
-        let host = thread::spawn(move || sent(&host));
+        let host = thread::spawn(move || answered(|bytes| wait_for_bytes(&host, bytes)));
         let with = |bytes: usize| {
             let mut long = answer(0, Duration::ZERO);
             let found = long.result.as_mut().unwrap();

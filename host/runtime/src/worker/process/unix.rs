@@ -89,6 +89,12 @@ impl WorkerProcess {
         self.child.id()
     }
 
+    /// Returns nothing: without a cgroup, the host enforces the limits by watching.
+    #[expect(clippy::unused_self, reason = "the interface is that of Windows, too")]
+    pub(in super::super) fn unlimited(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Returns the descriptor that signals its exit, if the OS has one.
     pub(in super::super) fn ended(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().map(AsFd::as_fd)

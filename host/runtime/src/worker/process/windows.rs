@@ -69,6 +69,11 @@ impl WorkerProcess {
         })
     }
 
+    /// Returns the limits that its job does not have, a line each.
+    pub(in super::super) fn unlimited(&self) -> Vec<String> {
+        self.job.refused.clone()
+    }
+
     pub(in super::super) fn id(&self) -> u32 {
         self.id
     }

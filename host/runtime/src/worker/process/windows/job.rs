@@ -14,10 +14,14 @@ use windows_sys::Win32::System::{
         AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_CPU_RATE_CONTROL_ENABLE,
         JOB_OBJECT_CPU_RATE_CONTROL_HARD_CAP, JOB_OBJECT_LIMIT_ACTIVE_PROCESS,
         JOB_OBJECT_LIMIT_DIE_ON_UNHANDLED_EXCEPTION, JOB_OBJECT_LIMIT_JOB_MEMORY,
-        JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE, JOBOBJECT_CPU_RATE_CONTROL_INFORMATION,
-        JOBOBJECT_EXTENDED_LIMIT_INFORMATION, JOBOBJECTINFOCLASS,
-        JobObjectCpuRateControlInformation, JobObjectExtendedLimitInformation,
-        SetInformationJobObject, TerminateJobObject,
+        JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE, JOB_OBJECT_UILIMIT_DESKTOP,
+        JOB_OBJECT_UILIMIT_DISPLAYSETTINGS, JOB_OBJECT_UILIMIT_EXITWINDOWS,
+        JOB_OBJECT_UILIMIT_GLOBALATOMS, JOB_OBJECT_UILIMIT_HANDLES,
+        JOB_OBJECT_UILIMIT_READCLIPBOARD, JOB_OBJECT_UILIMIT_SYSTEMPARAMETERS,
+        JOB_OBJECT_UILIMIT_WRITECLIPBOARD, JOBOBJECT_BASIC_UI_RESTRICTIONS,
+        JOBOBJECT_CPU_RATE_CONTROL_INFORMATION, JOBOBJECT_EXTENDED_LIMIT_INFORMATION,
+        JOBOBJECTINFOCLASS, JobObjectBasicUIRestrictions, JobObjectCpuRateControlInformation,
+        JobObjectExtendedLimitInformation, SetInformationJobObject, TerminateJobObject,
     },
     Threading::GetCurrentProcess,
 };
@@ -25,7 +29,11 @@ use windows_sys::Win32::System::{
 use crate::worker::channel::windows::check;
 
 /// A job object.
-pub(super) struct JobObject(OwnedHandle);
+pub(super) struct JobObject {
+    handle: OwnedHandle,
+    /// What the system does not limit, a line each.
+    pub(super) refused: Vec<String>,
+}
 
 impl JobObject {
     /// Puts this process into a job, once, with every process it starts from then on: a worker that is just being
@@ -64,9 +72,21 @@ impl JobObject {
             false => policy.limits.processes,
         };
         limits.JobMemoryLimit = usize::try_from(policy.limits.memory).unwrap_or(usize::MAX);
-        let job = Self::limited_to(limits)?;
-        if let Err(error) = job.cap_cpu(policy.limits.cpu_percent) {
-            tracing::debug!("cannot limit the CPU of a worker: {error}");
+        let mut job = Self::limited_to(limits)?;
+        let limits = [
+            (
+                "its CPU is not limited",
+                job.cap_cpu(policy.limits.cpu_percent),
+            ),
+            (
+                "a plugin can use the desktop and the clipboard of the host's user",
+                job.close_desktop(),
+            ),
+        ];
+        for (consequence, set) in limits {
+            if let Err(error) = set {
+                job.refused.push(format!("{consequence}: {error}"));
+            }
         }
         Ok(job)
     }
@@ -80,7 +100,10 @@ impl JobObject {
             }
             OwnedHandle::from_raw_handle(handle)
         };
-        let job = Self(handle);
+        let job = Self {
+            handle,
+            refused: Vec::new(),
+        };
         job.set(JobObjectExtendedLimitInformation, &limits)?;
         Ok(job)
     }
@@ -96,6 +119,21 @@ impl JobObject {
         // In hundredths of a percent of all cores.
         cap.Anonymous.CpuRate = (percent.saturating_mul(100) / cores).clamp(1, 10_000);
         self.set(JobObjectCpuRateControlInformation, &cap)
+    }
+
+    /// Refuses everything of the user's session: windows and atoms of others, clipboard, desktops, logging off.
+    fn close_desktop(&self) -> io::Result<()> {
+        let all = JOBOBJECT_BASIC_UI_RESTRICTIONS {
+            UIRestrictionsClass: JOB_OBJECT_UILIMIT_DESKTOP
+                | JOB_OBJECT_UILIMIT_DISPLAYSETTINGS
+                | JOB_OBJECT_UILIMIT_EXITWINDOWS
+                | JOB_OBJECT_UILIMIT_GLOBALATOMS
+                | JOB_OBJECT_UILIMIT_HANDLES
+                | JOB_OBJECT_UILIMIT_READCLIPBOARD
+                | JOB_OBJECT_UILIMIT_SYSTEMPARAMETERS
+                | JOB_OBJECT_UILIMIT_WRITECLIPBOARD,
+        };
+        self.set(JobObjectBasicUIRestrictions, &all)
     }
 
     fn set<T>(&self, class: JOBOBJECTINFOCLASS, information: &T) -> io::Result<()> {
@@ -119,7 +157,7 @@ impl JobObject {
     }
 
     pub(super) fn handle(&self) -> RawHandle {
-        self.0.as_raw_handle()
+        self.handle.as_raw_handle()
     }
 }
 
