@@ -119,6 +119,34 @@ fn each_death_is_named_with_its_status() {
 }
 
 #[test]
+fn what_is_not_enforced_on_a_worker_is_logged_once_and_shown() {
+    if !is_windows() {
+        return; // Where `sandbox` runs, everything is enforced.
+    }
+    let host = Setup::new()
+        .platform("one", "fault", "{}")
+        .platform("other", "disk", "{ path = \"/\" }")
+        .start();
+    host.wait("both are checked", |m| {
+        m.due("one") >= 1.0 && m.due("other") >= 1.0
+    });
+    // On Windows itself, and a limit that wine does not know.
+    let lines = ["without declaring it", "its CPU is not limited: "];
+    let log = host.log();
+    for line in lines {
+        let logged = log.lines().filter(|l| l.contains(line)).count();
+        assert_eq!(logged, 1, "{line}: {log}");
+    }
+    let status = host.status();
+    for plugin in status["plugins"].as_array().unwrap() {
+        let shown = plugin["unconfined"].as_array().unwrap();
+        let shown: Vec<_> = shown.iter().filter_map(|line| line.as_str()).collect();
+        assert!(shown.iter().any(|line| line.contains(lines[0])), "{plugin}");
+        assert!(shown.iter().any(|line| line.contains(lines[1])), "{plugin}");
+    }
+}
+
+#[test]
 fn a_library_that_is_replaced_leaves_one_private_copy_and_a_host_that_stops_none() {
     if !is_windows() {
         return; // `replacements` and `newcomer` test it for this system.
