@@ -1,6 +1,13 @@
 //! The options that every command takes: config and log.
 
-use std::{io::IsTerminal as _, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{
+    error::Error as _,
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use clap::ValueEnum;
 use conductor_config::{ConductorConfig, ConfigReadResult, OwnAddress};
@@ -8,7 +15,10 @@ use conductor_engine::{
     log_tail::LogTail,
     log_text::{LogJson, LogText},
 };
-use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
+use tracing_appender::{
+    non_blocking::{ErrorCounter, WorkerGuard},
+    rolling::{RollingFileAppender, Rotation},
+};
 use tracing_subscriber::{
     filter::LevelFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
@@ -38,7 +48,7 @@ pub struct GlobalArgs {
         global = true
     )]
     pub log_level: LogLevel,
-    /// Log format; the log goes to standard error
+    /// Log format
     #[arg(
         long = "log.format",
         value_name = "FORMAT",
@@ -47,6 +57,14 @@ pub struct GlobalArgs {
         global = true
     )]
     pub log_format: LogFormat,
+    /// Folder to write the log to, one file per day of UTC, of which the newest 14 are kept [default: the log goes to standard error]
+    #[arg(
+        long = "log.dir",
+        value_name = "FOLDER",
+        env = "CONDUCTOR_LOG_DIR",
+        global = true
+    )]
+    pub log_dir: Option<PathBuf>,
 }
 
 /// Minimum level of the log.
@@ -63,6 +81,14 @@ pub enum LogLevel {
     Trace,
 }
 
+impl LogLevel {
+    /// Returns the name that the option `--log.level` takes.
+    #[must_use]
+    pub fn name(self) -> String {
+        name_of(&self)
+    }
+}
+
 /// Format of the log.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum LogFormat {
@@ -73,6 +99,19 @@ pub enum LogFormat {
     /// systemd's journal, with the fields PLATFORM, PLUGIN and PRIORITY; text on standard error if there is no journal
     #[cfg(target_os = "linux")]
     Journal,
+}
+
+impl LogFormat {
+    /// Returns the name that the option `--log.format` takes.
+    #[must_use]
+    pub fn name(self) -> String {
+        name_of(&self)
+    }
+}
+
+fn name_of(value: &impl ValueEnum) -> String {
+    let value = value.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 /// The source of a host's config.
@@ -132,13 +171,16 @@ impl GlobalArgs {
         })
     }
 
-    /// Sends the log to standard error until the returned guard is dropped.
+    /// Sends the log to standard error, or to files, until the returned guard is dropped.
     ///
     /// A thread writes it, and drops lines if it falls behind: a stopped terminal or a reader that has gone must not
     /// delay the checks.
     ///
     /// `tail` also gets the lines about each platform.
-    pub fn start_log(&self, tail: LogTail) -> WorkerGuard {
+    ///
+    /// # Errors
+    /// If the log is to go to files, and none can be created, or the format is that of the journal.
+    pub fn start_log(&self, tail: LogTail) -> Result<WorkerGuard, CliError> {
         let level = match self.log_level {
             LogLevel::Error => LevelFilter::ERROR,
             LogLevel::Warn => LevelFilter::WARN,
@@ -146,29 +188,40 @@ impl GlobalArgs {
             LogLevel::Debug => LevelFilter::DEBUG,
             LogLevel::Trace => LevelFilter::TRACE,
         };
+        let files = self.log_dir.as_deref().map(daily_files).transpose()?;
         #[cfg(target_os = "linux")]
         let no_journal = match self.log_format {
+            LogFormat::Journal if files.is_some() => {
+                let text =
+                    "--log.format journal writes no files: choose text or json for --log.dir";
+                return Err(CliError::Usage(text.to_owned()));
+            }
             LogFormat::Journal => match JournalSocket::open() {
                 Ok(journal) => {
                     let (writer, guard) = tracing_appender::non_blocking(journal);
                     say_losses(writer.error_counter());
                     let subscriber = tracing_subscriber::registry().with(level);
                     subscriber.with(JournalLayer(writer)).with(tail).init();
-                    return guard;
+                    return Ok(guard);
                 }
                 Err(error) => Some(error),
             },
             LogFormat::Text | LogFormat::Json => None,
         };
-        let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+        let has_colours = files.is_none()
+            && std::io::stderr().is_terminal()
+            && std::env::var_os("NO_COLOR").is_none();
+        let (writer, guard) = match files {
+            Some(files) => tracing_appender::non_blocking(files),
+            None => tracing_appender::non_blocking(std::io::stderr()),
+        };
         say_losses(writer.error_counter());
         let builder = tracing_subscriber::fmt()
             .with_max_level(level)
             .with_writer(writer)
             // A failed write would be reported on standard error too, by a macro that panics if that fails.
-            .log_internal_errors(false);
-        let builder = builder
-            .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+            .log_internal_errors(false)
+            .with_ansi(has_colours);
         match self.log_format {
             LogFormat::Json => {
                 let builder = builder.json().map_event_format(LogJson);
@@ -182,8 +235,25 @@ impl GlobalArgs {
                 "cannot connect to systemd's journal, so the log goes to standard error: {error}"
             );
         }
-        guard
+        Ok(guard)
     }
+}
+
+/// Returns a writer to `conductor.DATE.log` in a folder, which is created if it does not exist.
+fn daily_files(folder: &Path) -> Result<RollingFileAppender, CliError> {
+    RollingFileAppender::builder()
+        .rotation(Rotation::DAILY)
+        .filename_prefix("conductor")
+        .filename_suffix("log")
+        .max_log_files(LOG_FILES)
+        .build(folder)
+        .map_err(|error| {
+            let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
+            CliError::Other(format!(
+                "cannot write the log to {}{cause}; set --log.dir to a folder that this user may write to",
+                folder.display()
+            ))
+        })
 }
 
 /// Logs the number of lines that were dropped because the log's reader was too slow, once it reads again.
@@ -206,5 +276,7 @@ fn say_losses(counter: ErrorCounter) {
         .spawn(watch);
 }
 
+/// Number of days whose log is kept.
+const LOG_FILES: usize = 14;
 /// Period of the check for lost lines.
 const LOSSES_PERIOD: Duration = Duration::from_secs(5);

@@ -39,7 +39,7 @@ pub struct PluginDiffArgs {
 }
 
 pub(super) fn run(args: &PluginDiffArgs, global: &GlobalArgs) -> Result<CommandExit, CliError> {
-    let _log = global.start_log(LogTail::default());
+    let _log = global.start_log(LogTail::default())?;
     let config = args
         .config
         .as_deref()

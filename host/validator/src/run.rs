@@ -75,7 +75,7 @@ pub(super) fn need(text: &str) -> Result<Need, NotANeed> {
 
 pub(super) fn run(args: &PluginRunArgs, global: &GlobalArgs) -> Result<CommandExit, CliError> {
     let tail = LogTail::default();
-    let log = global.start_log(tail.clone());
+    let log = global.start_log(tail.clone())?;
     let result = checked(args, global, &tail);
     let exit = result.unwrap_or_else(|error| {
         error.print();

@@ -392,6 +392,40 @@ fn a_config_that_cannot_be_read_ends_with_3_and_one_clear_message() {
 }
 
 #[test]
+fn a_log_in_files_has_the_reason_why_a_host_ends() {
+    let setup = Setup::new().with("[platform.a]\nplugin = \"fault\"\nintervall = \"1s\"");
+    let folder = setup.path("log");
+    let mut command = setup.command(&["run", "--once"]);
+    command.arg("--log.dir").arg(shown(&folder));
+    assert_eq!(finish(&setup, command).0, 3);
+    let files: Vec<_> = fs::read_dir(&folder).unwrap().flatten().collect();
+    let [file] = files.as_slice() else {
+        panic!("{files:?}");
+    };
+    let name = file.file_name().into_string().unwrap();
+    assert!(
+        name.starts_with("conductor.2") && name.ends_with(".log"),
+        "{name}"
+    );
+    let log = fs::read_to_string(file.path()).unwrap();
+    assert!(
+        log.contains("the host ends:") && log.contains("intervall"),
+        "{log}"
+    );
+    // A folder that cannot be one is refused with its name.
+    let mut command = setup.command(&["run", "--once"]);
+    command
+        .arg("--log.dir")
+        .arg(shown(&setup.path("conductor.toml")));
+    let (code, _, errors) = finish(&setup, command);
+    assert_eq!(code, 1, "{errors}");
+    assert!(
+        errors.contains("cannot write the log to DIR/conductor.toml: "),
+        "{errors}"
+    );
+}
+
+#[test]
 fn usage_mistakes_end_with_2() {
     assert_eq!(
         conductor(&["run", "--no-such-flag"])

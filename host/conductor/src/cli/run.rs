@@ -42,7 +42,7 @@ pub(super) struct RunArgs {
 
 pub(super) fn run(args: RunArgs, global: &GlobalArgs) -> Result<CommandExit, CliError> {
     let tail = LogTail::default();
-    let log = global.start_log(tail.clone());
+    let log = global.start_log(tail.clone())?;
     if let Err(error) = sandbox::protect_host() {
         tracing::warn!("other processes of this user can read the host's memory: {error}");
     }
@@ -60,6 +60,9 @@ pub(super) fn run(args: RunArgs, global: &GlobalArgs) -> Result<CommandExit, Cli
     let exit = match &result {
         Ok(exit) => *exit,
         Err(error) => {
+            if global.log_dir.is_some() {
+                tracing::error!("the host ends: {error}");
+            }
             error.print();
             error.exit()
         }
@@ -326,6 +329,7 @@ mod tests {
                 config_file: file.map(Path::to_owned),
                 log_level: conductor_command::LogLevel::Info,
                 log_format: conductor_command::LogFormat::Text,
+                log_dir: None,
             };
             let source = global.config_source().unwrap();
             let reading = read_config(&source, address, security, None);
