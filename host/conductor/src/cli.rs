@@ -22,9 +22,11 @@ mod check;
 mod config;
 mod generate;
 mod maintenance;
+mod reload;
 mod run;
 mod schedule;
 mod selection;
+mod service;
 mod status;
 mod top;
 
@@ -68,6 +70,8 @@ pub fn main() -> ExitCode {
         CliCommand::Maintenance { command } => maintenance::run(&command),
         #[cfg(any(target_os = "linux", windows))]
         CliCommand::Drill(args) => drill::run(&args),
+        CliCommand::Service { command } => service::run(command, &cli.global),
+        CliCommand::Reload(args) => reload::run(&args),
         CliCommand::Completions(args) => generate::completions(&args),
         CliCommand::ManPages(args) => generate::man_pages(&args),
     };
@@ -139,6 +143,15 @@ enum CliCommand {
     /// Run the fault-injection drill: inject each known fault into test hosts and report what fails
     #[cfg(any(target_os = "linux", windows))]
     Drill(drill::DrillArgs),
+    /// Install, start, stop and reload the host as a service (Windows)
+    #[cfg_attr(not(windows), command(hide = true))]
+    Service {
+        #[command(subcommand)]
+        command: service::ServiceCommand,
+    },
+    /// Make a host on this machine read its config again (Windows; elsewhere SIGHUP does)
+    #[cfg_attr(not(windows), command(hide = true))]
+    Reload(reload::ReloadArgs),
     /// Print a shell completion script, which also completes the platform names of a running host
     Completions(generate::CompletionArgs),
     /// Write the man pages of all commands

@@ -201,6 +201,8 @@ pub struct RunOptions {
     pub read_config: ReadConfig,
     /// Each message asks for a reload.
     pub reloads: mpsc::Receiver<()>,
+    /// Called once the host checks and serves.
+    pub started: Box<dyn FnOnce() + Send>,
     /// The last log lines about each platform, as recorded by the log.
     pub tail: LogTail,
 }
@@ -273,6 +275,7 @@ pub async fn run(
     let reloading = tokio::spawn(reload_when_asked(options.reloads, operator));
     #[cfg(target_os = "linux")]
     let informing = tokio::spawn(systemd::keep_informed(Arc::clone(&host)));
+    (options.started)();
     tokio::select! {
         // Before anything that may wait, as the service manager may lose patience.
         () = &mut shutdown => host.leaving(),

@@ -7,3 +7,5 @@ mod allocator;
 pub mod cli;
 pub mod host;
 mod inherited;
+#[cfg(windows)]
+mod reload_event;

@@ -12,7 +12,7 @@ pub enum ActionOrigin {
     User(Arc<str>),
     /// A request over a connection with a verified client certificate, by its subject.
     Certificate(Arc<str>),
-    /// SIGHUP, from the operating system.
+    /// SIGHUP, or on Windows the control of a service or the event of `conductor reload`.
     Signal,
 }
 
@@ -36,6 +36,7 @@ impl fmt::Display for ActionOrigin {
             Self::Certificate(subject) => {
                 write!(f, "operator with certificate {}", subject.escape_debug())
             }
+            Self::Signal if cfg!(windows) => f.write_str("local request"),
             Self::Signal => f.write_str("SIGHUP"),
         }
     }

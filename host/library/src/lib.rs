@@ -59,7 +59,7 @@ pub use policy::TrustPolicy;
 pub use refusal::{FileRefusal, VettingRule};
 pub use scan::{CandidateFiles, candidates};
 #[cfg(windows)]
-pub use security::close_process;
+pub use security::{close_process, user_sid};
 pub use signatures::{KeyId, TrustedSigner};
 pub use state_lock::{StateLock, StateLockError};
 pub use store::{CALLS, FolderLock, StateFolder, Store};

@@ -64,6 +64,14 @@ pub(crate) fn current_user() -> io::Result<UserSid> {
     sid.ok_or_else(damaged)
 }
 
+/// Returns the identifier of the user of this process, for example `S-1-5-18`.
+///
+/// # Errors
+/// If Windows does not report it.
+pub fn user_sid() -> io::Result<String> {
+    current_user().map(|user| user.text())
+}
+
 /// Returns owner and access list of an opened file or folder.
 pub(crate) fn of_file(file: &File) -> io::Result<FileSecurity> {
     let mut length = MAX_SECURITY;

@@ -6,6 +6,7 @@
 //! accepts only IP addresses, `localhost`, and the name that the operator has configured.
 
 use std::{
+    fmt,
     net::{IpAddr, SocketAddr},
     str::FromStr,
 };
@@ -38,6 +39,13 @@ impl FromStr for ExternalUrl {
             "expected http:// or https:// and a host name without a path, such as https://conductor.example.org/",
         )?;
         Ok(Self { host })
+    }
+}
+
+/// Writes a URL that is read as the same one.
+impl fmt::Display for ExternalUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "https://{}/", self.host)
     }
 }
 

@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     c_plugins::source::{Language, checking, compile, reporting},
-    harness::{IN_PROCESS, PATIENCE, Setup, is_windows, processes_of, workspace},
+    harness::{IN_PROCESS, PATIENCE, Setup, conductor, is_windows, processes_of, workspace},
 };
 
 #[test]
@@ -228,6 +228,169 @@ fn tcp_and_http_check_a_server_of_this_system() {
     });
     assert_eq!(host.get("/").0, 200, "the page");
 }
+
+#[test]
+fn a_service_starts_reloads_its_config_and_stops() {
+    if !is_windows() {
+        return; // `systemd` tests the service of this system.
+    }
+    let setup = Setup::new().platform("one", "fault", "{}");
+    let service = Service::install("conductor-scenario", &setup);
+    let (code, status) = service.ask("status");
+    assert!(code == 1 && status.contains("stopped"), "{status}");
+    assert_eq!(service.ask("start").0, 0, "{}", service.log());
+    let (code, status) = service.ask("status");
+    assert!(code == 0 && status.contains("running"), "{status}");
+    service.wait_for_log("one: healthy");
+    let setup = setup.platform("two", "fault", "{}");
+    setup.write();
+    assert_eq!(service.ask("reload").0, 0);
+    service.wait_for_log("config reloaded by local request: 2 platforms");
+    service.wait_for_log("two: healthy");
+    assert_eq!(service.ask("stop").0, 0, "{}", service.log());
+    assert!(service.log().contains("stopping"), "{}", service.log());
+    let (_, status) = service.ask("status");
+    assert!(status.contains("exit code  0"), "{status}");
+    assert_eq!(service.ask("uninstall").0, 0);
+    let (code, error) = service.ask("status");
+    assert!(code == 1 && error.contains("install it with"), "{error}");
+}
+
+#[test]
+fn a_service_that_cannot_start_says_why_in_its_exit_code_and_its_log() {
+    if !is_windows() {
+        return;
+    }
+    let setup = Setup::new().platform("one", "fault", "{}");
+    let service = Service::install("conductor-scenario-broken", &setup);
+    fs::write(
+        setup.path("conductor.toml"),
+        "[host]\nstate_dir = \"state\"\nintervall = \"1s\"\n",
+    )
+    .unwrap();
+    let (code, error) = service.ask("start");
+    assert!(
+        code == 1 && error.contains("code 3 (the config is wrong)"),
+        "{error}"
+    );
+    service.wait_for_log("the host ends:");
+    assert!(service.log().contains("intervall"), "{}", service.log());
+}
+
+#[test]
+fn a_service_that_is_started_by_hand_names_the_right_command() {
+    if !is_windows() {
+        return;
+    }
+    let output = Setup::without_plugins()
+        .command(&["service", "run"])
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(
+        error.contains("start the service with `conductor service start`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_host_in_a_console_is_reloaded_by_its_process_id() {
+    if !is_windows() {
+        return; // `reload` tests SIGHUP.
+    }
+    let host = Setup::new().platform("one", "fault", "{}").start();
+    host.wait_for_log(RELOAD);
+    let log = host.log();
+    let pid = log.split(RELOAD).nth(1).unwrap().lines().next().unwrap();
+    let reloaded = conductor(&["reload", pid]).output().unwrap();
+    assert!(reloaded.status.success(), "{reloaded:?}");
+    host.wait_for_log("config reloaded by local request: 1 platforms");
+    let missing = conductor(&["reload", "1"]).output().unwrap();
+    let error = String::from_utf8_lossy(&missing.stderr);
+    assert!(error.contains("process 1 is no host"), "{error}");
+}
+
+#[test]
+fn a_second_ctrl_c_ends_a_host_that_waits_for_a_check() {
+    if !is_windows() {
+        return; // `newcomer` tests the signals of this system.
+    }
+    let mut host = Setup::new()
+        .host("interval = \"60s\"\nstagger = \"10ms\"\ntimeout = \"60s\"")
+        .platform("stuck", "fault", r#"{ check = { fault = "hang" } }"#)
+        .start();
+    host.wait_for_log("plugin fault: loaded");
+    host.ask_to_stop();
+    host.wait_for_log("stopping");
+    host.ask_to_stop();
+    assert_eq!(host.wait_for_exit().code(), Some(130), "{}", host.log());
+}
+
+/// A service of Windows, which is removed at the end of the test.
+struct Service {
+    name: &'static str,
+    logs: PathBuf,
+}
+
+impl Service {
+    fn install(name: &'static str, setup: &Setup) -> Self {
+        let logs = setup.path("state").join("logs");
+        let installed = setup
+            .command(&[
+                "service",
+                "install",
+                "--name",
+                name,
+                "--web.listen-address",
+                "127.0.0.1:0",
+            ])
+            .output();
+        let installed = installed.unwrap();
+        assert!(installed.status.success(), "{installed:?}");
+        Self { name, logs }
+    }
+
+    /// Returns exit code and output of a command about the service.
+    fn ask(&self, command: &str) -> (i32, String) {
+        let output = conductor(&["service", command, "--name", self.name])
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(text).unwrap(),
+        )
+    }
+
+    fn log(&self) -> String {
+        let files = fs::read_dir(&self.logs).into_iter().flatten().flatten();
+        files
+            .map(|file| fs::read_to_string(file.path()).unwrap())
+            .collect()
+    }
+
+    #[track_caller]
+    fn wait_for_log(&self, text: &str) {
+        let start = Instant::now();
+        while !self.log().contains(text) {
+            assert!(
+                start.elapsed() < PATIENCE,
+                "waited in vain for {text:?}:\n{}",
+                self.log()
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.ask("uninstall");
+    }
+}
+
+const RELOAD: &str = "to reload the config, run: conductor reload ";
 
 /// Asserts that no process of a setup is left soon after the end of its host.
 ///

@@ -1,6 +1,6 @@
 //! `conductor run [--once]`.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, pin::Pin, sync::Arc};
 
 use conductor_command::{
     CliError, CommandExit, ConfigSource, DEFAULT_ADDRESS, GlobalArgs, OutputFormat, json, print,
@@ -12,8 +12,13 @@ use conductor_sandbox as sandbox;
 use conductor_server::{ExternalUrl, ListenAddress, ServerSecurity};
 use tokio::sync::mpsc;
 
+#[cfg(windows)]
+use self::windows::{asked_to_reload, asked_to_stop};
 use super::status;
 use crate::host::{self, HostError, RunOptions};
+
+#[cfg(windows)]
+mod windows;
 
 #[derive(clap::Args)]
 pub(super) struct RunArgs {
@@ -23,24 +28,67 @@ pub(super) struct RunArgs {
     /// Output format of --once; JSON as printed by `status`
     #[arg(long, value_enum, default_value_t = OutputFormat::Table, requires = "once")]
     output: OutputFormat,
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+/// The options of a host that serves.
+#[derive(Clone, clap::Args)]
+pub(super) struct ServeArgs {
     /// Address to serve metrics and status on: IP:PORT, NAME:PORT, or :PORT for all addresses; port 0 selects a free port
     #[arg(long = "web.listen-address", value_name = "ADDRESS", env = "CONDUCTOR_WEB_LISTEN_ADDRESS", default_value = DEFAULT_ADDRESS)]
-    address: ListenAddress,
+    pub(super) address: ListenAddress,
     #[command(flatten)]
-    web: super::WebConfigFile,
+    pub(super) web: super::WebConfigFile,
     /// URL at which browsers reach the host, if its name is not localhost, for example that of a proxy on this machine
     #[arg(
         long = "web.external-url",
         value_name = "URL",
         env = "CONDUCTOR_WEB_EXTERNAL_URL"
     )]
-    external_url: Option<ExternalUrl>,
+    pub(super) external_url: Option<ExternalUrl>,
     /// Allow POST requests that operate the host: reload, check, breaker, maintenance
     #[arg(long = "web.enable-lifecycle", env = "CONDUCTOR_WEB_ENABLE_LIFECYCLE", value_parser = clap::builder::FalseyValueParser::new())]
-    enable_lifecycle: bool,
+    pub(super) enable_lifecycle: bool,
+}
+
+/// Requests to a host from its operating system.
+pub(super) struct HostRequests {
+    /// Resolves at the request to stop.
+    pub(super) stop: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Each message asks for a reload.
+    pub(super) reloads: mpsc::Receiver<()>,
+    /// Called once the host serves.
+    pub(super) started: Box<dyn FnOnce() + Send>,
+}
+
+impl HostRequests {
+    /// Returns those of a process that was started from a command line; call it inside of the runtime.
+    fn of_this_process() -> io::Result<Self> {
+        Ok(Self {
+            stop: Box::pin(asked_to_stop()?),
+            reloads: asked_to_reload()?,
+            started: Box::new(|| {}),
+        })
+    }
 }
 
 pub(super) fn run(args: RunArgs, global: &GlobalArgs) -> Result<CommandExit, CliError> {
+    let exit = as_host(global, |tail| match args.once {
+        true => once(args.output, global),
+        false => serve(&args.serve, global, tail, HostRequests::of_this_process),
+    })?;
+    // The host has been dropped by now. Only calls stuck in plugins and the plugins' own exit handlers may remain, and
+    // neither may delay the exit.
+    signal_hook::low_level::exit(exit as i32)
+}
+
+/// Makes this process a host for the time of `work`: it writes a log, and is closed to other processes. Errors are
+/// printed, and logged if the log goes to files.
+pub(super) fn as_host(
+    global: &GlobalArgs,
+    work: impl FnOnce(LogTail) -> Result<CommandExit, CliError>,
+) -> Result<CommandExit, CliError> {
     let tail = LogTail::default();
     let log = global.start_log(tail.clone())?;
     if let Err(error) = sandbox::protect_host() {
@@ -52,13 +100,8 @@ pub(super) fn run(args: RunArgs, global: &GlobalArgs) -> Result<CommandExit, Cli
     #[cfg(target_os = "linux")]
     let reaper = conductor_runtime::worker::OrphanReaper::start()
         .inspect_err(|e| tracing::warn!("processes that plugins leave behind are not reaped: {e}"));
-    let result = if args.once {
-        once(args.output, global)
-    } else {
-        watch(&args, global, tail)
-    };
-    let exit = match &result {
-        Ok(exit) => *exit,
+    let exit = match work(tail) {
+        Ok(exit) => exit,
         Err(error) => {
             if global.log_dir.is_some() {
                 tracing::error!("the host ends: {error}");
@@ -70,9 +113,7 @@ pub(super) fn run(args: RunArgs, global: &GlobalArgs) -> Result<CommandExit, Cli
     #[cfg(target_os = "linux")]
     drop(reaper);
     drop(log);
-    // The host has been dropped by now. Only calls stuck in plugins and the plugins' own exit handlers may remain, and
-    // neither may delay the exit.
-    signal_hook::low_level::exit(exit as i32)
+    Ok(exit)
 }
 
 fn once(output: OutputFormat, global: &GlobalArgs) -> Result<CommandExit, CliError> {
@@ -89,7 +130,13 @@ fn once(output: OutputFormat, global: &GlobalArgs) -> Result<CommandExit, CliErr
     Ok(status::exit(&status))
 }
 
-fn watch(args: &RunArgs, global: &GlobalArgs, tail: LogTail) -> Result<CommandExit, CliError> {
+/// Runs a host until it is asked to stop; `requests` is called inside of its runtime.
+pub(super) fn serve(
+    args: &ServeArgs,
+    global: &GlobalArgs,
+    tail: LogTail,
+    requests: impl FnOnce() -> io::Result<HostRequests>,
+) -> Result<CommandExit, CliError> {
     let security = match &args.web.file {
         Some(file) => ServerSecurity::read(file)?,
         None => ServerSecurity::default(),
@@ -117,7 +164,7 @@ fn watch(args: &RunArgs, global: &GlobalArgs, tail: LogTail) -> Result<CommandEx
         .build()
         .map_err(|e| CliError::Other(format!("cannot start: {e}")))?;
     let result = runtime.block_on(async {
-        let asked = asked_to_stop().map_err(HostError::Signals)?;
+        let requests = requests().map_err(HostError::Signals)?;
         let options = RunOptions {
             listener,
             external_url: args.external_url.clone(),
@@ -125,9 +172,10 @@ fn watch(args: &RunArgs, global: &GlobalArgs, tail: LogTail) -> Result<CommandEx
             read_config: Arc::new(read_config),
             security,
             tail,
-            reloads: asked_to_reload().map_err(HostError::Signals)?,
+            reloads: requests.reloads,
+            started: requests.started,
         };
-        host::run(config, options, asked).await
+        host::run(config, options, requests.stop).await
     });
     runtime.shutdown_background();
     result?;
@@ -150,7 +198,7 @@ enum SocketError {
     Several(usize),
     #[cfg(unix)]
     #[error("the socket that systemd passes is not a TCP socket: {0}")]
-    NotTcp(#[source] std::io::Error),
+    NotTcp(#[source] io::Error),
 }
 
 /// Returns the port that systemd has opened for this process (socket activation), if any.
@@ -242,7 +290,7 @@ fn without_platforms(
 
 /// Returns a channel with a message for each SIGHUP.
 #[cfg(unix)]
-fn asked_to_reload() -> std::io::Result<mpsc::Receiver<()>> {
+fn asked_to_reload() -> io::Result<mpsc::Receiver<()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut hangup = signal(SignalKind::hangup())?;
     let (ask, asked) = mpsc::channel(1);
@@ -255,14 +303,9 @@ fn asked_to_reload() -> std::io::Result<mpsc::Receiver<()>> {
     Ok(asked)
 }
 
-#[cfg(not(unix))]
-fn asked_to_reload() -> std::io::Result<mpsc::Receiver<()>> {
-    Ok(mpsc::channel(1).1)
-}
-
 /// Resolves at the first signal to stop; the second one ends the process immediately.
 #[cfg(unix)]
-fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+fn asked_to_stop() -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
@@ -287,17 +330,6 @@ fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
     });
     Ok(async {
         let _ = asked.await;
-    })
-}
-
-#[cfg(not(unix))]
-fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
-    Ok(async {
-        let _ = tokio::signal::ctrl_c().await;
-        tokio::spawn(async {
-            let _ = tokio::signal::ctrl_c().await;
-            signal_hook::low_level::exit(130)
-        });
     })
 }
 

@@ -4,13 +4,17 @@
 use std::{
     env,
     ffi::OsString,
+    io,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
 
-use super::super::{
-    refusal::{RuleViolation, printable_path, quoted},
-    trust,
+use super::{
+    super::{
+        refusal::{RuleViolation, printable_path, quoted},
+        trust,
+    },
+    make_private_folder,
 };
 
 /// The default state folder, and the unusable ones before it in the list.
@@ -29,6 +33,14 @@ impl StateFolder {
     pub fn default_for_user() -> &'static Self {
         static FOUND: OnceLock<StateFolder> = OnceLock::new();
         FOUND.get_or_init(|| Self::find(|name| env::var_os(name), &env::temp_dir(), unusable))
+    }
+
+    /// Creates a folder and those above it that do not exist, for the host's user alone; one that exists stays as it is.
+    ///
+    /// # Errors
+    /// If it cannot be created.
+    pub fn create(folder: &Path) -> io::Result<()> {
+        make_private_folder(folder)
     }
 
     fn find(
@@ -67,7 +79,8 @@ impl StateFolder {
     }
 }
 
-/// Lists the folders in order: those systemd gives the service, the user's choice, the system's, the user's own.
+/// Lists the folders in order: those systemd gives the service, the user's choice, the system's, the user's own. On
+/// Windows, that of the installation, then the user's own.
 fn candidates(var: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     let absolute = |name: &str| Some(PathBuf::from(var(name)?)).filter(|path| path.is_absolute());
     // systemd separates several folders with colons.
@@ -76,11 +89,14 @@ fn candidates(var: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
         first.is_absolute().then_some(first)
     };
     if cfg!(windows) {
-        let local = absolute("LOCALAPPDATA").filter(|local| local.is_dir());
-        return local
-            .map(|local| local.join("conductor"))
-            .into_iter()
-            .collect();
+        // Only if it exists: in the one above it, every user can create folders.
+        let common = absolute("ProgramData")
+            .map(|data| data.join(r"Conductor\state"))
+            .filter(|common| common.is_dir());
+        let local = absolute("LOCALAPPDATA")
+            .filter(|local| local.is_dir())
+            .map(|local| local.join("conductor"));
+        return common.into_iter().chain(local).collect();
     }
     [
         of_the_service("STATE_DIRECTORY"),
@@ -118,7 +134,7 @@ fn unusable(folder: &Path) -> Option<String> {
         use rustix::fs::{Access, AtFlags, CWD, accessat};
         let access = Access::WRITE_OK | Access::EXEC_OK;
         if let Err(error) = accessat(CWD, there, access, AtFlags::EACCESS) {
-            return Some(std::io::Error::from(error).to_string());
+            return Some(io::Error::from(error).to_string());
         }
     }
     if let Err(problem) = trust::folders(there, None, &trust::TrustedUser::runs_the_host()) {

@@ -24,7 +24,8 @@ pub(super) fn commands() -> String {
 /// Adds the sections of the commands below one.
 fn below(command: &Command, text: &mut String) {
     for command in command.get_subcommands() {
-        if command.is_hide_set() || command.get_name() == "help" {
+        let is_hidden = command.is_hide_set() && !FOR_WINDOWS.contains(&command.get_name());
+        if is_hidden || command.get_name() == "help" {
             continue;
         }
         if !command.has_subcommands() {
@@ -132,3 +133,6 @@ fn exit_codes(help: &str) -> String {
     assert!(!rows.is_empty(), "the help lists the exit codes: {help}");
     format!("| code | meaning |\n|---|---|\n{rows}")
 }
+
+/// Commands that are hidden on other systems.
+const FOR_WINDOWS: [&str; 2] = ["reload", "service"];
