@@ -63,15 +63,12 @@ mod watch;
 
 #[cfg(target_os = "linux")]
 pub use self::orphans::{OrphanReaper, plugins_share_this_process};
+#[cfg(windows)]
+pub use self::test_process::{LineChannel, TestProcess};
 #[doc(hidden)]
 pub use self::watch::ResourceWatch;
-#[cfg(windows)]
 pub use self::{
-    child::windows::exit,
-    test_process::{LineChannel, TestProcess},
-};
-pub use self::{
-    child::{child_main, die_of_faults},
+    child::{child_main, die_of_faults, exit},
     process::describe as describe_end,
     program::{RUNTIME, use_program},
 };

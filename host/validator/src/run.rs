@@ -19,6 +19,7 @@ use conductor_runtime::{
     CallFailure, CheckReport, LoadError, LoadedPlugin as _, ProbeId, ProbeSpec,
     loader::{self, GenerationSettings},
     schema::SchemaViolation,
+    worker,
 };
 use conductor_sandbox::WorkerLimits;
 use conductor_types::{ErrorType, Isolation, limits::MEASUREMENTS};
@@ -83,7 +84,7 @@ pub(super) fn run(args: &PluginRunArgs, global: &GlobalArgs) -> Result<CommandEx
     });
     drop(log);
     // A call stuck in the plugin, or the plugin's exit handlers, must not delay the exit.
-    signal_hook::low_level::exit(exit as i32)
+    worker::exit(exit as i32)
 }
 
 fn checked(

@@ -8,6 +8,7 @@ use conductor_command::{
 };
 use conductor_config::{ConductorConfig, ConfigReadResult, OwnAddress, PlatformConfig};
 use conductor_engine::log_tail::LogTail;
+use conductor_runtime::worker;
 use conductor_sandbox as sandbox;
 use conductor_server::{ExternalUrl, ListenAddress, ServerSecurity};
 use tokio::sync::mpsc;
@@ -80,7 +81,7 @@ pub(super) fn run(args: RunArgs, global: &GlobalArgs) -> Result<CommandExit, Cli
     })?;
     // The host has been dropped by now. Only calls stuck in plugins and the plugins' own exit handlers may remain, and
     // neither may delay the exit.
-    signal_hook::low_level::exit(exit as i32)
+    worker::exit(exit as i32)
 }
 
 /// Makes this process a host for the time of `work`: it writes a log, and is closed to other processes. Errors are
@@ -98,7 +99,7 @@ pub(super) fn as_host(
     host::check_proc(std::path::Path::new("/proc"), std::process::id())
         .map_err(|e| CliError::Other(e.to_string()))?;
     #[cfg(target_os = "linux")]
-    let reaper = conductor_runtime::worker::OrphanReaper::start()
+    let reaper = worker::OrphanReaper::start()
         .inspect_err(|e| tracing::warn!("processes that plugins leave behind are not reaped: {e}"));
     let exit = match work(tail) {
         Ok(exit) => exit,
@@ -324,7 +325,7 @@ fn asked_to_stop() -> io::Result<impl Future<Output = ()>> {
                     // The host may have failed and exited already.
                     let _ = first.send(());
                 }
-                None => signal_hook::low_level::exit(128 + number),
+                None => worker::exit(128 + number),
             }
         }
     });

@@ -43,7 +43,7 @@ mod unix;
 #[cfg(windows)]
 pub(super) mod windows;
 
-pub use self::os::die_of_faults;
+pub use self::os::{die_of_faults, exit};
 
 /// Runs `conductor worker`, with a channel to the host as standard input. Does not return once it has one.
 pub fn child_main() -> ExitCode {
@@ -139,7 +139,7 @@ fn refuse(writer: &ResponseWriter, error: LoadError) -> ! {
         message: error.message,
         detail,
     });
-    os::exit(1)
+    exit(1)
 }
 
 /// A library and its probes, by the host's numbers.
@@ -255,7 +255,7 @@ impl LibraryServer {
         }
         self.writer.flush();
         self.log.flush();
-        os::exit(0)
+        exit(0)
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 #[cfg(target_os = "linux")]
 use conductor_sandbox::SandboxPolicy;
 use rustix::process::{Signal, getpgrp, getpid, getppid, kill_current_process_group};
-pub(super) use signal_hook::low_level::exit;
+pub use signal_hook::low_level::exit;
 
 use crate::worker::channel::WorkerChannel;
 

@@ -11,8 +11,8 @@ use std::{
     },
 };
 
+use conductor_runtime::worker::exit;
 use rustix::process::{Signal, set_parent_process_death_signal};
-use signal_hook::low_level::exit;
 
 /// The connection to the validator.
 pub(in super::super) struct ValidatorChannel(UnixStream);
