@@ -13,11 +13,14 @@ use std::{
 
 use conductor_sandbox::SandboxPolicy;
 use windows_sys::Win32::{
-    Foundation::{DUPLICATE_SAME_ACCESS, DuplicateHandle, INVALID_HANDLE_VALUE},
+    Foundation::{
+        DUPLICATE_SAME_ACCESS, DuplicateHandle, EXCEPTION_STACK_OVERFLOW, INVALID_HANDLE_VALUE,
+    },
     Storage::FileSystem::{FILE_TYPE_PIPE, GetFileType},
     System::{
         Console::{GetStdHandle, STD_INPUT_HANDLE, SetStdHandle},
         Diagnostics::Debug::{
+            AddVectoredExceptionHandler, EXCEPTION_CONTINUE_SEARCH, EXCEPTION_POINTERS,
             SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX, SEM_NOOPENFILEERRORBOX, SetErrorMode,
         },
         Threading::{ExitProcess, GetCurrentProcess, TerminateProcess},
@@ -56,12 +59,24 @@ pub(in super::super) fn take_channel() -> io::Result<WorkerChannel> {
     WorkerChannel::of_worker(pipe)
 }
 
-/// Makes a fault end this process immediately: without a window that an operator has to close.
+/// Makes a fault end this process immediately: without a window that an operator has to close, and without the message by
+/// which Rust's runtime uses up the rest of a stack that has overflowed.
 pub fn die_of_faults() {
-    // SAFETY: sets flags of this process.
+    // SAFETY: sets flags of this process, and adds a handler that is never removed.
     unsafe {
         SetErrorMode(SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX | SEM_NOOPENFILEERRORBOX);
+        AddVectoredExceptionHandler(1, Some(die_of_stack_overflow));
     }
+}
+
+/// Ends this process, with a stack overflow's status as its exit code; leaves every other exception to its handlers.
+unsafe extern "system" fn die_of_stack_overflow(exception: *mut EXCEPTION_POINTERS) -> i32 {
+    // SAFETY: the system passes pointers to an exception that is valid during this call.
+    let code = unsafe { (*(*exception).ExceptionRecord).ExceptionCode };
+    if code == EXCEPTION_STACK_OVERFLOW {
+        exit(code);
+    }
+    EXCEPTION_CONTINUE_SEARCH
 }
 
 /// Does nothing: the host's job ends this process with the host.
