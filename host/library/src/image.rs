@@ -39,6 +39,12 @@ impl<'data> ObjectHeaders<'data> {
             return Err(RuleViolation::new("it is empty", "copy the library again"));
         }
         let Ok(known) = FileKind::parse(bytes) else {
+            if bytes.starts_with(DOS_PROGRAM) {
+                return Err(RuleViolation::new(
+                    "it begins like a PE file, but the headers behind that are cut off or damaged",
+                    "copy the library again, whole",
+                ));
+            }
             let start = printable(&bytes[..bytes.len().min(8)]);
             return Err(other(format!(
                 "it is no ELF, PE or Mach-O file (it begins with \"{start}\")"
@@ -117,6 +123,9 @@ impl<'data> ObjectHeaders<'data> {
         ))
     }
 }
+
+/// A PE file begins with a program for DOS, which says where its headers are.
+const DOS_PROGRAM: &[u8] = b"MZ";
 
 /// A family of object files.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]

@@ -122,9 +122,10 @@ pub(crate) fn create_private_folder(path: &Path) -> io::Result<()> {
         bInheritHandle: 0,
     };
     // The form without a limit of length.
+    let path = std::path::absolute(path)?;
     let path = match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) => fs::canonicalize(parent)?.join(name),
-        _ => path.to_owned(),
+        _ => path,
     };
     let name: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
     // SAFETY: the name ends with a zero; attributes and descriptor outlive the call.

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
+#[cfg(windows)]
+use std::{thread, time::Duration};
 
 #[cfg(windows)]
 use super::super::security;
@@ -98,7 +100,7 @@ impl RunFolder {
             return;
         };
         drop(lock);
-        match fs::remove_dir_all(&self.path) {
+        match remove_folder(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 let folder = self.path.display();
                 tracing::debug!("{folder} is left to the next start: {error}");
@@ -118,6 +120,32 @@ impl Drop for RunFolder {
     }
 }
 
+/// Removes a folder with its contents.
+#[cfg(unix)]
+fn remove_folder(folder: &Path) -> io::Result<()> {
+    fs::remove_dir_all(folder)
+}
+
+/// Removes a folder with its contents, if possible before [`PATIENCE`] is over.
+///
+/// Windows does not remove what a process has loaded, and a worker that was asked to end takes a moment.
+#[cfg(windows)]
+fn remove_folder(folder: &Path) -> io::Result<()> {
+    for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
+        match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => thread::sleep(PAUSE),
+            done => return done,
+        }
+    }
+    fs::remove_dir_all(folder)
+}
+
+/// Maximum time that the end of a host waits for its workers; the next host removes what they leave.
+#[cfg(windows)]
+const PATIENCE: Duration = Duration::from_secs(2);
+#[cfg(windows)]
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// Creates a folder that only the host's user can use, and those above it that do not exist.
 #[cfg(unix)]
 pub(crate) fn make_private_folder(path: &Path) -> io::Result<()> {
@@ -134,7 +162,8 @@ pub(crate) fn make_private_folder(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    if let Some(parent) = path.parent() {
+    // A relative path ends at the current folder, which has an empty name.
+    if let Some(parent) = path.parent().filter(|path| !path.as_os_str().is_empty()) {
         make_private_folder(parent)?;
     }
     match security::create_private_folder(path) {
@@ -166,14 +195,28 @@ fn new_run(libraries: &Path) -> io::Result<(PathBuf, FolderLock)> {
     let prefix = format!("{}-", std::process::id());
     let mut builder = tempfile::Builder::new();
     builder.prefix(&prefix).rand_bytes(8);
-    #[cfg(unix)]
+    let run = make_run_folder(&mut builder, libraries)?;
+    let lock = FolderLock::try_acquire(&run)?.ok_or(io::ErrorKind::ResourceBusy)?;
+    Ok((run, lock))
+}
+
+#[cfg(unix)]
+fn make_run_folder(
+    builder: &mut tempfile::Builder<'_, '_>,
+    libraries: &Path,
+) -> io::Result<PathBuf> {
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
-    let run = builder.tempdir_in(libraries)?;
-    // It inherits this already where the OS has inheritance.
-    #[cfg(windows)]
-    security::make_private(run.path())?;
-    let lock = FolderLock::try_acquire(run.path())?.ok_or(io::ErrorKind::ResourceBusy)?;
-    Ok((run.keep(), lock))
+    Ok(builder.tempdir_in(libraries)?.keep())
+}
+
+/// Creates it with its access list, so that it is private from the start.
+#[cfg(windows)]
+fn make_run_folder(
+    builder: &mut tempfile::Builder<'_, '_>,
+    libraries: &Path,
+) -> io::Result<PathBuf> {
+    let run = builder.make_in(libraries, security::create_private_folder)?;
+    Ok(run.into_temp_path().keep()?)
 }
 
 /// Best effort: the next run tries again to remove what remains.
