@@ -8,6 +8,7 @@ use std::{
     str::FromStr,
 };
 
+use socket2::{Domain, Socket, Type};
 use thiserror::Error;
 
 /// An address to listen on: `127.0.0.1:9750`, `localhost:9750`, `[::1]:9750`, or `:9750` for all addresses.
@@ -180,32 +181,21 @@ impl ListenAddress {
 }
 
 /// Listens on all IPv6 addresses, and on IPv4 through them, whatever the system's default is.
-#[cfg(unix)]
 fn listen_on_all(port: u16) -> io::Result<TcpListener> {
-    use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
-    // The flag does not exist elsewhere; no program is started before the port is open.
-    #[cfg(target_os = "linux")]
-    let flags = SocketFlags::CLOEXEC;
-    #[cfg(not(target_os = "linux"))]
-    let flags = SocketFlags::empty();
-    let socket = net::socket_with(AddressFamily::INET6, SocketType::STREAM, flags, None)?;
-    sockopt::set_ipv6_v6only(&socket, false)?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    net::bind(&socket, &SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))?;
-    net::listen(&socket, BACKLOG)?;
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
+    socket.set_only_v6(false)?;
+    // On Windows it would let other programs take the port too.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
+    socket.listen(BACKLOG)?;
     Ok(socket.into())
-}
-
-#[cfg(not(unix))]
-fn listen_on_all(port: u16) -> io::Result<TcpListener> {
-    TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
 }
 
 fn is_of_a_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_')
 }
 
-#[cfg(unix)]
 const BACKLOG: i32 = 1024;
 
 #[cfg(test)]
