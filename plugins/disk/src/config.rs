@@ -68,13 +68,12 @@ impl DiskConfig {
     pub(crate) fn validate(&self) -> Result<(), Failure> {
         let mut faults = Vec::new();
         if self.path.as_os_str().is_empty() {
-            faults.push(
-                "key `path`: the path is empty; write an absolute path, such as \"/var/lib\""
-                    .to_owned(),
-            );
+            faults.push(format!(
+                "key `path`: the path is empty; write an absolute path, such as {EXAMPLE}"
+            ));
         } else if !self.path.is_absolute() {
             faults.push(format!(
-                "key `path`: {:?} is not absolute; write the path from the root, such as \"/var/lib\"",
+                "key `path`: {:?} is not absolute; write the path from the root, such as {EXAMPLE}",
                 self.path
             ));
         } else if self.path.as_os_str().as_encoded_bytes().contains(&0) {
@@ -126,6 +125,12 @@ pub(crate) struct PatternError {
     text: String,
     rule: &'static str,
 }
+
+/// An absolute path as it is written in a config.
+const EXAMPLE: &str = match cfg!(windows) {
+    true => r"'C:\ProgramData'",
+    false => "\"/var/lib\"",
+};
 
 fn default_degraded_above() -> f64 {
     80.0
