@@ -15,6 +15,9 @@ fn finish(setup: &Setup, mut command: std::process::Command) -> (i32, String, St
         String::from_utf8(bytes)
             .unwrap()
             .replace(&shown(setup.folder.path()), "DIR")
+            // In JSON.
+            .replace(&shown(setup.folder.path()).replace('\\', "\\\\"), "DIR")
+            .replace("DIR\\\\", "DIR/")
             .replace("DIR\\", "DIR/")
             .replace(&shown(artifacts()), "BIN")
     };
@@ -248,7 +251,7 @@ fn config_check_finds_what_only_the_plugins_schema_knows() {
         (0, "DIR/conductor.toml: ok, 1 platform, 1 plugin\n"),
         "{errors}"
     );
-    let bad = Setup::new().platform("root", "disk", "{ path = \"/\", degraded_abov = 80 }");
+    let bad = Setup::new().platform("root", "disk", "{ degraded_abov = 80, path = \"/\" }");
     let (code, _, errors) = run(&bad, &["config", "check"]);
     assert_eq!(code, 3);
     insta::assert_snapshot!(errors);

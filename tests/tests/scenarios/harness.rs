@@ -16,7 +16,7 @@ use std::{
 use tempfile::TempDir;
 
 pub(crate) use self::under_wine::{
-    is_windows, library_name, library_suffix, literal, ported, processes_of, shown,
+    is_windows, library_name, library_suffix, literal, original, ported, processes_of, shown,
 };
 
 // The matrix has this file at another place of its tree of modules.
@@ -192,12 +192,18 @@ impl Setup {
 
     /// Starts `conductor run` and waits until it serves.
     pub(crate) fn start_with(self, arguments: &[&str]) -> Host {
-        let mut command = self.command(&["run", "--web.listen-address", "127.0.0.1:0"]);
-        command.args(arguments);
         let lifecycle = "--web.enable-lifecycle";
         if is_windows() && !arguments.contains(&lifecycle) {
-            command.arg(lifecycle); // for `reload`
+            // For `reload`.
+            return self.start_with_these(&[arguments, &[lifecycle]].concat());
         }
+        self.start_with_these(arguments)
+    }
+
+    /// Like [`start_with`](Self::start_with), but without arguments that the harness needs.
+    pub(crate) fn start_with_these(self, arguments: &[&str]) -> Host {
+        let mut command = self.command(&["run", "--web.listen-address", "127.0.0.1:0"]);
+        command.args(arguments);
         let child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut host = Host::adopt(child, self);
         host.find_address();

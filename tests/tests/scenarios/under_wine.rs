@@ -53,6 +53,11 @@ pub(crate) fn ported(config: &str) -> String {
     }
 }
 
+/// Returns a config as the test wrote it, before [`ported`].
+pub(crate) fn original(config: &str) -> String {
+    config.replace(r"path = 'C:\'", "path = \"/\"")
+}
+
 /// Returns the file name of a plugin library of the system under test.
 pub(crate) fn library_name(name: &str) -> String {
     match is_windows() {

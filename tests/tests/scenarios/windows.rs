@@ -7,14 +7,16 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use crate::{
     c_plugins::source::{Language, checking, compile, reporting},
-    harness::{IN_PROCESS, PATIENCE, Setup, conductor, is_windows, processes_of, workspace},
+    harness::{
+        Host, IN_PROCESS, PATIENCE, Setup, conductor, is_windows, processes_of, shown, workspace,
+    },
 };
 
 #[test]
@@ -78,17 +80,70 @@ fn no_process_is_left_of_a_host_that_is_killed_while_its_worker_is_busy() {
 }
 
 #[test]
-fn ten_hosts_that_run_once_leave_no_process() {
+fn ten_hosts_that_run_a_quarantined_plugin_once_leave_no_process() {
     if !is_windows() {
         return;
     }
+    // A quarantined plugin runs in a worker, whatever the config says.
     let setup = Setup::new()
         .host("interval = \"1s\"\nstagger = \"10ms\"\ntimeout = \"1s\"")
+        .with(IN_PROCESS)
         .platform("crashes", "fault", r#"{ check = { fault = "abort" } }"#);
+    fs::create_dir(setup.path("state")).unwrap();
+    fs::write(setup.path("state/quarantine.toml"), QUARANTINE).unwrap();
     for _ in 0..10 {
-        setup.command(&["run", "--once"]).output().unwrap();
+        let output = setup.command(&["run", "--once"]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("its worker "), "{output:?}");
     }
     nothing_is_left(&setup);
+}
+
+const QUARANTINE: &str = "[fault]\nreason = \"a test\"\nsince = \"2026-11-24T18:30:00Z\"\n";
+
+#[test]
+fn a_worker_inherits_no_handle_of_the_host_but_its_own() {
+    if !is_windows() {
+        return; // `workers` tests descriptors.
+    }
+    let setup = Setup::without_plugins();
+    // A file that code in the host opens as one to inherit, as careless libraries do. It has many handles, because the last
+    // of them has a value that the worker's own do not reach.
+    let path = shown(&setup.path("inherited")).replace('\\', "/");
+    let open = format!(
+        "static HANDLE file; char text[40]; DWORD written;
+        SECURITY_ATTRIBUTES inherited = {{sizeof inherited, NULL, TRUE}};
+        for (int n = 0; !file || (n > 0 && n < 1000); n++)
+            file = CreateFileA(\"{path}\", GENERIC_WRITE, 7, &inherited, OPEN_ALWAYS, 0, NULL);
+        snprintf(text, sizeof text, \"%.10zu\", (size_t)file);
+        SetFilePointer(file, 0, NULL, FILE_BEGIN);
+        conductor_report(call, WriteFile(file, text, 10, &written, NULL) ? 0 : 2, text);"
+    );
+    let search = format!(
+        "char text[40] = {{0}}; DWORD flags;
+        FILE *file = fopen(\"{path}\", \"r\"); fgets(text, sizeof text, file); fclose(file);
+        HANDLE inherited = (HANDLE)(size_t)strtoul(text, NULL, 10);
+        conductor_report(call, GetHandleInformation(inherited, &flags) ? 2 : 0, text);"
+    );
+    let plugin = |id: &str, check: &str| {
+        let source = checking(check).replace("\"sinner\"", &format!("\"{id}\""));
+        format!("#include <stdio.h>\n#include <windows.h>\n{source}")
+    };
+    let file = setup.plugin_dir().join("holder.dll");
+    assert!(compile(&plugin("holder", &open), Language::C, &file));
+    let host = setup
+        .with("[plugin.holder]\nisolation = \"in-process\"")
+        .platform("inside", "holder", "{}")
+        .platform("worker", "seeker", "{}")
+        .start();
+    host.wait("the open file", |m| m.checks("inside", "healthy") >= 1.0);
+    let file = host.setup.plugin_dir().join("seeker.dll");
+    assert!(compile(&plugin("seeker", &search), Language::C, &file));
+    let metrics = host.wait("a search", |m| {
+        m.checks("worker", "healthy") + m.checks("worker", "unhealthy") >= 1.0
+    });
+    let said = host.status().to_string();
+    assert_eq!(metrics.checks("worker", "unhealthy"), 0.0, "{said}");
 }
 
 #[test]
@@ -104,6 +159,18 @@ fn each_death_is_named_with_its_status() {
         (
             "__builtin_trap();",
             "ended with illegal instruction (0xC000001D)",
+        ),
+        (
+            "volatile int zero = 0, one = 1; one /= zero;",
+            "ended with integer division by zero (0xC0000094)",
+        ),
+        (
+            "volatile char page[4096]; page[0] = 1; check(probe, call); page[1] = 2;",
+            "ended with stack overflow (0xC00000FD)",
+        ),
+        (
+            "__asm__ volatile(\"int $0x29\" : : \"c\"(7));",
+            "ended with abort, or a stack buffer overrun (0xC0000409)",
         ),
         ("abort();", "exited with code 3"),
         ("exit(7);", "exited with code 7"),
@@ -147,11 +214,49 @@ fn what_is_not_enforced_on_a_worker_is_logged_once_and_shown() {
 }
 
 #[test]
+fn a_library_that_hangs_at_the_end_of_its_process_keeps_no_host_from_leaving() {
+    if !is_windows() {
+        return; // Here a library's exit handlers are not run at all: see `newcomer`.
+    }
+    let hanging = format!(
+        "{}\n#include <windows.h>
+BOOL WINAPI DllMain(HINSTANCE library, DWORD reason, LPVOID reserved)
+{{ if (reason == DLL_PROCESS_DETACH) for (;;) Sleep(1000); return TRUE; }}\n",
+        reporting("0", "fine")
+    );
+    let setup = || {
+        let setup = Setup::without_plugins()
+            .with("[plugin.sinner]\nisolation = \"in-process\"")
+            .platform("p", "sinner", "{}");
+        let file = setup.plugin_dir().join("sinner.dll");
+        assert!(compile(&hanging, Language::C, &file));
+        setup
+    };
+    let mut host = setup().start();
+    host.wait("its reports", |m| m.checks("p", "healthy") >= 1.0);
+    assert!(host.stop().success());
+    let setup = setup();
+    let library = shown(&setup.plugin_dir().join("sinner.dll"));
+    for arguments in [
+        &["run", "--once"][..],
+        &["plugin", "run", "--isolation", "in-process", &library],
+    ] {
+        let mut command = setup.command(arguments);
+        let child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut host = Host::adopt(child, Setup::without_plugins());
+        assert!(host.wait_for_exit().success(), "{}", host.log());
+    }
+}
+
+#[test]
 fn a_library_that_is_replaced_leaves_one_private_copy_and_a_host_that_stops_none() {
     if !is_windows() {
         return; // `replacements` and `newcomer` test it for this system.
     }
-    let setup = Setup::without_plugins().platform("p", "sinner", "{}");
+    // No check of a busy machine may time out: each has to succeed.
+    let setup = Setup::without_plugins()
+        .host("interval = \"1s\"\nstagger = \"10ms\"\ntimeout = \"1s\"")
+        .platform("p", "sinner", "{}");
     let file = setup.plugin_dir().join("sinner.dll");
     let version = |n: u32| reporting("0", &format!("version {n} of it"));
     assert!(compile(&version(0), Language::C, &file));
@@ -170,11 +275,16 @@ fn a_library_that_is_replaced_leaves_one_private_copy_and_a_host_that_stops_none
     let libraries = host.setup.path("state").join("libraries");
     let start = Instant::now();
     while copies(&libraries) != 1 {
-        assert!(start.elapsed() < PATIENCE, "{} copies", copies(&libraries));
+        assert!(
+            start.elapsed() < PATIENCE,
+            "{} copies:\n{}",
+            copies(&libraries),
+            host.log()
+        );
         thread::sleep(Duration::from_millis(50));
     }
     assert!(host.stop().success());
-    assert_eq!(copies(&libraries), 0);
+    assert_eq!(copies(&libraries), 0, "{}", host.log());
     let folders = fs::read_dir(&libraries).unwrap().flatten();
     assert_eq!(folders.filter(|entry| entry.path().is_dir()).count(), 0);
     nothing_is_left(&host.setup);

@@ -4,7 +4,7 @@ use super::{
     Language, host_with,
     source::{checking, compile, creating, exporting, reporting},
 };
-use crate::harness::Setup;
+use crate::harness::{Setup, is_windows};
 
 /// Asserts that the plugin's checks fail with this type and these words in the log, and the bystander's do not.
 #[track_caller]
@@ -112,7 +112,12 @@ fn a_status_nobody_knows_is_a_breach_of_the_protocol() {
 fn a_check_that_exits_or_crashes_costs_its_worker() {
     fails(&checking("exit(3);"), Language::C, "crash", &[]);
     let segfault = checking("*(volatile int *)0 = (int)(size_t)call;");
-    fails(&segfault, Language::C, "crash", &["SIGSEGV"]);
+    fails(
+        &segfault,
+        Language::C,
+        "crash",
+        &[by_status("SIGSEGV", "access violation")],
+    );
 }
 
 #[test]
@@ -121,7 +126,7 @@ fn an_exception_that_leaves_a_check_costs_its_worker() {
         &checking("(void)call; throw 1;"),
         Language::Cpp,
         "crash",
-        &["SIGABRT"],
+        &[by_status("SIGABRT", "0xC0000409")],
     );
 }
 
@@ -157,4 +162,9 @@ fn a_call_that_is_used_after_its_end_is_nobodys() {
     let metrics = host.wait("its reports", |m| m.checks("sinner", "healthy") >= 5.0);
     assert_eq!(metrics.checks("sinner", "unhealthy"), 0.0);
     host.wait_for_log("healthy: sinner");
+}
+
+/// Returns the name of a death on the system under test.
+fn by_status(signal: &'static str, status: &'static str) -> &'static str {
+    if is_windows() { status } else { signal }
 }

@@ -15,7 +15,8 @@ pub(crate) enum Language {
 }
 
 impl Language {
-    fn compiler(self) -> &'static str {
+    /// Returns the name of the compiler for the system under test.
+    pub(crate) fn compiler(self) -> &'static str {
         match (self, is_windows()) {
             (Self::C, false) => "cc",
             (Self::Cpp, false) => "c++",
@@ -75,6 +76,8 @@ fn run(language: Language, header: &Path, flags: &[&str], file: &Path, library: 
     let output = Command::new(language.compiler())
         .args(["-shared", "-fPIC", "-pthread", "-I"])
         .arg(header)
+        // The compiler's own libraries for Windows are not on the machines that run the plugin.
+        .args(is_windows().then_some("-static"))
         .args(flags)
         .arg("-o")
         .arg(library.with_extension(&library_suffix()[1..]))
