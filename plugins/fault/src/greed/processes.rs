@@ -71,7 +71,7 @@ impl SleepDuration {
         let seconds = format!("{}.{:03}", lifetime.as_secs(), lifetime.subsec_millis());
         // SAFETY: only numbers, for which zero is a valid value.
         let mut time: libc::timespec = unsafe { mem::zeroed() };
-        time.tv_sec = lifetime.as_secs().try_into().unwrap_or(libc::time_t::MAX);
+        time.tv_sec = lifetime.as_secs().try_into().unwrap_or(i32::MAX.into());
         Self {
             seconds: CString::new(seconds).unwrap_or_default(),
             time,
