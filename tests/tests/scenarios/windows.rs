@@ -385,6 +385,49 @@ fn a_service_that_cannot_start_says_why_in_its_exit_code_and_its_log() {
     );
     service.wait_for_log("the host ends:");
     assert!(service.log().contains("intervall"), "{}", service.log());
+    let (code, error) = service.ask("uninstall");
+    assert_eq!(code, 0, "{error}");
+}
+
+#[test]
+fn a_service_is_started_with_the_options_of_its_installation() {
+    if !is_windows() {
+        return;
+    }
+    let setup = Setup::new().platform("one", "fault", "{}");
+    let options = [
+        "--log.level=debug",
+        "--log.format=json",
+        "--web.external-url=https://conductor.example/",
+        "--web.enable-lifecycle",
+    ];
+    let name = "conductor-scenario-options";
+    let (text, folders) = (setup.path("web.yml"), ["web.yml", "own logs"]);
+    fs::write(text, "{}").unwrap();
+    let mut command = setup.command(&["service", "install", "--name", name]);
+    command
+        .args(options)
+        .args(["--web.config.file", folders[0], "--log.dir", folders[1]])
+        .current_dir(setup.folder.path());
+    let installed = command.output().unwrap();
+    let service = Service {
+        name,
+        logs: setup.path(folders[1]),
+    };
+    assert!(installed.status.success(), "{installed:?}");
+    let status = conductor(&["service", "status", "--name", name, "--output", "json"]);
+    let output = { status }.output().unwrap().stdout;
+    let status: serde_json::Value = serde_json::from_slice(&output).unwrap();
+    let command = status["command"].as_str().unwrap();
+    for option in options {
+        assert!(command.contains(option), "{command}");
+    }
+    for path in folders {
+        let path = shown(&setup.path(path));
+        assert!(command.contains(&path), "{path} in {command}");
+    }
+    assert_eq!(service.ask("start").0, 0, "{}", service.log());
+    service.wait_for_log("\"one\"");
 }
 
 #[test]
@@ -446,6 +489,8 @@ struct Service {
 impl Service {
     fn install(name: &'static str, setup: &Setup) -> Self {
         let logs = setup.path("state").join("logs");
+        // One that an interrupted test has left.
+        let _ = conductor(&["service", "uninstall", "--name", name]).output();
         let installed = setup
             .command(&[
                 "service",
