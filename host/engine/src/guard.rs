@@ -124,13 +124,11 @@ impl PlatformGuard {
         plugin: Arc<PluginGuard>,
         shared: Arc<GuardContext>,
     ) -> Self {
-        let metrics = shared.metrics.platform(&settings.name, plugin.id());
+        let info = PlatformInfo::new(settings.priority.label(), &settings.labels);
+        let series = &shared.metrics;
+        let metrics = series.platform_with_info(&settings.name, plugin.id(), &info);
         // The series may come from a guard that a reload has replaced by this one.
         metrics.breaker(BreakerState::Closed);
-        metrics.set_info(&PlatformInfo::new(
-            settings.priority.label(),
-            &settings.labels,
-        ));
         let calls = PlatformCalls::new(
             Breaker::new(settings.breaker, shared.seed_of(&settings.name)),
             shared.first_sequence(),

@@ -9,10 +9,10 @@
 //! Times are stored by the host's clock and dated when they are shown. The clock is read once for each [`SeriesSnapshot`];
 //! nothing else here reads it.
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, btree_map::Entry},
     hash::Hash,
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
@@ -76,33 +76,62 @@ impl HostMetrics {
     /// removed and returns continues its counters, if it is among the last [`RETIRED`] that were removed.
     #[must_use]
     pub fn platform(&self, platform: &str, plugin: &str) -> Arc<PlatformMetrics> {
-        let mut series = self.shared.write();
+        self.registered(platform, plugin, None)
+    }
+
+    /// Like [`Self::platform`], and sets the displayed settings of the platform.
+    #[must_use]
+    pub fn platform_with_info(
+        &self,
+        platform: &str,
+        plugin: &str,
+        info: &PlatformInfo,
+    ) -> Arc<PlatformMetrics> {
+        self.registered(platform, plugin, Some(info))
+    }
+
+    fn registered(
+        &self,
+        platform: &str,
+        plugin: &str,
+        info: Option<&PlatformInfo>,
+    ) -> Arc<PlatformMetrics> {
+        let mut registry = self.shared.lock();
+        let series = &mut *registry;
         let plugin = Arc::clone(series.plugin(plugin));
         let platform: Arc<str> = platform.into();
         let key = (platform.clone(), plugin.name.clone());
-        if let Some(known) = series.platforms.get(&key) {
-            return Arc::clone(known);
+        let known = match series.platforms.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(vacant) => {
+                let retired = series.retired.take(vacant.key());
+                // A call that was under way at the removal may have reported since.
+                retired.iter().for_each(|retired| retired.clear_gauges());
+                let metrics = retired.unwrap_or_else(|| {
+                    let bounds = Arc::clone(&self.shared.duration_bounds);
+                    Arc::new(PlatformMetrics::new(platform, plugin, bounds))
+                });
+                let labels = metrics.labels();
+                series.listed = None;
+                vacant.insert(RegisteredPlatform { metrics, labels })
+            }
+        };
+        if let Some(info) = info {
+            known.metrics.set_info(info);
         }
-        let known = series.retired.take(&key);
-        // A call that was under way at the removal may have reported since.
-        known.iter().for_each(|known| known.clear_gauges());
-        let bounds = Arc::clone(&self.shared.duration_bounds);
-        let new = known.unwrap_or_else(|| {
-            let new = PlatformMetrics::new(platform, plugin, bounds);
-            Arc::new(new)
-        });
-        series.platforms.insert(key, Arc::clone(&new));
-        self.track_series(&series);
-        new
+        let metrics = Arc::clone(&known.metrics);
+        self.track_series(series);
+        metrics
     }
 
     /// Hides a platform's series; existing handles have no more effect.
     pub fn remove_platform(&self, platform: &str, plugin: &str) {
         let key = (platform.into(), plugin.into());
-        let mut series = self.shared.write();
+        let mut series = self.shared.lock();
         if let Some(removed) = series.platforms.remove(&key) {
-            removed.clear_gauges();
-            series.retired.keep(key, removed);
+            removed.metrics.clear_gauges();
+            series.retired.keep(key, removed.metrics);
+            series.listed = None;
         }
         self.track_series(&series);
     }
@@ -125,7 +154,7 @@ impl HostMetrics {
     /// continues its counters, like a platform.
     #[must_use]
     pub fn plugin(&self, id: &str) -> Arc<PluginMetrics> {
-        let mut series = self.shared.write();
+        let mut series = self.shared.lock();
         let plugin = series.plugin(id).clone();
         self.track_series(&series);
         plugin
@@ -133,7 +162,7 @@ impl HostMetrics {
 
     /// Hides a plugin's own series; its platforms' series stay.
     pub fn remove_plugin(&self, id: &str) {
-        let mut series = self.shared.write();
+        let mut series = self.shared.lock();
         if let Some((id, removed)) = series.plugins.remove_entry(id) {
             removed.clear_gauges();
             series.retired_plugins.keep(id, removed);
@@ -200,12 +229,12 @@ impl HostMetrics {
 
     /// Returns a snapshot at `now` by the host's clock, with the clock's `origin` in seconds since 1970.
     pub fn snapshot_at(&self, now: Duration, origin: f64) -> SeriesSnapshot {
-        let series = self.shared.read();
+        let mut series = self.shared.lock();
         SeriesSnapshot {
             now,
             origin,
             shared: self.shared.clone(),
-            platforms: series.platforms.values().cloned().collect(),
+            platforms: series.listed(),
             plugins: series.plugins.values().cloned().collect(),
         }
     }
@@ -220,7 +249,7 @@ impl Default for HostMetrics {
 /// State shared by all clones of [`HostMetrics`].
 struct SharedMetrics {
     wall: WallClock,
-    series: RwLock<RegisteredSeries>,
+    series: Mutex<RegisteredSeries>,
     lateness: DurationHistogram,
     duration_bounds: Arc<BucketBounds>,
     /// One per [`Resource`], as the bits of an `f64`; absent if not finite.
@@ -237,10 +266,22 @@ struct SharedMetrics {
 /// The registered series, in display order.
 #[derive(Default)]
 struct RegisteredSeries {
-    platforms: BTreeMap<(Arc<str>, Arc<str>), Arc<PlatformMetrics>>,
+    platforms: BTreeMap<SeriesKey, RegisteredPlatform>,
+    /// All platforms, as snapshots share them; `None` after a change.
+    listed: Option<Arc<[RegisteredPlatform]>>,
     plugins: BTreeMap<Arc<str>, Arc<PluginMetrics>>,
     retired: RetiredMetrics<SeriesKey, PlatformMetrics>,
     retired_plugins: RetiredMetrics<Arc<str>, PluginMetrics>,
+}
+
+/// The series of a platform, and their common labels, rendered.
+///
+/// The labels are here rather than in the series so that a scrape reads them without a lock: a lock per platform and
+/// family would keep the processor from loading the next platforms ahead.
+#[derive(Clone)]
+struct RegisteredPlatform {
+    metrics: Arc<PlatformMetrics>,
+    labels: Arc<str>,
 }
 
 /// A platform and its plugin.
@@ -289,6 +330,13 @@ impl<K: Clone + Eq + Hash, V> RetiredMetrics<K, V> {
 pub const RETIRED: usize = 1000;
 
 impl RegisteredSeries {
+    /// Returns all platforms, in order.
+    fn listed(&mut self) -> Arc<[RegisteredPlatform]> {
+        let platforms = &self.platforms;
+        let list = || platforms.values().cloned().collect();
+        Arc::clone(self.listed.get_or_insert_with(list))
+    }
+
     fn plugin(&mut self, id: &str) -> &Arc<PluginMetrics> {
         let id: Arc<str> = id.into();
         let retired = &mut self.retired_plugins;
@@ -303,7 +351,7 @@ impl SharedMetrics {
     fn new(clock: Clock) -> Self {
         Self {
             wall: WallClock::new(clock),
-            series: RwLock::default(),
+            series: Mutex::default(),
             lateness: DurationHistogram::new(BucketBounds::from_millis(&LATENESS_BOUNDS_MS)),
             duration_bounds: BucketBounds::from_millis(&platform::DURATION_BOUNDS_MS),
             resources: [const { AtomicU64::new(f64::NAN.to_bits()) }; Resource::ALL.len()],
@@ -314,12 +362,8 @@ impl SharedMetrics {
         }
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, RegisteredSeries> {
-        self.series.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, RegisteredSeries> {
-        self.series.write().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, RegisteredSeries> {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 use conductor_types::{Resource, Tracked};
 
 use super::{
-    PlatformMetrics, PluginMetrics, SharedMetrics,
+    PlatformMetrics, PluginMetrics, RegisteredPlatform, SharedMetrics,
     sample::{OwnerSamples, SampleSink, SampleValue},
 };
 
@@ -273,18 +273,22 @@ impl MetricDefinition {
                 }
             }
             SampleSource::Platform(samples) => {
-                for platform in &snapshot.platforms {
-                    let labels = platform.labels();
-                    let mut out = OwnerSamples::new(labels.common(), sink);
-                    samples(platform, snapshot, &mut out);
+                for platform in &*snapshot.platforms {
+                    let mut out = OwnerSamples::new(&platform.labels, sink);
+                    samples(&platform.metrics, snapshot, &mut out);
                     if !sink.goes_on() {
                         return;
                     }
                 }
             }
             SampleSource::PlatformInfo => {
-                for platform in &snapshot.platforms {
-                    OwnerSamples::new(platform.labels().info(), sink).count(1_u8);
+                let mut labels = String::new();
+                for platform in &*snapshot.platforms {
+                    labels.clear();
+                    labels.push_str(&platform.labels);
+                    labels.push(',');
+                    labels.push_str(&platform.metrics.info());
+                    OwnerSamples::new(&labels, sink).count(1_u8);
                     if !sink.goes_on() {
                         return;
                     }
@@ -318,7 +322,7 @@ pub struct SeriesSnapshot {
     /// Seconds from 1970 to the origin of the host's clock.
     pub(super) origin: f64,
     pub(super) shared: Arc<SharedMetrics>,
-    pub(super) platforms: Vec<Arc<PlatformMetrics>>,
+    pub(super) platforms: Arc<[RegisteredPlatform]>,
     pub(super) plugins: Vec<Arc<PluginMetrics>>,
 }
 

@@ -14,9 +14,9 @@ pub struct BucketBound {
     nanos: u64,
     /// In seconds.
     seconds: f64,
-    /// The value of the label `le` in the text format.
+    /// The label `le` and the end of the labels in the text format: `le="1"} `.
     text: Box<str>,
-    /// The value of the label `le` in OpenMetrics, which is always a float: `1.0`.
+    /// The same in OpenMetrics, where the value is always a float: `le="1.0"} `.
     float_text: Box<str>,
 }
 
@@ -44,12 +44,12 @@ impl BucketBound {
         let seconds = bound.as_secs_f64();
         let text = seconds.to_string();
         let is_whole = text.bytes().all(|byte| byte.is_ascii_digit());
-        let float_text = format!("{text}{}", if is_whole { ".0" } else { "" });
+        let fraction = if is_whole { ".0" } else { "" };
         Self {
             nanos: u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX),
             seconds,
-            text: text.into(),
-            float_text: float_text.into(),
+            float_text: format!("le=\"{text}{fraction}\"}} ").into(),
+            text: format!("le=\"{text}\"}} ").into(),
         }
     }
 
@@ -59,16 +59,14 @@ impl BucketBound {
         self.seconds
     }
 
-    /// Returns the value of the label `le` in the text format.
+    /// Returns the label `le` and the end of the labels: `le="1"} ` in the text format, or `le="1.0"} ` in OpenMetrics,
+    /// where the value is always a float.
     #[must_use]
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// Returns the value of the label `le` in OpenMetrics.
-    #[must_use]
-    pub fn float_text(&self) -> &str {
-        &self.float_text
+    pub fn label_text(&self, is_float: bool) -> &str {
+        match is_float {
+            true => &self.float_text,
+            false => &self.text,
+        }
     }
 }
 

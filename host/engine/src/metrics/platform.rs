@@ -15,7 +15,7 @@ use conductor_types::{
 
 use super::{
     histogram::{BucketBounds, DurationHistogram},
-    label_text::PlatformLabels,
+    label_text::rendered,
     labels::LabelCounters,
     plugin::PluginMetrics,
 };
@@ -94,6 +94,13 @@ impl PlatformInfo {
         }
     }
 
+    /// Renders the priority, and all labels as `label_NAME`.
+    fn rendered(&self) -> Box<str> {
+        let priority = std::iter::once(("priority", self.priority));
+        let own = self.labels.iter().map(|(name, value)| (&**name, &**value));
+        rendered(priority.chain(own)).into()
+    }
+
     #[cfg(test)]
     pub(super) fn labels(&self) -> &[(Box<str>, Box<str>)] {
         &self.labels
@@ -106,7 +113,6 @@ impl PlatformInfo {
 pub struct PlatformMetrics {
     platform: Arc<str>,
     plugin: Arc<PluginMetrics>,
-    labels: Mutex<PlatformLabels>,
     pub(super) checks: LabelCounters<Status, { Status::ALL.len() }>,
     pub(super) duration: DurationHistogram,
     pub(super) failures: LabelCounters<ErrorType, { ErrorType::ALL.len() }>,
@@ -128,6 +134,10 @@ pub struct PlatformMetrics {
     /// The result of the last check: a [`Status`], or [`NEVER`].
     last: AtomicU8,
     maintenance: AtomicBool,
+    /// `true` if a report since the registration had measurements.
+    has_measured: AtomicBool,
+    /// The labels that only `conductor_platform_info` has, rendered.
+    info: Mutex<Box<str>>,
 }
 
 impl PlatformMetrics {
@@ -136,10 +146,9 @@ impl PlatformMetrics {
         plugin: Arc<PluginMetrics>,
         bounds: Arc<BucketBounds>,
     ) -> Self {
-        let new = Self {
+        Self {
             platform,
             plugin,
-            labels: Mutex::default(),
             checks: LabelCounters::default(),
             duration: DurationHistogram::new(bounds),
             failures: LabelCounters::default(),
@@ -155,9 +164,18 @@ impl PlatformMetrics {
             breaker: AtomicU8::new(BreakerState::Closed as u8),
             last: AtomicU8::new(NEVER),
             maintenance: AtomicBool::new(false),
-        };
-        new.set_info(&PlatformInfo::default());
-        new
+            has_measured: AtomicBool::new(false),
+            info: Mutex::new(PlatformInfo::default().rendered()),
+        }
+    }
+
+    /// Renders the labels that each of the platform's series has.
+    pub(super) fn labels(&self) -> Arc<str> {
+        let labels = [
+            ("platform", &*self.platform),
+            ("plugin", &*self.plugin.name),
+        ];
+        rendered(labels).into()
     }
 
     /// Resets everything except for the counters.
@@ -167,6 +185,7 @@ impl PlatformMetrics {
         self.paused.store(false, Ordering::Relaxed);
         self.resumed.store(0, Ordering::Relaxed);
         self.lock_measurements().clear();
+        self.has_measured.store(false, Ordering::Relaxed);
         self.breaker(BreakerState::Closed);
         self.last.store(NEVER, Ordering::Relaxed);
         self.maintenance(false);
@@ -209,21 +228,13 @@ impl PlatformMetrics {
         waits && checked > 0 && !self.is_current(checked, now)
     }
 
-    /// Sets the displayed settings of the platform.
-    pub fn set_info(&self, info: &PlatformInfo) {
-        let common = [
-            ("platform", &*self.platform),
-            ("plugin", &*self.plugin.name),
-        ];
-        let priority = std::iter::once(("priority", info.priority));
-        let own = info.labels.iter().map(|(name, value)| (&**name, &**value));
-        let labels = PlatformLabels::new(common, priority.chain(own));
-        *self.labels() = labels;
+    pub(super) fn set_info(&self, info: &PlatformInfo) {
+        *self.info() = info.rendered();
     }
 
-    /// Returns the rendered labels; only a reload waits for them.
-    pub(super) fn labels(&self) -> MutexGuard<'_, PlatformLabels> {
-        self.labels.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Returns the rendered labels that only `conductor_platform_info` has; only a reload waits for them.
+    pub(super) fn info(&self) -> MutexGuard<'_, Box<str>> {
+        self.info.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts `n` due checks that did not run.
@@ -253,6 +264,10 @@ impl PlatformMetrics {
     /// finite, a name that is empty or longer than 128 bytes, and names beyond the first 64 that the platform has ever
     /// used, so that a probe that invents names cannot flood Prometheus.
     pub fn measurements<N: AsRef<str>>(&self, measured: &[(N, f64)]) {
+        if measured.is_empty() && !self.has_measured.load(Ordering::Relaxed) {
+            return;
+        }
+        self.has_measured.store(true, Ordering::Relaxed);
         let mut kept = self.lock_measurements();
         for old in kept.iter_mut() {
             old.value = f64::NAN;
@@ -337,7 +352,7 @@ impl PlatformMetrics {
 
     /// Calls `each` with the measurements of the last report while it is current.
     pub(super) fn measured(&self, now: Duration, mut each: impl FnMut(&str, f64)) {
-        if self.state_value(now) == UNKNOWN {
+        if !self.has_measured.load(Ordering::Relaxed) || self.state_value(now) == UNKNOWN {
             return;
         }
         for kept in self.lock_measurements().iter() {

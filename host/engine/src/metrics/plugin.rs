@@ -6,7 +6,7 @@ use std::sync::{
 
 use conductor_types::{Isolation, RestartReason};
 
-use super::{label_text::push_label, labels::LabelCounters};
+use super::{label_text::rendered, labels::LabelCounters};
 
 /// A plugin's current generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,11 +39,9 @@ pub struct PluginMetrics {
 
 impl PluginMetrics {
     pub(super) fn new(name: Arc<str>) -> Self {
-        let mut labels = String::new();
-        push_label(&mut labels, "plugin", &name);
         Self {
+            labels: rendered([("plugin", &*name)]).into(),
             name,
-            labels: labels.into(),
             restarts: LabelCounters::default(),
             stuck_calls: AtomicU64::new(0),
             memory: AtomicU64::new(0),

@@ -48,6 +48,22 @@ pub trait SampleSink {
     /// Takes a sample.
     fn add(&mut self, sample: Sample<'_>);
 
+    /// Takes the samples of a counter with a closed label, whose values are the same for each owner.
+    fn add_counts(
+        &mut self,
+        owner: &str,
+        label: &'static str,
+        counts: &mut dyn Iterator<Item = (&'static str, u64)>,
+    ) {
+        for (text, n) in counts {
+            self.add(Sample {
+                owner,
+                labels: &[(label, text)],
+                value: SampleValue::Count(n),
+            });
+        }
+    }
+
     /// Called after the samples of each platform and plugin; returns `false` if no more are wanted.
     fn goes_on(&mut self) -> bool {
         true
@@ -92,10 +108,12 @@ impl<'a> OwnerSamples<'a> {
     }
 
     /// Adds the samples of a counter with a closed label.
-    pub(super) fn counts<'b>(&mut self, label: &str, counts: impl Iterator<Item = (&'b str, u64)>) {
-        for (value, n) in counts {
-            self.labelled(&[(label, value)], SampleValue::Count(n));
-        }
+    pub(super) fn counts(
+        &mut self,
+        label: &'static str,
+        mut counts: impl Iterator<Item = (&'static str, u64)>,
+    ) {
+        self.sink.add_counts(self.owner, label, &mut counts);
     }
 
     /// Adds a histogram.

@@ -8,7 +8,10 @@ use super::*;
 /// A host with a platform of each kind and fixed values.
 pub(super) fn small_host() -> HostMetrics {
     let metrics = HostMetrics::new();
-    let chat = metrics.platform("chat", "http");
+    let labels = [("team", "chat"), ("on.call", "a"), ("on-call", "b")];
+    let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let info = PlatformInfo::new("critical", &labels.into());
+    let chat = metrics.platform_with_info("chat", "http", &info);
     chat.record(
         CheckOutcome::Healthy,
         Duration::from_millis(30),
@@ -19,9 +22,6 @@ pub(super) fn small_host() -> HostMetrics {
         Duration::from_millis(1200),
         Duration::from_millis(5500),
     );
-    let labels = [("team", "chat"), ("on.call", "a"), ("on-call", "b")];
-    let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    chat.set_info(&PlatformInfo::new("critical", &labels.into()));
     chat.measurements(&[("first_byte_seconds", 0.25), ("say \"hi\"\\\n", -1.0)]);
     let disk = metrics.platform("disk", "disk");
     disk.record(

@@ -4,11 +4,12 @@
 //! of the `prometheus` crate's `TextEncoder` for the same samples, and in OpenMetrics that of [`OpenMetrics`] for the
 //! encoder's text; tests compare them.
 
-use std::io;
+use std::{io, ptr};
 
 use super::ExpositionFormat;
 use crate::metrics::{
-    HistogramReading, MetricKind, Sample, SampleSink, SampleValue, label_text::escape,
+    HistogramReading, MetricKind, Sample, SampleSink, SampleValue,
+    label_text::{escape, push_label},
     openmetrics::OpenMetrics,
 };
 
@@ -38,6 +39,15 @@ struct FamilyText {
     bucket: String,
     sum: String,
     count: String,
+    /// The closed label of an owner's series, each up to its value: `status="healthy"} `.
+    closed_labels: Vec<ClosedLabel>,
+}
+
+/// A rendered label with a closed set of values.
+struct ClosedLabel {
+    name: &'static str,
+    value: &'static str,
+    rendered: Vec<u8>,
 }
 
 impl<'a> SeriesEncoder<'a> {
@@ -89,25 +99,35 @@ impl<'a> SeriesEncoder<'a> {
         self.text.clear();
     }
 
+    /// Writes the header of the family, if this is its first sample.
+    fn begin_sample(&mut self) {
+        // A chunk is passed on as soon as it is full; the space beyond that is for the owner that fills it.
+        if self.text.capacity() == 0 {
+            self.text.reserve(CHUNK_BYTES + CHUNK_BYTES / 8);
+        }
+        self.text.append(&mut self.family.header);
+    }
+
     fn histogram(&mut self, sample: Sample<'_>, reading: &HistogramReading) {
-        let open_metrics = self.format == ExpositionFormat::OpenMetrics;
+        let is_float = self.format == ExpositionFormat::OpenMetrics;
         let (text, family) = (&mut self.text, &self.family);
+        let start = text.len();
+        let has_labels = open_series(text, &family.bucket, &sample);
+        text.push(if has_labels { b',' } else { b'{' });
+        let common = start..text.len();
         for (bound, count) in reading.buckets() {
-            let bound = match open_metrics {
-                true => bound.float_text(),
-                false => bound.text(),
-            };
-            series(text, &family.bucket, sample, Some(bound));
+            text.extend_from_slice(bound.label_text(is_float).as_bytes());
             number::push_count(text, count);
             text.push(b'\n');
+            text.extend_from_within(common.clone());
         }
-        series(text, &family.bucket, sample, Some("+Inf"));
+        text.extend_from_slice(b"le=\"+Inf\"} ");
         number::push_count(text, reading.count);
         text.push(b'\n');
-        series(text, &family.sum, sample, None);
+        series(text, &family.sum, &sample);
         number::push_float(text, reading.sum);
         text.push(b'\n');
-        series(text, &family.count, sample, None);
+        series(text, &family.count, &sample);
         number::push_count(text, reading.count);
         text.push(b'\n');
     }
@@ -115,21 +135,43 @@ impl<'a> SeriesEncoder<'a> {
 
 impl SampleSink for SeriesEncoder<'_> {
     fn add(&mut self, sample: Sample<'_>) {
-        // A chunk is passed on at once when it is full; the space beyond that is for the owner that fills it.
-        if self.text.capacity() == 0 {
-            self.text.reserve(CHUNK_BYTES + CHUNK_BYTES / 8);
-        }
-        self.text.append(&mut self.family.header);
+        self.begin_sample();
         if let SampleValue::Histogram(reading) = sample.value {
             return self.histogram(sample, reading);
         }
-        series(&mut self.text, &self.family.name, sample, None);
+        series(&mut self.text, &self.family.name, &sample);
         match sample.value {
             SampleValue::Count(n) => number::push_count(&mut self.text, n),
             SampleValue::Number(value) => number::push_float(&mut self.text, value),
             SampleValue::Histogram(_) => {}
         }
         self.text.push(b'\n');
+    }
+
+    fn add_counts(
+        &mut self,
+        owner: &str,
+        label: &'static str,
+        counts: &mut dyn Iterator<Item = (&'static str, u64)>,
+    ) {
+        self.begin_sample();
+        let (text, family) = (&mut self.text, &mut self.family);
+        let start = text.len();
+        text.extend_from_slice(family.name.as_bytes());
+        text.push(b'{');
+        text.extend_from_slice(owner.as_bytes());
+        if !owner.is_empty() {
+            text.push(b',');
+        }
+        let common = start..text.len();
+        for (nth, (value, n)) in counts.enumerate() {
+            if nth > 0 {
+                text.extend_from_within(common.clone());
+            }
+            text.extend_from_slice(family.closed_label(nth, label, value));
+            number::push_count(text, n);
+            text.push(b'\n');
+        }
     }
 
     fn goes_on(&mut self) -> bool {
@@ -141,7 +183,13 @@ impl SampleSink for SeriesEncoder<'_> {
 }
 
 /// Writes the name and labels of a series, up to its value.
-fn series(text: &mut Vec<u8>, name: &str, sample: Sample<'_>, bound: Option<&str>) {
+fn series(text: &mut Vec<u8>, name: &str, sample: &Sample<'_>) {
+    let has_labels = open_series(text, name, sample);
+    text.extend_from_slice(if has_labels { b"} " } else { b" " });
+}
+
+/// Writes the name and labels of a series without the closing brace; returns `true` if there are labels.
+fn open_series(text: &mut Vec<u8>, name: &str, sample: &Sample<'_>) -> bool {
     text.extend_from_slice(name.as_bytes());
     let mut mark = b'{';
     if !sample.owner.is_empty() {
@@ -157,14 +205,7 @@ fn series(text: &mut Vec<u8>, name: &str, sample: Sample<'_>, bound: Option<&str
         text.push(b'"');
         mark = b',';
     }
-    if let Some(bound) = bound {
-        text.push(mark);
-        text.extend_from_slice(b"le=\"");
-        text.extend_from_slice(bound.as_bytes());
-        text.push(b'"');
-        mark = b',';
-    }
-    text.extend_from_slice(if mark == b',' { b"} " } else { b" " });
+    mark == b','
 }
 
 impl FamilyText {
@@ -193,7 +234,28 @@ impl FamilyText {
             bucket: format!("{name}_bucket"),
             sum: format!("{name}_sum"),
             count: format!("{name}_count"),
+            closed_labels: Vec::new(),
         }
+    }
+
+    /// Returns the rendered label of an owner's `nth` series. It is rendered for the first owner, and again if another
+    /// owner has another label there.
+    fn closed_label(&mut self, nth: usize, name: &'static str, value: &'static str) -> &[u8] {
+        // Texts at the same place are the same, as both are static.
+        let is_same =
+            |known: &ClosedLabel| ptr::eq(known.name, name) && ptr::eq(known.value, value);
+        if !self.closed_labels.get(nth).is_some_and(is_same) {
+            let mut rendered = String::new();
+            push_label(&mut rendered, name, value);
+            rendered.push_str("} ");
+            self.closed_labels.truncate(nth);
+            self.closed_labels.push(ClosedLabel {
+                name,
+                value,
+                rendered: rendered.into_bytes(),
+            });
+        }
+        &self.closed_labels[nth].rendered
     }
 }
 

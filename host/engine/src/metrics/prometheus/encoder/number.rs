@@ -4,11 +4,15 @@ use std::io::Write as _;
 
 /// Appends a whole number.
 #[expect(
+    clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
-    reason = "above 2^53 the formats round too"
+    reason = "a digit fits, and above 2^53 the formats round too"
 )]
 pub(super) fn push_count(text: &mut Vec<u8>, n: u64) {
-    if n <= EXACT {
+    if n < 10 {
+        // Most counters and gauges.
+        text.push(b'0' + n as u8);
+    } else if n <= EXACT {
         text.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
     } else {
         push_any(text, n as f64);

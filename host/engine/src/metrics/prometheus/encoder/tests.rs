@@ -146,7 +146,49 @@ fn of_crate(family: &AnyFamily) -> String {
     TextEncoder::new().encode_to_string(&[built]).unwrap()
 }
 
+/// Returns the text of several owners' counters with a closed label.
+fn encoded_counts(owners: &[(String, Vec<u64>)], values: &[&'static str]) -> (String, String) {
+    let mut all = Vec::new();
+    let mut out = |text: &mut Vec<u8>| {
+        all.append(text);
+        Ok(())
+    };
+    let mut encoder = SeriesEncoder::new(ExpositionFormat::Text, &mut out);
+    encoder.begin_family("a_total", "b", MetricKind::Counter);
+    let mut builder = FamilyBuilder::new("a_total", "b", MetricKind::Counter);
+    for (owner, counts) in owners {
+        let mut rendered = String::new();
+        if !owner.is_empty() {
+            push_label(&mut rendered, "owner", owner);
+        }
+        let counts = values.iter().copied().zip(counts.iter().copied());
+        encoder.add_counts(&rendered, "closed", &mut counts.clone());
+        for (value, n) in counts {
+            let labels = [("owner", owner.as_str()), ("closed", value)];
+            builder.add(Sample {
+                owner: "",
+                labels: &labels[usize::from(owner.is_empty())..],
+                value: SampleValue::Count(n),
+            });
+        }
+    }
+    encoder.finish().unwrap();
+    let built = builder.build().unwrap();
+    let expected = TextEncoder::new().encode_to_string(&[built]).unwrap();
+    (String::from_utf8(all).unwrap(), expected)
+}
+
 proptest! {
+    #[test]
+    fn closed_labels_are_those_of_the_crate_for_any_owners_and_counts(
+        owners in prop::collection::vec((any::<String>(), prop::collection::vec(any::<u64>(), 4)), 1..5),
+        turned in any::<bool>(),
+    ) {
+        let values = if turned { ["c\\", "\"b", "a", "d\n"] } else { ["a", "\"b", "c\\", "d\n"] };
+        let (text, expected) = encoded_counts(&owners, &values);
+        prop_assert_eq!(text, expected);
+    }
+
     #[test]
     fn the_text_is_that_of_the_crate_for_any_samples(family in any_family()) {
         prop_assert_eq!(encoded(ExpositionFormat::Text, &family), of_crate(&family));
