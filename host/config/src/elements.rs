@@ -6,6 +6,7 @@ pub(super) mod duration;
 pub(super) mod host;
 mod limits;
 mod maintenance;
+pub(super) mod metrics;
 pub(super) mod platform;
 pub(super) mod plugin;
 pub(super) mod resources;
@@ -23,6 +24,7 @@ use check::TableValidator;
 use conductor_core::maintenance::MaintenanceWindow;
 use conductor_library::file_reader;
 use host::HostConfig;
+use metrics::MetricsConfig;
 use platform::PlatformConfig;
 use plugin::PluginConfig;
 use resources::ResourcesConfig;
@@ -58,6 +60,9 @@ pub(super) struct RawConfig {
     /// Thresholds at which the machine counts as short of CPU, memory or disk.
     #[serde(default)]
     resources: resources::RawResourcesConfig,
+    /// Series of `/metrics`.
+    #[serde(default)]
+    metrics: metrics::RawMetricsConfig,
     /// Signatures that a library needs to be loaded.
     #[serde(default)]
     trust: trust::RawTrustConfig,
@@ -79,6 +84,7 @@ pub(super) struct ConfigSections {
     pub(super) host: HostConfig,
     pub(super) breaker: BreakerConfig,
     pub(super) resources: ResourcesConfig,
+    pub(super) metrics: MetricsConfig,
     pub(super) trust: TrustConfig,
     pub(super) plugins: BTreeMap<String, PluginConfig>,
     pub(super) platforms: Vec<PlatformConfig>,
@@ -167,6 +173,7 @@ impl RawConfig {
         let resources = self
             .resources
             .resolve(&host, &mut check.table(&["resources"]));
+        let metrics = self.metrics.resolve(&mut check.table(&["metrics"]));
         let trust = self.trust.resolve(base_dir, &mut check.table(&["trust"]));
         let plugins: BTreeMap<_, _> = self
             .plugin
@@ -203,6 +210,8 @@ impl RawConfig {
                 ));
             }
         }
+        let labels = platforms.iter().map(|platform| &platform.labels);
+        metrics.warn(labels, &mut check.table(&["metrics"]));
         let maintenance = self.maintenance.into_iter().filter_map(|(name, window)| {
             window.resolve(&name, &platforms, &mut check.table(&["maintenance", &name]))
         });
@@ -211,6 +220,7 @@ impl RawConfig {
             host,
             breaker,
             resources,
+            metrics,
             trust,
             plugins,
             platforms,

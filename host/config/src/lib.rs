@@ -38,6 +38,7 @@ pub use elements::{
     breaker::BreakerConfig,
     duration::{DurationError, LONGEST as LONGEST_DURATION, parse as parse_duration},
     host::HostConfig,
+    metrics::{MetricsConfig, SeriesDetail},
     platform::{PlatformConfig, is_name as is_platform_name},
     plugin::PluginConfig,
     resources::ResourcesConfig,
@@ -60,6 +61,8 @@ pub struct ConductorConfig {
     pub breaker: BreakerConfig,
     /// The thresholds at which the machine counts as short of resources.
     pub resources: ResourcesConfig,
+    /// The series of `/metrics`.
+    pub metrics: MetricsConfig,
     /// The signatures that a library needs to be loaded.
     pub trust: TrustConfig,
     /// The plugins with a `[plugin.<id>]` table, by id; [`ConductorConfig::plugin`] covers all others too.
@@ -375,6 +378,7 @@ impl ConfigReadResult {
             host: parts.host,
             breaker: parts.breaker,
             resources: parts.resources,
+            metrics: parts.metrics,
             trust: parts.trust,
             plugins: parts.plugins,
             platforms: parts.platforms,

@@ -55,6 +55,7 @@ fn the_default_file_parses_to_the_defaults() {
     assert_eq!(config.host, HostConfig::default());
     assert_eq!(config.breaker, BreakerConfig::default());
     assert_eq!(config.resources, ResourcesConfig::default());
+    assert_eq!(config.metrics, MetricsConfig::default());
     assert_eq!(config.trust, TrustConfig::default());
     assert!(config.plugins.is_empty());
     let watched: Vec<(&str, &str)> = config
@@ -79,12 +80,13 @@ fn a_file_without_the_common_tables_means_the_same_as_the_default_file() {
     assert_eq!(config.host, HostConfig::default());
     assert_eq!(config.breaker, BreakerConfig::default());
     assert_eq!(config.resources, ResourcesConfig::default());
+    assert_eq!(config.metrics, MetricsConfig::default());
     assert_eq!(config.trust, TrustConfig::default());
 }
 
 #[test]
 fn the_default_file_names_every_key_of_the_common_tables() {
-    for section in ["host", "breaker", "resources", "trust"] {
+    for section in ["host", "breaker", "resources", "metrics", "trust"] {
         for key in section_schema(section)["properties"]
             .as_object()
             .unwrap()
@@ -102,7 +104,7 @@ fn the_default_file_names_every_key_of_the_common_tables() {
 #[test]
 fn the_defaults_that_the_schema_states_are_the_defaults() {
     let mut text = String::new();
-    for section in ["host", "breaker", "resources", "trust"] {
+    for section in ["host", "breaker", "resources", "metrics", "trust"] {
         text.push_str(&format!("[{section}]\n"));
         for (key, schema) in section_schema(section)["properties"].as_object().unwrap() {
             if let Some(default) = schema.get("default") {
@@ -116,6 +118,7 @@ fn the_defaults_that_the_schema_states_are_the_defaults() {
     assert_eq!(config.host, HostConfig::default());
     assert_eq!(config.breaker, BreakerConfig::default());
     assert_eq!(config.resources, ResourcesConfig::default());
+    assert_eq!(config.metrics, MetricsConfig::default());
     assert_eq!(config.trust, TrustConfig::default());
 }
 

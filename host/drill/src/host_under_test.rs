@@ -302,6 +302,7 @@ fn config_text(case: &FaultCase, well: u32, mark: u64) -> String {
          interval = \"{}ms\"\nstagger = \"20ms\"\ntimeout = \"{}ms\"\nshutdown_grace = \"300ms\"\n\
          metrics_log_after = \"1h\"\n\
          [breaker]\nfailure_threshold = 3\nreset_timeout = \"300ms\"\nmax_reset_timeout = \"600ms\"\n\
+         [metrics]\nseries = \"full\"\n\
          [resources]\ndegraded_above = 100\nrecover_below = 99\ncritical_above = 100\n",
         case.isolation,
         INTERVAL.as_millis(),

@@ -1,8 +1,9 @@
 //! The cost of encoding `/metrics` per series, beside the `prometheus` crate's encoder.
 //!
-//! `cargo bench -p conductor-engine --features prometheus` prints nanoseconds per series for 10 000 and 100 000
+//! `cargo bench -p conductor-engine --features prometheus` prints nanoseconds of CPU per series for 10 000 and 100 000
 //! platforms, each the least and the median of several runs, and the ratio to the crate's `Registry::gather` and
-//! `TextEncoder` for the same samples, a thousand at a time. The crate's figure lacks the time to build its model.
+//! `TextEncoder` for the same samples, a thousand at a time. The crate's figure lacks the time to build its model. Where
+//! there is a `/proc`, it prints the private memory that a scrape adds, while it lasts and afterwards.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -11,12 +12,12 @@
 )]
 
 use std::{
+    fs,
     hint::black_box,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use conductor_core::clock::Clock;
 use conductor_engine::metrics::{
     CheckOutcome, FAMILIES, HistogramReading, HostMetrics, MetricDefinition, MetricKind, Sample,
     SampleValue,
@@ -29,18 +30,18 @@ use prometheus::{
 };
 
 fn main() {
-    let clock = Clock::start();
     println!(
         "platforms    series       MB   ns per series, least / median: text   OpenMetrics   the crate   ratio"
     );
     for platforms in [10_000, 100_000] {
         let metrics = host(platforms);
+        let memory = memory_of_a_scrape(&metrics);
         let (series, bytes) = sizes(&metrics);
-        let text = measure(&clock, series, || encode(&metrics, ExpositionFormat::Text));
-        let open = measure(&clock, series, || {
+        let text = measure(series, || encode(&metrics, ExpositionFormat::Text));
+        let open = measure(series, || {
             encode(&metrics, ExpositionFormat::OpenMetrics);
         });
-        let of_crate = crate_cost(&clock, &metrics);
+        let of_crate = crate_cost(&metrics);
         println!(
             "{platforms:>9} {series:>9} {:>8.1} {:>32} {:>15} {of_crate:>11.0} {:>7.3}",
             bytes as f64 / 1e6,
@@ -48,6 +49,12 @@ fn main() {
             format!("{:.1} / {:.1}", open[0], open[RUNS / 2]),
             text[0] / of_crate
         );
+        if let Some((during, after)) = memory {
+            println!(
+                "{:>9} memory: {during:+} kB during the scrape, {after:+} kB after",
+                ""
+            );
+        }
     }
 }
 
@@ -84,14 +91,52 @@ fn encode(metrics: &HostMetrics, format: ExpositionFormat) {
 }
 
 /// Returns the nanoseconds per series of several runs, sorted.
-fn measure(clock: &Clock, series: usize, work: impl Fn()) -> [f64; RUNS] {
+fn measure(series: usize, work: impl Fn()) -> [f64; RUNS] {
     let mut costs = [(); RUNS].map(|()| {
-        let start = clock.now();
+        let start = cpu_time();
         work();
-        (clock.now() - start).as_nanos() as f64 / series as f64
+        (cpu_time() - start).as_nanos() as f64 / series as f64
     });
     costs.sort_by(f64::total_cmp);
     costs
+}
+
+/// Returns the CPU time of this thread: a busy machine interrupts a scrape many times.
+#[cfg(unix)]
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.try_into().unwrap()
+}
+
+#[cfg(not(unix))]
+fn cpu_time() -> Duration {
+    static CLOCK: std::sync::LazyLock<conductor_core::clock::Clock> =
+        std::sync::LazyLock::new(conductor_core::clock::Clock::start);
+    CLOCK.now()
+}
+
+/// Returns the kilobytes of private memory that the first scrape adds, at most and afterwards.
+fn memory_of_a_scrape(metrics: &HostMetrics) -> Option<(i64, i64)> {
+    let before = private_memory()?;
+    let (mut most, mut chunks) = (before, 0);
+    render(metrics, ExpositionFormat::Text, &mut |_| {
+        if chunks % 64 == 0 {
+            most = most.max(private_memory().unwrap());
+        }
+        chunks += 1;
+        Ok(())
+    })
+    .unwrap();
+    Some((most - before, private_memory()? - before))
+}
+
+/// Returns the private memory of this process in kilobytes.
+fn private_memory() -> Option<i64> {
+    let text = fs::read_to_string("/proc/self/smaps_rollup").ok()?;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("Private_Dirty:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Returns the number of series and of bytes of a scrape.
@@ -108,7 +153,7 @@ fn sizes(metrics: &HostMetrics) -> (usize, usize) {
 }
 
 /// Returns the nanoseconds per series that the crate takes for the same samples.
-fn crate_cost(clock: &Clock, metrics: &HostMetrics) -> f64 {
+fn crate_cost(metrics: &HostMetrics) -> f64 {
     let snapshot = metrics.snapshot();
     let page = PageCollector::default();
     let registry = Registry::new();
@@ -116,11 +161,11 @@ fn crate_cost(clock: &Clock, metrics: &HostMetrics) -> f64 {
     let (mut spent, mut series) = (Duration::ZERO, 0);
     let mut encode = |family: MetricFamily| {
         *page.0.lock().unwrap() = Some(family);
-        let start = clock.now();
+        let start = cpu_time();
         let text = TextEncoder::new()
             .encode_to_string(&registry.gather())
             .unwrap();
-        spent += clock.now() - start;
+        spent += cpu_time() - start;
         series += text.lines().filter(|line| !line.starts_with('#')).count();
     };
     for family in FAMILIES.iter().filter(|family| !family.is_of_host()) {

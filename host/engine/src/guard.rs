@@ -124,9 +124,7 @@ impl PlatformGuard {
         plugin: Arc<PluginGuard>,
         shared: Arc<GuardContext>,
     ) -> Self {
-        let info = PlatformInfo::new(settings.priority.label(), &settings.labels);
-        let series = &shared.metrics;
-        let metrics = series.platform_with_info(&settings.name, plugin.id(), &info);
+        let metrics = series(&settings, &plugin, &shared);
         // The series may come from a guard that a reload has replaced by this one.
         metrics.breaker(BreakerState::Closed);
         let calls = PlatformCalls::new(
@@ -151,6 +149,13 @@ impl PlatformGuard {
         };
         guard.metrics.set_patience(guard.patience());
         guard
+    }
+
+    /// Shows the platform's labels in `/metrics` again, after [`HostMetrics::configure`] has returned `true`.
+    ///
+    /// [`HostMetrics::configure`]: metrics::HostMetrics::configure
+    pub fn show_labels(&self) {
+        let _ = series(&self.settings, &self.plugin, &self.shared);
     }
 
     /// Returns the platform's settings.
@@ -369,6 +374,17 @@ impl CallOwner for PlatformGuard {
     fn is_cancelled(&self, sequence: u64) -> bool {
         self.inner.lock().calls.started(sequence).is_none()
     }
+}
+
+/// Returns the platform's series, with its labels as the config in force wants them.
+fn series(
+    settings: &PlatformSettings,
+    plugin: &PluginGuard,
+    shared: &GuardContext,
+) -> Arc<PlatformMetrics> {
+    let info = PlatformInfo::new(settings.priority.label(), &settings.labels);
+    let metrics = &shared.metrics;
+    metrics.platform_with_info(&settings.name, plugin.id(), &info)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use conductor_config::{MetricsConfig, SeriesDetail};
 use conductor_types::{DegradedMode, Resource, Tracked};
 
 mod families;
@@ -105,23 +106,53 @@ impl HostMetrics {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(vacant) => {
                 let retired = series.retired.take(vacant.key());
-                // A call that was under way at the removal may have reported since.
-                retired.iter().for_each(|retired| retired.clear_gauges());
+                let retired = retired.filter(|retired| retired.is_of(&plugin));
+                if let Some(retired) = &retired {
+                    // A call that was under way at the removal may have reported since.
+                    retired.clear_gauges();
+                    retired.duration.set_bounds(&series.bounds);
+                }
                 let metrics = retired.unwrap_or_else(|| {
-                    let bounds = Arc::clone(&self.shared.duration_bounds);
+                    let bounds = Arc::clone(&series.bounds);
                     Arc::new(PlatformMetrics::new(platform, plugin, bounds))
                 });
-                let labels = metrics.labels();
+                let labels = metrics.labels(&PlatformInfo::default(), &[]).into();
                 series.listed = None;
                 vacant.insert(RegisteredPlatform { metrics, labels })
             }
         };
         if let Some(info) = info {
             known.metrics.set_info(info);
+            let labels = known.metrics.labels(info, &series.platform_labels);
+            if *known.labels != labels {
+                known.labels = labels.into();
+                series.listed = None;
+            }
         }
         let metrics = Arc::clone(&known.metrics);
         self.track_series(series);
         metrics
+    }
+
+    /// Applies `[metrics]` of a config. Returns `true` if the labels that platforms' series have may be others than
+    /// before: then call [`Self::platform_with_info`] for each platform.
+    ///
+    /// Histograms whose buckets change start again at 0.
+    #[must_use]
+    pub fn configure(&self, config: &MetricsConfig) -> bool {
+        let mut registry = self.shared.lock();
+        let series = &mut *registry;
+        series.detail = config.series;
+        let bounds = BucketBounds::new(config.buckets.iter().copied());
+        if *series.bounds != bounds {
+            series.bounds = Arc::new(bounds);
+            for platform in series.platforms.values() {
+                platform.metrics.duration.set_bounds(&series.bounds);
+            }
+        }
+        let is_relabelled = series.platform_labels != config.platform_labels;
+        series.platform_labels.clone_from(&config.platform_labels);
+        is_relabelled
     }
 
     /// Hides a platform's series; existing handles have no more effect.
@@ -233,6 +264,7 @@ impl HostMetrics {
         SeriesSnapshot {
             now,
             origin,
+            detail: series.detail,
             shared: self.shared.clone(),
             platforms: series.listed(),
             plugins: series.plugins.values().cloned().collect(),
@@ -251,7 +283,6 @@ struct SharedMetrics {
     wall: WallClock,
     series: Mutex<RegisteredSeries>,
     lateness: DurationHistogram,
-    duration_bounds: Arc<BucketBounds>,
     /// One per [`Resource`], as the bits of an `f64`; absent if not finite.
     resources: [AtomicU64; Resource::ALL.len()],
     degraded_mode: AtomicU8,
@@ -263,9 +294,12 @@ struct SharedMetrics {
     config_refused: AtomicBool,
 }
 
-/// The registered series, in display order.
-#[derive(Default)]
+/// The registered series, in display order, and the settings that they share.
 struct RegisteredSeries {
+    detail: SeriesDetail,
+    platform_labels: Vec<String>,
+    /// The buckets of the durations of checks.
+    bounds: Arc<BucketBounds>,
     platforms: BTreeMap<SeriesKey, RegisteredPlatform>,
     /// All platforms, as snapshots share them; `None` after a change.
     listed: Option<Arc<[RegisteredPlatform]>>,
@@ -329,6 +363,22 @@ impl<K: Clone + Eq + Hash, V> RetiredMetrics<K, V> {
 /// The number of removed platforms, and of removed plugins, whose counters are kept: some hundred kilobytes.
 pub const RETIRED: usize = 1000;
 
+impl Default for RegisteredSeries {
+    fn default() -> Self {
+        let config = MetricsConfig::default();
+        Self {
+            detail: config.series,
+            platform_labels: config.platform_labels,
+            bounds: Arc::new(BucketBounds::new(config.buckets)),
+            platforms: BTreeMap::new(),
+            listed: None,
+            plugins: BTreeMap::new(),
+            retired: RetiredMetrics::default(),
+            retired_plugins: RetiredMetrics::default(),
+        }
+    }
+}
+
 impl RegisteredSeries {
     /// Returns all platforms, in order.
     fn listed(&mut self) -> Arc<[RegisteredPlatform]> {
@@ -353,7 +403,6 @@ impl SharedMetrics {
             wall: WallClock::new(clock),
             series: Mutex::default(),
             lateness: DurationHistogram::new(BucketBounds::from_millis(&LATENESS_BOUNDS_MS)),
-            duration_bounds: BucketBounds::from_millis(&platform::DURATION_BOUNDS_MS),
             resources: [const { AtomicU64::new(f64::NAN.to_bits()) }; Resource::ALL.len()],
             degraded_mode: AtomicU8::new(DegradedMode::Normal as u8),
             tracked: [const { AtomicU64::new(0) }; Tracked::ALL.len()],

@@ -78,6 +78,7 @@ pub(crate) struct Setup {
     pub(crate) folder: TempDir,
     host: String,
     pub(crate) resources: String,
+    metrics: String,
     rest: String,
 }
 
@@ -106,6 +107,7 @@ impl Setup {
             folder,
             host,
             resources,
+            metrics: "series = \"full\"".to_owned(),
             rest: String::new(),
         }
     }
@@ -113,6 +115,12 @@ impl Setup {
     /// Replaces the lines of `[host]` after `plugin_dirs`.
     pub(crate) fn host(mut self, lines: &str) -> Self {
         self.host = format!("state_dir = \"state\"\n{lines}\n");
+        self
+    }
+
+    /// Replaces the lines of `[metrics]`, which show skipped checks per platform.
+    pub(crate) fn metrics(mut self, lines: &str) -> Self {
+        self.metrics = lines.to_owned();
         self
     }
 
@@ -152,8 +160,8 @@ impl Setup {
     pub(crate) fn write(&self) -> PathBuf {
         let file = self.path("conductor.toml");
         let text = format!(
-            "[host]\nplugin_dirs = [\"plugins\"]\n{}\n[resources]\n{}\n{}",
-            self.host, self.resources, self.rest
+            "[host]\nplugin_dirs = [\"plugins\"]\n{}\n[resources]\n{}\n{}\n[metrics]\n{}\n",
+            self.host, self.resources, self.rest, self.metrics
         );
         fs::write(&file, ported(&text)).unwrap();
         file
@@ -416,6 +424,16 @@ impl Metrics {
             .filter(|(series, _)| labels.iter().all(|label| series.contains(label)))
             .map(|(_, value)| value)
             .sum()
+    }
+
+    /// Returns `true` if a metric has a series with all of these labels.
+    pub(crate) fn has(&self, metric: &str, labels: &[(&str, &str)]) -> bool {
+        let labels: Vec<_> = labels.iter().map(|(k, v)| format!("{k}=\"{v}\"")).collect();
+        let mut series = self.0.keys();
+        series.any(|series| {
+            let is_of_metric = series.split('{').next() == Some(metric);
+            is_of_metric && labels.iter().all(|label| series.contains(label))
+        })
     }
 
     /// Returns the number of a platform's checks that ended with this status.

@@ -30,6 +30,7 @@ fn promtool_finds_nothing_but_the_originals_own_names() {
         .platform("a", "fault", "{}")
         .platform("b", "disk", "{ path = \"/\", unhealthy_above = 100 }")
         .platform("c", "fault", r#"{ check = { fault = "error" } }"#)
+        .metrics("series = \"lean\"")
         .start();
     host.wait("reports", |m| {
         m.checks("b", "healthy") + m.checks("b", "degraded") >= 1.0 && m.breaker("c") == 1.0
@@ -122,6 +123,7 @@ fn every_query_of_the_dashboard_and_every_metric_of_the_rules_is_there() {
         .platform("failing", "fault", r#"{ check = { fault = "error" } }"#)
         .platform("crashing", "fault", r#"{ check = { fault = "abort" } }"#)
         .platform("disk", "disk", "{ path = \"/\" }")
+        .metrics("series = \"lean\"")
         .start();
     let prometheus = Prometheus::beside(&host);
     let dashboard = workspace().join("packaging/grafana/conductor.json");

@@ -87,6 +87,35 @@ fn a_reload_keeps_slot_breaker_and_counters_of_what_did_not_change() {
     );
 }
 
+#[test]
+fn a_reload_changes_detail_labels_and_buckets_of_the_metrics() {
+    let host = Setup::new()
+        .platform("shop", "fault", "{}\nlabels = { team = \"chat\" }")
+        .start();
+    host.wait("reports", |m| m.checks("shop", "healthy") >= 3.0);
+    let skips = "conductor_checks_skipped_total";
+    let of = |labels: &[(&str, &str)]| host.metrics().has(skips, labels);
+    assert!(of(&[("platform", "shop"), ("plugin", "fault")]));
+    let before = host.metrics().checks("shop", "healthy");
+    edit(&host, |text| {
+        let lean = "series = \"lean\"\nplatform_labels = [\"team\"]\nbuckets = [\"1ms\", \"1m\"]";
+        text.replace("series = \"full\"", lean)
+    });
+    host.reload();
+    let after = host.wait("labels", |m| {
+        m.has(
+            "health_check_total",
+            &[("platform", "shop"), ("team", "chat")],
+        )
+    });
+    assert!(after.checks("shop", "healthy") >= before, "a counter reset");
+    assert!(after.has(skips, &[("plugin", "fault")]));
+    assert!(!after.has(skips, &[("platform", "shop")]));
+    let buckets = "health_check_duration_seconds_bucket";
+    assert!(after.has(buckets, &[("team", "chat"), ("le", "60")]));
+    assert!(!after.has(buckets, &[("le", "5")]));
+}
+
 /// Returns the failed reload that the API shows; null if there is none.
 fn failed_reload(host: &Host) -> serde_json::Value {
     host.status()["host"]["failed_reloads"][0].clone()

@@ -159,6 +159,7 @@ impl PlanBuilder {
     /// Returns the scheduler's plan for this config; `refused` are platforms whose config is not accepted.
     pub(super) fn plan(&self, config: &Arc<ConductorConfig>, refused: &Reasons) -> ReloadPlan {
         *self.hidden.lock().unwrap_or_else(PoisonError::into_inner) = config.hidden();
+        let is_relabelled = self.shared.metrics.configure(&config.metrics);
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::take(&mut *made);
         // A plugin that no platform names at present keeps its guard, by which the scheduler identifies it, while its
@@ -181,6 +182,9 @@ impl PlanBuilder {
             .iter()
             .map(|platform| self.platform(platform, &old, &mut made, refused))
             .collect();
+        if is_relabelled {
+            made.platforms.values().for_each(|p| p.guard.show_labels());
+        }
         let forgotten = self.forget(&old, &made);
         self.shared.starvation.set_platforms(platforms.len());
         self.board.hang_up(

@@ -54,7 +54,7 @@ fn an_unknown_table_names_the_nearest() {
     ");
     assert_snapshot!(mistakes(&with_platform("[weather]")), @r"
     conductor.toml:1:2: the file has no table `weather`
-      help: its tables are `breaker`, `host`, `maintenance`, `platform`, `plugin`, `resources`, `trust`
+      help: its tables are `breaker`, `host`, `maintenance`, `metrics`, `platform`, `plugin`, `resources`, `trust`
     ");
 }
 
@@ -78,6 +78,43 @@ fn a_wrong_type() {
     conductor.toml:1:1: platform must be a table, not a list
       help: write [platform.name], once for each name
     ");
+}
+
+#[test]
+fn bad_settings_of_the_metrics() {
+    let metrics = |lines: &str| mistakes(&with_platform(&format!("[metrics]\n{lines}")));
+    assert_snapshot!(metrics("series = \"all\""), @r#"conductor.toml:2:10: metrics.series must be one of "lean", "full", not the string "all""#);
+    assert_snapshot!(metrics("platform_labels = [\"team\", \"plugin\", \"team\"]"), @r#"
+    conductor.toml:2:28: metrics.platform_labels[1] is "plugin", a label that the host's own series have
+      help: rename the label of the platforms
+    conductor.toml:2:38: metrics.platform_labels[2] repeats "team"
+      help: name each label once
+    "#);
+    assert_snapshot!(metrics("platform_labels = [\"on-call\"]"), @r#"
+    conductor.toml:2:20: metrics.platform_labels[0] is "on-call", not the name of a label
+      help: labels have letters, digits and `_`, not a digit or `__` first
+    "#);
+    assert_snapshot!(metrics("buckets = []"), @r#"
+    conductor.toml:2:11: metrics.buckets has 0 bounds
+      help: list 1 to 30
+    "#);
+    assert_snapshot!(metrics("buckets = [\"0s\", \"1s\", \"100ms\", \"1s\", \"2s\", \"2s\"]"), @r#"
+    conductor.toml:2:12: metrics.buckets[0] is 0s, out of range
+      help: choose from 1us to 1year
+    conductor.toml:2:24: metrics.buckets[2] is 100ms, not above the bound before it, which is 1s
+      help: list the bounds in ascending order
+    conductor.toml:2:33: metrics.buckets[3] is 1s, not above the bound before it, which is 1s
+      help: list the bounds in ascending order
+    conductor.toml:2:45: metrics.buckets[5] is 2s, not above the bound before it, which is 2s
+      help: list the bounds in ascending order
+    "#);
+    let many: Vec<_> = (1..=31).map(|n| format!("\"{n}s\"")).collect();
+    assert_snapshot!(metrics(&format!("buckets = [{}]", many.join(", "))), @r#"
+    conductor.toml:2:11: metrics.buckets has 31 bounds
+      help: list 1 to 30
+    "#);
+    let most = format!("buckets = [{}]", many[..30].join(", "));
+    assert_eq!(metrics(&most), "no mistake");
 }
 
 #[test]

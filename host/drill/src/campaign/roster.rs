@@ -158,6 +158,7 @@ impl CampaignRoster {
              interval = \"1s\"\nstagger = \"5ms\"\ntimeout = \"500ms\"\nshutdown_grace = \"300ms\"\n\
              metrics_log_after = \"1h\"\n\
              [breaker]\nfailure_threshold = 1_000_000\nreset_timeout = \"300ms\"\nmax_reset_timeout = \"600ms\"\n\
+             [metrics]\nseries = \"full\"\n\
              [resources]\ndegraded_above = 100\nrecover_below = 99\ncritical_above = 100\n"
         );
         for id in self.plugins_of(|role| role.is_disturbed()) {

@@ -4,6 +4,7 @@ use std::{
     time::Duration,
 };
 
+use conductor_config::SeriesDetail;
 use conductor_types::{Resource, Tracked};
 
 use super::{
@@ -39,7 +40,10 @@ pub static FAMILIES: [MetricDefinition; 26] = [
         help: "Transitions of the platform's breaker, by new state.",
         kind: MetricKind::Counter,
         labels: &["platform", "plugin", "to"],
-        source: SampleSource::Platform(|p, _, out| out.counts("to", p.transitions.each())),
+        source: SampleSource::ByDetail {
+            lean: |plugin, out| out.counts("to", plugin.transitions.each()),
+            full: |p, _, out| out.counts("to", p.transitions.each()),
+        },
     },
     MetricDefinition {
         name: "plugin_failure_total",
@@ -101,7 +105,10 @@ pub static FAMILIES: [MetricDefinition; 26] = [
         help: "Checks that were due but did not run, by reason.",
         kind: MetricKind::Counter,
         labels: &["platform", "plugin", "reason"],
-        source: SampleSource::Platform(|p, _, out| out.counts("reason", p.skips.each())),
+        source: SampleSource::ByDetail {
+            lean: |plugin, out| out.counts("reason", plugin.skips.each()),
+            full: |p, _, out| out.counts("reason", p.skips.each()),
+        },
     },
     MetricDefinition {
         name: "conductor_check_lateness_seconds",
@@ -138,7 +145,9 @@ pub static FAMILIES: [MetricDefinition; 26] = [
         kind: MetricKind::Counter,
         labels: &["platform", "plugin"],
         source: SampleSource::Platform(|p, _, out| {
-            out.count(p.measurements_dropped.load(Ordering::Relaxed));
+            if let Some(dropped) = p.measurements_dropped() {
+                out.count(dropped);
+            }
         }),
     },
     MetricDefinition {
@@ -243,28 +252,45 @@ pub struct MetricDefinition {
     /// The kind of its values.
     pub kind: MetricKind,
     /// The names of its labels, in order; operator-defined ones may follow.
-    pub labels: &'static [&'static str],
+    labels: &'static [&'static str],
     source: SampleSource,
 }
 
 /// The objects that have the samples of a metric, and how to read them from one.
 enum SampleSource {
     Host(fn(&SeriesSnapshot, &mut OwnerSamples<'_>)),
-    Plugin(fn(&PluginMetrics, &mut OwnerSamples<'_>)),
-    Platform(fn(&PlatformMetrics, &SeriesSnapshot, &mut OwnerSamples<'_>)),
+    Plugin(PluginSamples),
+    Platform(PlatformSamples),
+    /// Those of plugins, or of platforms if the operator asks for them.
+    ByDetail {
+        lean: PluginSamples,
+        full: PlatformSamples,
+    },
     /// One sample per platform, whose labels are the platform's settings.
     PlatformInfo,
 }
 
+type PluginSamples = fn(&PluginMetrics, &mut OwnerSamples<'_>);
+type PlatformSamples = fn(&PlatformMetrics, &SeriesSnapshot, &mut OwnerSamples<'_>);
+
 impl MetricDefinition {
+    /// Returns the names of its labels, in order; operator-defined ones may follow.
+    pub fn labels(&self, detail: SeriesDetail) -> impl Iterator<Item = &'static str> {
+        let is_lean = detail == SeriesDetail::Lean;
+        let is_of_plugins = is_lean && matches!(self.source, SampleSource::ByDetail { .. });
+        let labels = self.labels.iter().copied();
+        labels.filter(move |label| !is_of_plugins || *label != "platform")
+    }
+
     /// Passes the metric's samples to `sink`, each read as it is reached. No lock is held for longer than one
     /// platform's samples.
     pub fn visit(&self, snapshot: &SeriesSnapshot, sink: &mut dyn SampleSink) {
-        match self.source {
-            SampleSource::Host(samples) => {
+        match (&self.source, snapshot.detail) {
+            (SampleSource::Host(samples), _) => {
                 samples(snapshot, &mut OwnerSamples::new("", sink));
             }
-            SampleSource::Plugin(samples) => {
+            (SampleSource::Plugin(samples), _)
+            | (SampleSource::ByDetail { lean: samples, .. }, SeriesDetail::Lean) => {
                 for plugin in &snapshot.plugins {
                     samples(plugin, &mut OwnerSamples::new(&plugin.labels, sink));
                     if !sink.goes_on() {
@@ -272,7 +298,8 @@ impl MetricDefinition {
                     }
                 }
             }
-            SampleSource::Platform(samples) => {
+            (SampleSource::Platform(samples), _)
+            | (SampleSource::ByDetail { full: samples, .. }, SeriesDetail::Full) => {
                 for platform in &*snapshot.platforms {
                     let mut out = OwnerSamples::new(&platform.labels, sink);
                     samples(&platform.metrics, snapshot, &mut out);
@@ -281,7 +308,7 @@ impl MetricDefinition {
                     }
                 }
             }
-            SampleSource::PlatformInfo => {
+            (SampleSource::PlatformInfo, _) => {
                 let mut labels = String::new();
                 for platform in &*snapshot.platforms {
                     labels.clear();
@@ -321,6 +348,7 @@ pub struct SeriesSnapshot {
     pub(super) now: Duration,
     /// Seconds from 1970 to the origin of the host's clock.
     pub(super) origin: f64,
+    pub(super) detail: SeriesDetail,
     pub(super) shared: Arc<SharedMetrics>,
     pub(super) platforms: Arc<[RegisteredPlatform]>,
     pub(super) plugins: Vec<Arc<PluginMetrics>>,

@@ -87,6 +87,14 @@ impl DurationHistogram {
         Self(Mutex::new(HistogramCounts::new(bounds)))
     }
 
+    /// Replaces the buckets if they differ; the counts then start again at 0.
+    pub(super) fn set_bounds(&self, bounds: &Arc<BucketBounds>) {
+        let mut state = self.lock();
+        if !Arc::ptr_eq(&state.bounds, bounds) {
+            *state = HistogramCounts::new(Arc::clone(bounds));
+        }
+    }
+
     pub(super) fn record(&self, duration: Duration) {
         let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let mut state = self.lock();

@@ -52,6 +52,8 @@ pub struct PlatformInfo {
     priority: &'static str,
     /// `label_NAME` and the value, by name.
     labels: Vec<(Box<str>, Box<str>)>,
+    /// The platform's labels by their own names.
+    own: BTreeMap<String, String>,
 }
 
 impl PlatformInfo {
@@ -91,6 +93,7 @@ impl PlatformInfo {
         Self {
             priority,
             labels: shown,
+            own: labels.clone(),
         }
     }
 
@@ -128,7 +131,7 @@ pub struct PlatformMetrics {
     resumed: AtomicU64,
     /// The age, in nanoseconds, from which a report is not current.
     patience: AtomicU64,
-    pub(super) measurements_dropped: AtomicU64,
+    measurements_dropped: AtomicU64,
     measurements: Mutex<Vec<MeasurementSeries>>,
     breaker: AtomicU8,
     /// The result of the last check: a [`Status`], or [`NEVER`].
@@ -169,13 +172,29 @@ impl PlatformMetrics {
         }
     }
 
-    /// Renders the labels that each of the platform's series has.
-    pub(super) fn labels(&self) -> Arc<str> {
-        let labels = [
+    /// Renders the labels that each of the platform's series has: its names, and those of its own labels that are in
+    /// `chosen`.
+    pub(super) fn labels(&self, info: &PlatformInfo, chosen: &[String]) -> String {
+        let names = [
             ("platform", &*self.platform),
             ("plugin", &*self.plugin.name),
         ];
-        rendered(labels).into()
+        let own = chosen.iter().filter_map(|name| {
+            let value = info.own.get(name)?;
+            Some((name.as_str(), value.as_str()))
+        });
+        rendered(names.into_iter().chain(own))
+    }
+
+    /// Returns `true` if its counts are part of this plugin's.
+    pub(super) fn is_of(&self, plugin: &Arc<PluginMetrics>) -> bool {
+        Arc::ptr_eq(&self.plugin, plugin)
+    }
+
+    /// Returns the number of dropped measurements, if a report had any since the registration.
+    pub(super) fn measurements_dropped(&self) -> Option<u64> {
+        let dropped = self.measurements_dropped.load(Ordering::Relaxed);
+        (dropped > 0 || self.has_measured.load(Ordering::Relaxed)).then_some(dropped)
     }
 
     /// Resets everything except for the counters.
@@ -240,6 +259,7 @@ impl PlatformMetrics {
     /// Counts `n` due checks that did not run.
     pub fn skipped(&self, reason: SkipReason, n: u64) {
         self.skips.add(reason, n);
+        self.plugin.skips.add(reason, n);
     }
 
     /// Sets the state of the platform's breaker without counting a transition.
@@ -255,6 +275,7 @@ impl PlatformMetrics {
     /// Counts a transition of the platform's breaker, and sets its state.
     pub fn transition(&self, to: BreakerState) {
         self.transitions.add(to, 1);
+        self.plugin.transitions.add(to, 1);
         self.breaker(to);
     }
 
@@ -374,9 +395,6 @@ struct MeasurementSeries {
     name: Box<str>,
     value: f64,
 }
-
-/// The original's bounds 0.1, 0.5, 1, 2 and 5 s, and finer ones for local checks.
-pub(super) const DURATION_BOUNDS_MS: [u64; 9] = [1, 10, 50, 100, 250, 500, 1000, 2000, 5000];
 
 /// The state of a platform without a current report.
 const UNKNOWN: u8 = 3;

@@ -4,7 +4,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use conductor_types::{Isolation, RestartReason};
+use conductor_types::{BreakerState, Isolation, RestartReason, SkipReason};
 
 use super::{label_text::rendered, labels::LabelCounters};
 
@@ -27,6 +27,10 @@ pub struct PluginMetrics {
     /// `plugin="…"`, rendered.
     pub(super) labels: Box<str>,
     pub(super) restarts: LabelCounters<RestartReason, { RestartReason::ALL.len() }>,
+    /// Skipped checks of all its platforms, including those that were removed.
+    pub(super) skips: LabelCounters<SkipReason, { SkipReason::ALL.len() }>,
+    /// Transitions of the breakers of all its platforms, including those that were removed.
+    pub(super) transitions: LabelCounters<BreakerState, { BreakerState::ALL.len() }>,
     stuck_calls: AtomicU64,
     /// The last measured usage of its worker: bytes, and the bits of seconds; absent if not finite.
     memory: AtomicU64,
@@ -43,6 +47,8 @@ impl PluginMetrics {
             labels: rendered([("plugin", &*name)]).into(),
             name,
             restarts: LabelCounters::default(),
+            skips: LabelCounters::default(),
+            transitions: LabelCounters::default(),
             stuck_calls: AtomicU64::new(0),
             memory: AtomicU64::new(0),
             cpu_seconds: AtomicU64::new(f64::NAN.to_bits()),

@@ -1,6 +1,11 @@
 //! Counting, display, and what is omitted.
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
+use conductor_config::{MetricsConfig, SeriesDetail};
 use conductor_types::{BreakerState, ErrorType, Isolation, RestartReason, SkipReason, Status};
 
 use super::*;
@@ -110,8 +115,13 @@ fn histogram(metrics: &HostMetrics, name: &str) -> (Vec<u64>, f64, u64) {
 #[test]
 fn every_sample_has_the_labels_its_family_announces() {
     let metrics = small_host();
-    let snapshot = metrics.snapshot();
-    for family in &FAMILIES {
+    let details = [SeriesDetail::Lean, SeriesDetail::Full];
+    let pairs = details
+        .into_iter()
+        .flat_map(|detail| FAMILIES.iter().map(move |family| (detail, family)));
+    for (detail, family) in pairs {
+        configure(&metrics, |config| config.series = detail);
+        let snapshot = metrics.snapshot();
         let mut count = 0;
         let mut sink = |sample: Sample<'_>| {
             let owner = owner_labels(sample.owner).into_iter();
@@ -120,7 +130,8 @@ fn every_sample_has_the_labels_its_family_announces() {
             if family.name == "conductor_platform_info" {
                 labels.retain(|name| !name.starts_with("label_"));
             }
-            assert_eq!(labels, family.labels, "{}", family.name);
+            let announced: Vec<_> = family.labels(detail).collect();
+            assert_eq!(labels, announced, "{}", family.name);
             let is_histogram = matches!(sample.value, SampleValue::Histogram(_));
             let of_kind = family.kind == MetricKind::Histogram;
             assert_eq!(is_histogram, of_kind, "{}", family.name);
@@ -165,38 +176,179 @@ fn the_original_s_names_are_kept() {
     }
 }
 
+/// Applies a changed `[metrics]`.
+fn configure(metrics: &HostMetrics, change: impl FnOnce(&mut MetricsConfig)) {
+    let mut config = MetricsConfig::default();
+    change(&mut config);
+    let _ = metrics.configure(&config);
+}
+
+/// Returns a host that shows all series per platform.
+fn detailed_host() -> HostMetrics {
+    let metrics = HostMetrics::new();
+    configure(&metrics, |config| config.series = SeriesDetail::Full);
+    metrics
+}
+
 #[test]
 fn closed_label_sets_start_at_zero() {
-    let metrics = HostMetrics::new();
-    let _handle = metrics.platform("a", "p");
-    let numbers = numbers(&metrics);
-    let all_zero = |name: &str, labels: Vec<&str>| {
+    let all_zero = |numbers: &BTreeMap<String, f64>, series: &str, labels: Vec<&str>| {
         for label in labels {
-            assert_eq!(
-                numbers.get(&format!("{name} a p {label}")),
-                Some(&0.0),
-                "{name} {label}"
-            );
+            let series = format!("{series} {label}");
+            assert_eq!(numbers.get(&series), Some(&0.0), "{series}");
         }
     };
-    all_zero(
-        "health_check_total",
-        Status::ALL.iter().map(|l| l.label()).collect(),
-    );
-    all_zero(
-        "plugin_failure_total",
-        ErrorType::ALL.iter().map(|l| l.label()).collect(),
-    );
-    all_zero(
-        "conductor_checks_skipped_total",
-        SkipReason::ALL.iter().map(|l| l.label()).collect(),
-    );
-    all_zero(
-        "circuit_breaker_transitions_total",
-        BreakerState::ALL.iter().map(|l| l.label()).collect(),
-    );
-    assert_eq!(numbers["circuit_breaker_state a p"], 0.0);
-    assert_eq!(numbers["conductor_worker_restarts_total p crash"], 0.0);
+    let reasons = || SkipReason::ALL.iter().map(|l| l.label()).collect();
+    let states = || BreakerState::ALL.iter().map(|l| l.label()).collect();
+    for (metrics, owner) in [(HostMetrics::new(), "p"), (detailed_host(), "a p")] {
+        let _handle = metrics.platform("a", "p");
+        let numbers = numbers(&metrics);
+        let statuses = Status::ALL.iter().map(|l| l.label()).collect();
+        all_zero(&numbers, "health_check_total a p", statuses);
+        let types = ErrorType::ALL.iter().map(|l| l.label()).collect();
+        all_zero(&numbers, "plugin_failure_total a p", types);
+        let skipped = format!("conductor_checks_skipped_total {owner}");
+        all_zero(&numbers, &skipped, reasons());
+        let transitions = format!("circuit_breaker_transitions_total {owner}");
+        all_zero(&numbers, &transitions, states());
+        assert_eq!(numbers["circuit_breaker_state a p"], 0.0);
+        assert_eq!(numbers["conductor_worker_restarts_total p crash"], 0.0);
+    }
+}
+
+#[test]
+fn a_platform_without_measurements_has_28_series_or_38_in_full() {
+    for (metrics, expected) in [(HostMetrics::new(), 28), (detailed_host(), 38)] {
+        let checked = metrics.platform("a", "p");
+        checked.record(CheckOutcome::Healthy, S, S);
+        let mut count = 0;
+        let mut sink = |sample: Sample<'_>| {
+            let is_of_platform = sample.owner.starts_with("platform=");
+            let series = match sample.value {
+                // Infinity, sum and count.
+                SampleValue::Histogram(reading) => reading.buckets().count() + 3,
+                _ => 1,
+            };
+            count += usize::from(is_of_platform) * series;
+        };
+        let snapshot = metrics.snapshot();
+        FAMILIES.iter().for_each(|f| f.visit(&snapshot, &mut sink));
+        assert_eq!(count, expected);
+    }
+}
+
+#[test]
+fn lean_counts_of_a_plugin_are_the_sums_of_its_platforms_and_survive_them() {
+    let metrics = HostMetrics::new();
+    for (platform, missed) in [("a", 3), ("b", 4)] {
+        let handle = metrics.platform(platform, "p");
+        handle.skipped(SkipReason::Missed, missed);
+        handle.transition(BreakerState::Open);
+    }
+    metrics.platform("c", "q").skipped(SkipReason::Missed, 9);
+    let shown = || {
+        let numbers = numbers(&metrics);
+        let missed = numbers["conductor_checks_skipped_total p missed"];
+        (missed, numbers["circuit_breaker_transitions_total p open"])
+    };
+    assert_eq!(shown(), (7.0, 2.0));
+    metrics.remove_platform("a", "p");
+    assert_eq!(shown(), (7.0, 2.0), "a counter went down");
+    metrics.platform("a", "p").skipped(SkipReason::Missed, 1);
+    assert_eq!(shown(), (8.0, 2.0));
+    configure(&metrics, |config| config.series = SeriesDetail::Full);
+    let full = numbers(&metrics);
+    let of = |platform| full[&format!("conductor_checks_skipped_total {platform} p missed")];
+    assert_eq!((of("a"), of("b")), (4.0, 4.0));
+    assert_eq!(full.get("conductor_checks_skipped_total p missed"), None);
+}
+
+#[test]
+fn chosen_labels_are_on_every_series_of_a_platform_that_has_them() {
+    let metrics = HostMetrics::new();
+    let labels = [("team", "chat"), ("site", "x")];
+    let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let info = PlatformInfo::new("normal", &labels.into());
+    let register = || {
+        let handle = metrics.platform_with_info("a", "p", &info);
+        handle.record(CheckOutcome::Healthy, S, S);
+        handle.measurements(&[("x", 1.0)]);
+        let _without = metrics.platform_with_info("b", "p", &PlatformInfo::default());
+    };
+    let owners = || {
+        let mut owners = BTreeMap::<String, BTreeSet<String>>::new();
+        let mut sink = |sample: Sample<'_>| {
+            let labels = owner_labels(sample.owner);
+            if let Some((_, platform)) = labels.iter().find(|(name, _)| name == "platform") {
+                let common = labels.iter().take_while(|(name, _)| name != "priority");
+                let names = common.map(|(name, _)| name.as_str()).collect::<Vec<_>>();
+                let owner = owners.entry(platform.clone()).or_default();
+                owner.insert(names.join(" "));
+            }
+        };
+        let snapshot = metrics.snapshot();
+        FAMILIES.iter().for_each(|f| f.visit(&snapshot, &mut sink));
+        owners.into_values().flatten().collect::<Vec<_>>()
+    };
+    register();
+    assert_eq!(owners(), ["platform plugin", "platform plugin"]);
+    let chosen = MetricsConfig {
+        platform_labels: vec!["team".into(), "absent".into()],
+        ..MetricsConfig::default()
+    };
+    assert!(metrics.configure(&chosen));
+    assert!(!metrics.configure(&chosen), "nothing has changed");
+    register();
+    assert_eq!(owners(), ["platform plugin team", "platform plugin"]);
+    assert!(metrics.configure(&MetricsConfig::default()));
+    register();
+    assert_eq!(owners(), ["platform plugin", "platform plugin"]);
+}
+
+#[test]
+fn changed_buckets_restart_the_histograms_and_the_same_ones_do_not() {
+    let metrics = HostMetrics::new();
+    let handle = metrics.platform("a", "p");
+    let retired = metrics.platform("b", "p");
+    metrics.remove_platform("b", "p");
+    let record = |handle: &PlatformMetrics| {
+        handle.record(CheckOutcome::Healthy, Duration::from_millis(300), S);
+    };
+    let shown = || histogram(&metrics, "health_check_duration_seconds").0;
+    record(&handle);
+    record(&retired);
+    configure(&metrics, |_| {});
+    assert_eq!(shown(), [0, 0, 0, 1, 1, 1, 1]);
+    configure(&metrics, |config| {
+        config.buckets = [200, 400].map(Duration::from_millis).into();
+    });
+    assert_eq!(shown(), [0, 0]);
+    record(&handle);
+    assert_eq!(shown(), [0, 1]);
+    assert_eq!(numbers(&metrics)["health_check_total a p healthy"], 2.0);
+    metrics.remove_platform("a", "p");
+    let returned = metrics.platform("b", "p");
+    assert_eq!(shown(), [0, 0], "one that was removed before the change");
+    record(&returned);
+    assert_eq!(shown(), [0, 1]);
+}
+
+#[test]
+fn dropped_measurements_are_absent_until_a_report_has_measurements() {
+    let metrics = HostMetrics::new();
+    let handle = metrics.platform("a", "p");
+    let dropped = || {
+        let numbers = numbers(&metrics);
+        numbers
+            .get("conductor_measurements_dropped_total a p")
+            .copied()
+    };
+    handle.measurements::<&str>(&[]);
+    assert_eq!(dropped(), None);
+    handle.measurements(&[("x", 1.0)]);
+    assert_eq!(dropped(), Some(0.0));
+    handle.measurements::<&str>(&[]);
+    assert_eq!(dropped(), Some(0.0));
 }
 
 #[test]
@@ -245,7 +397,7 @@ fn a_duration_at_a_bound_is_in_its_bucket_and_one_above_all_only_in_the_count() 
         handle.record(CheckOutcome::Healthy, duration, S);
     }
     let (buckets, sum, count) = histogram(&metrics, "health_check_duration_seconds");
-    assert_eq!(buckets, [0, 0, 0, 1, 2, 2, 2, 2, 2]);
+    assert_eq!(buckets, [0, 0, 1, 2, 2, 2, 2]);
     assert_eq!(count, 3);
     assert!((sum - 6.200_000_001).abs() < 1e-12, "{sum}");
 }
@@ -286,7 +438,7 @@ fn what_is_not_known_yet_is_absent() {
 
 #[test]
 fn a_transition_counts_and_sets_the_state_and_setting_the_state_does_not_count() {
-    let metrics = HostMetrics::new();
+    let metrics = detailed_host();
     let handle = metrics.platform("a", "p");
     handle.transition(BreakerState::Open);
     assert_eq!(numbers(&metrics)["circuit_breaker_state a p"], 1.0);
@@ -366,7 +518,7 @@ fn a_name_the_last_report_lacks_is_no_longer_shown() {
 
 #[test]
 fn counters_survive_a_second_registration_and_a_removal() {
-    let metrics = HostMetrics::new();
+    let metrics = detailed_host();
     let first = metrics.platform("a", "p");
     first.skipped(SkipReason::Missed, 3);
     assert!(Arc::ptr_eq(&first, &metrics.platform("a", "p")));
@@ -391,7 +543,7 @@ fn counters_survive_a_second_registration_and_a_removal() {
 
 #[test]
 fn of_removed_platforms_the_last_ones_are_remembered_and_no_more() {
-    let metrics = HostMetrics::new();
+    let metrics = detailed_host();
     for n in 0..RETIRED + 500 {
         let name = format!("p{n}");
         metrics.platform(&name, "p").skipped(SkipReason::Missed, 1);

@@ -1,5 +1,6 @@
 //! Every metric of the host, from the list in the code.
 
+use conductor_config::SeriesDetail;
 use conductor_engine::metrics::{
     FAMILIES, HostMetrics, MetricDefinition, MetricKind, Sample, SeriesSnapshot,
 };
@@ -18,9 +19,11 @@ pub(super) fn table() -> String {
     let snapshot = metrics.snapshot();
     let mut text = "| metric | type | labels | meaning |\n|---|---|---|---|\n".to_owned();
     for family in &FAMILIES {
-        let labels = family.labels.iter().map(|label| {
+        let is_lean = |label| family.labels(SeriesDetail::Lean).any(|lean| lean == label);
+        let labels = family.labels(SeriesDetail::Full).map(|label| {
             let values = values(family, label, &snapshot);
             match values.len() {
+                _ if !is_lean(label) => format!("{} (if `full`)", code(label)),
                 0 | 1 => code(label),
                 _ => format!("{} ({})", code(label), values.join(", ")),
             }
