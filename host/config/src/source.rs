@@ -218,6 +218,12 @@ fn too_large(name: &str) -> ConfigError {
 }
 
 fn not_utf8(name: &str, valid: usize, bytes: &[u8]) -> ConfigError {
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        let fault = ConfigMistake::new("the file is UTF-16, not UTF-8").help(
+            "save it as UTF-8; Windows PowerShell writes that with `Set-Content -Encoding utf8`, and UTF-16 with `>`",
+        );
+        return ConfigError::of_file(name, fault, None);
+    }
     let source = SourceText::unchecked(name, String::from_utf8_lossy(bytes).into_owned());
     let fault = ConfigMistake::new(format!(
         "byte {:#04x}, at offset {valid}, is not UTF-8",

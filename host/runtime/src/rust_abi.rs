@@ -246,20 +246,34 @@ enum ModuleError {
 
 /// The refusal of a library by the OS's loader.
 #[derive(Debug, thiserror::Error)]
-#[error("{}{}", chain(.0), self.dll_main().map_or_else(String::new, |found| format!(" ({found})")))]
+#[error("{}{}", chain(.0), self.explanation().map_or_else(String::new, |found| format!(" ({found})")))]
 pub struct OpenError(#[source] libloading::Error);
 
 impl OpenError {
     /// Returns what the library's `DllMain` did, if that is why Windows refuses the library.
     #[must_use]
     pub fn dll_main(&self) -> Option<&'static str> {
+        dll_main(self.code()?)
+    }
+
+    fn explanation(&self) -> Option<&'static str> {
+        let code = self.code()?;
+        dll_main(code).or_else(|| (code == ERROR_MOD_NOT_FOUND).then_some(MISSING_DLL))
+    }
+
+    /// Returns the error code of Windows.
+    fn code(&self) -> Option<u32> {
         let libloading::Error::LoadLibraryExW { source } = &self.0 else {
             return None;
         };
-        // The code is shown, but not readable otherwise.
-        dll_main(format!("{source:?}").parse().ok()?)
+        // It is shown, but not readable otherwise.
+        format!("{source:?}").parse().ok()
     }
 }
+
+/// The loader does not name the DLL.
+const ERROR_MOD_NOT_FOUND: u32 = 126;
+const MISSING_DLL: &str = "a DLL that it needs is not installed: `conductor plugin inspect` lists those it needs; link it statically, with mingw by -static";
 
 /// Returns what a `DllMain` did for the loader to fail with this code: the loader catches its exceptions.
 fn dll_main(code: u32) -> Option<&'static str> {

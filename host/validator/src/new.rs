@@ -201,12 +201,16 @@ fn type_name(id: &str) -> String {
     words.chain(["Check".to_owned()]).collect()
 }
 
-/// Quotes a path for a shell.
+/// Quotes a path for a shell; on Windows for cmd and PowerShell, and no path has a `"` there.
 fn quoted(path: &Path) -> String {
     let path = path.display().to_string();
-    let is_plain = |c: char| c.is_alphanumeric() || "/._-".contains(c);
+    let is_separator = |c: char| c == '/' || (cfg!(windows) && "\\:".contains(c));
+    let is_plain = |c: char| c.is_alphanumeric() || "._-".contains(c) || is_separator(c);
     if path.chars().all(is_plain) {
         return path;
+    }
+    if cfg!(windows) {
+        return format!("\"{path}\"");
     }
     format!("'{}'", path.replace('\'', r"'\''"))
 }
@@ -320,6 +324,11 @@ mod tests {
     #[test]
     fn a_path_is_quoted_for_the_shell_where_it_must_be() {
         assert_eq!(quoted(Path::new("./a/b-c_1")), "./a/b-c_1");
-        assert_eq!(quoted(Path::new("a b's")), r"'a b'\''s'");
+        if cfg!(windows) {
+            assert_eq!(quoted(Path::new(r"C:\a\b")), r"C:\a\b");
+            assert_eq!(quoted(Path::new("a b's")), "\"a b's\"");
+        } else {
+            assert_eq!(quoted(Path::new("a b's")), r"'a b'\''s'");
+        }
     }
 }

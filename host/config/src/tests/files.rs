@@ -126,6 +126,16 @@ fn invalid_utf8() {
 }
 
 #[test]
+fn utf16_as_powershell_writes_it() {
+    let units = "\u{feff}[host]\r\n".encode_utf16();
+    let bytes: Vec<u8> = units.flat_map(u16::to_le_bytes).collect();
+    assert_snapshot!(message(&bytes), @r"
+    conductor.toml: the file is UTF-16, not UTF-8
+      help: save it as UTF-8; Windows PowerShell writes that with `Set-Content -Encoding utf8`, and UTF-16 with `>`
+    ");
+}
+
+#[test]
 fn utf8_that_ends_in_the_middle() {
     assert_snapshot!(message(b"[host]\n# \xe2\x82"), @r"
     conductor.toml:2:3: byte 0xe2, at offset 9, is not UTF-8
