@@ -1,6 +1,6 @@
 //! Compatible plugins: those of other compilers, profiles, allocators and API versions.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, rc::Rc};
 
 use crate::{
     Row,
@@ -19,6 +19,44 @@ pub(crate) fn rows() -> Vec<Row> {
     rows
 }
 
+/// Returns the rows for Windows, under wine. Plugins in C are in the scenarios, with today's header and each that was
+/// released.
+pub(crate) fn rows_of_windows() -> Vec<Row> {
+    let mut trees: Vec<(String, Box<dyn Fn() -> Tree>)> = vec![(
+        "a plugin of this compiler".to_owned(),
+        Box::new(Tree::today),
+    )];
+    for version in freeze::frozen() {
+        trees.push((
+            format!("the frozen plugin of {version}"),
+            Box::new(move || Tree::frozen(&version)),
+        ));
+    }
+    let mut rows = Vec::new();
+    for (name, tree) in trees {
+        let tree = Rc::new(tree);
+        for (profile, build) in PROFILES {
+            let tree = Rc::clone(&tree);
+            rows.push(row(&format!("{name}, {build}"), move || {
+                crosses(&built(&tree(), profile, ""), &[]);
+                Ok(())
+            }));
+        }
+    }
+    rows.push(next_plugin());
+    rows
+}
+
+const PROFILES: [(Profile, &str); 2] = [(Profile::Debug, "debug"), (Profile::Release, "release")];
+
+fn next_plugin() -> Row {
+    row("a plugin of the next minor", || {
+        let library = built(&next::plugin(), Profile::Debug, "next");
+        crosses(&library, &[next::OF_AN_OLD_HOST]);
+        Ok(())
+    })
+}
+
 fn of_compilers() -> Vec<Row> {
     type Find = fn() -> Result<Toolchain, String>;
     let this: Find = || Ok(Toolchain::this());
@@ -32,10 +70,9 @@ fn of_compilers() -> Vec<Row> {
         ),
         ("Debian's own compiler", Toolchain::debian, ""),
     ];
-    let profiles = [(Profile::Debug, "debug"), (Profile::Release, "release")];
     let mut rows: Vec<Row> = Vec::new();
     for (compiler, find, flags) in plain {
-        for (profile, build) in profiles {
+        for (profile, build) in PROFILES {
             rows.push(row(
                 &format!("a plugin of {compiler}, {build}"),
                 move || {
@@ -107,11 +144,7 @@ fn of_versions() -> Vec<Row> {
             },
         ));
     }
-    rows.push(row("a plugin of the next minor", || {
-        let library = built(&next::plugin(), Profile::Debug, "next");
-        crosses(&library, &[next::OF_AN_OLD_HOST]);
-        Ok(())
-    }));
+    rows.push(next_plugin());
     rows.push(row(
         "a plugin of the next minor on a host of the next minor",
         || {

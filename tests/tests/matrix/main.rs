@@ -2,7 +2,7 @@
 //! must be refused: each row builds its library and loads it into a real host.
 //!
 //! `cargo test --features conductor-tests/matrix --test matrix` runs all rows and prints the duration of each; words
-//! after `--` select rows by name.
+//! after `--` select rows by name. `.ci/windows` runs those for Windows against `conductor.exe`.
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -54,8 +54,15 @@ fn main() -> ExitCode {
         "{:6.1} s  the host of this toolchain",
         start.elapsed().as_secs_f64()
     );
-    let rows = compatible::rows().into_iter().chain(incompatible::rows());
+    let rows = match harness::is_windows() {
+        true => compatible::rows_of_windows(),
+        false => [compatible::rows(), incompatible::rows()]
+            .into_iter()
+            .flatten()
+            .collect(),
+    };
     let chosen: Vec<Row> = rows
+        .into_iter()
         .filter(|(name, _)| words.iter().all(|word| name.contains(word.as_str())))
         .collect();
     if chosen.is_empty() {

@@ -6,7 +6,10 @@ use std::{
     process::Command,
 };
 
-use crate::{harness::artifacts, tree::matrix};
+use crate::{
+    harness::{artifacts, is_windows},
+    tree::matrix,
+};
 
 /// A compiler, with the `cargo` that drives it.
 #[derive(Clone)]
@@ -14,6 +17,8 @@ pub(crate) struct Toolchain {
     /// The name of its folder below `target/matrix`.
     pub(crate) name: &'static str,
     cargo: PathBuf,
+    /// The target that it builds for, if that is not its own.
+    cross: Option<&'static str>,
     /// The first one is the compiler.
     variables: Vec<(&'static str, PathBuf)>,
 }
@@ -21,11 +26,14 @@ pub(crate) struct Toolchain {
 impl Toolchain {
     /// Returns the compiler that the host is built with.
     pub(crate) fn this() -> Self {
+        let cross = is_windows().then_some("x86_64-pc-windows-gnu");
         // The registry's crates are present: they were built for the host. The output goes elsewhere.
-        let shared = artifacts().parent().unwrap().to_owned();
+        let profiles = if cross.is_some() { 2 } else { 1 };
+        let shared = artifacts().ancestors().nth(profiles).unwrap().to_owned();
         Self {
             name: "this",
             cargo: env!("CARGO").into(),
+            cross,
             variables: vec![
                 ("RUSTC", beside(env!("CARGO"))),
                 ("CARGO_BUILD_BUILD_DIR", shared),
@@ -45,6 +53,7 @@ impl Toolchain {
         let cargo = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         Ok(Self {
             name: "nightly",
+            cross: None,
             // Otherwise cargo would ask rustup for a compiler, and get this toolchain's.
             variables: vec![("RUSTC", beside(&cargo))],
             cargo: cargo.into(),
@@ -61,6 +70,7 @@ impl Toolchain {
         let toolchain = Self {
             name: "debian",
             cargo: env!("CARGO").into(),
+            cross: None,
             variables: vec![
                 ("RUSTC", root.join("bin/rustc")),
                 ("LD_LIBRARY_PATH", root.join("lib/x86_64-linux-gnu")),
@@ -96,8 +106,16 @@ impl Toolchain {
             .unwrap_or_default()
     }
 
-    /// Returns its default target.
+    /// Returns `true` if it builds for another system than its own.
+    pub(crate) fn is_cross(&self) -> bool {
+        self.cross.is_some()
+    }
+
+    /// Returns the target that it builds for.
     pub(crate) fn target(&self) -> String {
+        if let Some(cross) = self.cross {
+            return cross.to_owned();
+        }
         let output = self.rustc().arg("-vV").output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let line = text.lines().find_map(|line| line.strip_prefix("host: "));

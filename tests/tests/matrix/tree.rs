@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    harness::{artifacts, workspace},
+    harness::{artifacts, library_name, workspace},
     toolchain::Toolchain,
 };
 
@@ -35,6 +35,14 @@ pub(crate) struct Build<'a> {
     pub(crate) profile: Profile,
     pub(crate) features: &'a str,
     pub(crate) flags: &'a str,
+}
+
+impl Build<'_> {
+    /// Returns `true` if cargo is told the target. With flags it is, so that they apply only to the plugin, and build
+    /// scripts are built once for all flags.
+    fn names_target(&self) -> bool {
+        self.toolchain.is_cross() || !self.flags.is_empty()
+    }
 }
 
 impl Tree {
@@ -125,24 +133,23 @@ impl Tree {
         if build.profile != Profile::Debug {
             cargo.arg("--release");
         }
-        if !build.flags.is_empty() {
-            // Then the flags apply only to the plugin, and build scripts are built once for all flags.
+        if build.names_target() {
             cargo.args(["--target", &build.toolchain.target()]);
         }
     }
 
     fn find(&self, build: &Build<'_>, name: &str) -> PathBuf {
-        let (prefix, suffix) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
-        let built = self.folder(build).join(format!("{prefix}{name}{suffix}"));
+        let file = library_name(name);
+        let built = self.folder(build).join(&file);
         // The next build of the same profile replaces it.
-        let place = self.0.join(format!("{prefix}{name}{suffix}"));
+        let place = self.0.join(&file);
         fs::copy(built, &place).unwrap();
         place
     }
 
     fn folder(&self, build: &Build<'_>) -> PathBuf {
         let mut folder = self.target(build);
-        if !build.flags.is_empty() {
+        if build.names_target() {
             folder.push(build.toolchain.target());
         }
         folder.join(match build.profile {
