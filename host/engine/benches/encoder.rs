@@ -1,4 +1,4 @@
-//! The cost of encoding `/metrics` per series, beside the `prometheus` crate's encoder.
+//! The cost of encoding `/metrics` per series, compared with the `prometheus` crate's encoder.
 //!
 //! `cargo bench -p conductor-engine --features prometheus` prints nanoseconds of CPU per series for 10 000 and 100 000
 //! platforms, each the least and the median of several runs, and the ratio to the crate's `Registry::gather` and

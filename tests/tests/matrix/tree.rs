@@ -38,8 +38,8 @@ pub(crate) struct Build<'a> {
 }
 
 impl Build<'_> {
-    /// Returns `true` if cargo is told the target. With flags it is, so that they apply only to the plugin, and build
-    /// scripts are built once for all flags.
+    /// Returns `true` if cargo gets the target as an argument: when it is another system's, and with flags, which then
+    /// apply only to the plugin while build scripts are built once for all flags.
     fn names_target(&self) -> bool {
         self.toolchain.is_cross() || !self.flags.is_empty()
     }

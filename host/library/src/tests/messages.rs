@@ -103,10 +103,10 @@ fn of_files_that_others_can_replace() {
     with_mode(&folder, 0o777);
     let file = folder.join("x.so");
     fs::copy(place.file(&objects::small_library()), &file).unwrap();
-    insta::assert_snapshot!(place.refusal(&file), @"DIR/open it/x.so: refused by rule folder: somebody else can replace it through the folder DIR/open it: everybody can write to it (mode 0777); move it elsewhere, or chmod o-w 'DIR/open it'");
+    insta::assert_snapshot!(place.refusal(&file), @"DIR/open it/x.so: refused by rule folder: another user can replace it through the folder DIR/open it: everybody can write to it (mode 0777); move it elsewhere, or chmod o-w 'DIR/open it'");
     let link = place.dir.path().join("link.so");
     symlink("open it/x.so", &link).unwrap();
-    insta::assert_snapshot!(place.refusal(&link), @"DIR/link.so: refused by rule folder: somebody else can replace it through the folder DIR/open it: everybody can write to it (mode 0777); move it elsewhere, or chmod o-w 'DIR/open it'");
+    insta::assert_snapshot!(place.refusal(&link), @"DIR/link.so: refused by rule folder: another user can replace it through the folder DIR/open it: everybody can write to it (mode 0777); move it elsewhere, or chmod o-w 'DIR/open it'");
     with_mode(&folder, 0o1777);
     vet(&file, &TrustPolicy::none(), &place.store).unwrap();
     with_mode(&folder, 0o775);
@@ -114,18 +114,18 @@ fn of_files_that_others_can_replace() {
     // A link in such a folder to a good file outside could be changed as well.
     with_mode(&folder, 0o777);
     symlink("../x.so", folder.join("y.so")).unwrap();
-    insta::assert_snapshot!(place.refusal(&folder.join("y.so")), @"DIR/open it/y.so: refused by rule folder: somebody else can replace it through the folder DIR/open it: everybody can write to it (mode 0777); move it elsewhere, or chmod o-w 'DIR/open it'");
+    insta::assert_snapshot!(place.refusal(&folder.join("y.so")), @"DIR/open it/y.so: refused by rule folder: another user can replace it through the folder DIR/open it: everybody can write to it (mode 0777); move it elsewhere, or chmod o-w 'DIR/open it'");
     if !runs_as_root() {
         return;
     }
     with_mode(&folder, 0o775);
     chown(&folder, None, Some(12_345)).unwrap();
-    insta::assert_snapshot!(place.refusal(&file), @"DIR/open it/x.so: refused by rule folder: somebody else can replace it through the folder DIR/open it: its group, gid 12345, can write to it (mode 0775); move it elsewhere, or chmod g-w 'DIR/open it'");
+    insta::assert_snapshot!(place.refusal(&file), @"DIR/open it/x.so: refused by rule folder: another user can replace it through the folder DIR/open it: its group, gid 12345, can write to it (mode 0775); move it elsewhere, or chmod g-w 'DIR/open it'");
     with_mode(&folder, 0o755);
     chown(&folder, Some(12_345), None).unwrap();
-    insta::assert_snapshot!(place.refusal(&file), @"DIR/open it/x.so: refused by rule folder: somebody else can replace it through the folder DIR/open it: it belongs to uid 12345, the host runs as uid 0; move it elsewhere, or chown root 'DIR/open it'");
+    insta::assert_snapshot!(place.refusal(&file), @"DIR/open it/x.so: refused by rule folder: another user can replace it through the folder DIR/open it: it belongs to uid 12345, the host runs as uid 0; move it elsewhere, or chown root 'DIR/open it'");
     std::os::unix::fs::lchown(&link, Some(12_345), None).unwrap();
-    insta::assert_snapshot!(place.refusal(&link), @"DIR/link.so: refused by rule folder: somebody else can turn the link DIR/link.so: it belongs to uid 12345, the host runs as uid 0; if you trust it: chown -h root DIR/link.so");
+    insta::assert_snapshot!(place.refusal(&link), @"DIR/link.so: refused by rule folder: another user can redirect the link DIR/link.so: it belongs to uid 12345, the host runs as uid 0; if you trust it: chown -h root DIR/link.so");
 }
 
 #[test]
@@ -202,11 +202,11 @@ fn of_a_store_that_others_can_write() {
     fs::create_dir(&base).unwrap();
     with_mode(&base, 0o777);
     let said = || place.normalised(&Store::open(&base).unwrap_err().to_string());
-    insta::assert_snapshot!(said(), @"DIR/base: refused by rule store: somebody else can replace it through the folder DIR/base: everybody can write to it (mode 0777); move it elsewhere, or chmod o-w DIR/base");
+    insta::assert_snapshot!(said(), @"DIR/base: refused by rule store: another user can replace it through the folder DIR/base: everybody can write to it (mode 0777); move it elsewhere, or chmod o-w DIR/base");
     with_mode(&base, 0o755);
     fs::create_dir_all(base.join("libraries")).unwrap();
     with_mode(&base.join("libraries"), 0o777);
-    insta::assert_snapshot!(said(), @"DIR/base: refused by rule store: somebody else can replace it through the folder DIR/base/libraries: everybody can write to it (mode 0777); move it elsewhere, or chmod o-w DIR/base/libraries");
+    insta::assert_snapshot!(said(), @"DIR/base: refused by rule store: another user can replace it through the folder DIR/base/libraries: everybody can write to it (mode 0777); move it elsewhere, or chmod o-w DIR/base/libraries");
     fs::remove_dir_all(&base).unwrap();
     fs::write(&base, "").unwrap();
     insta::assert_snapshot!(said(), @"DIR/base: refused by rule store: the host's user cannot make its private folder in DIR/base: Not a directory (os error 20); let it write there, or set state_dir to a folder of its own");

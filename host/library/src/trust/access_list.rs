@@ -221,7 +221,7 @@ pub(crate) fn private(user: &UserSid) -> Vec<u8> {
     descriptor(&[of(user.clone()), of(system), of(administrators)], true)
 }
 
-/// Returns the descriptor of a process that nobody can do more to than end it, not even `user`, who owns it.
+/// Returns the descriptor of a process that other processes can only end, even those of its owner, `user`.
 pub(crate) fn closed_process(user: &UserSid) -> Vec<u8> {
     let of = |sid, rights| AccessEntry {
         sid,

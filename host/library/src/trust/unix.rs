@@ -146,7 +146,7 @@ fn folder(path: &Path, metadata: &Metadata, who: &TrustedUser) -> Result<(), Rul
     let name = printable_path(path);
     if let Some(found) = who.foreign_owner(metadata) {
         return Err(RuleViolation::new(
-            format!("somebody else can replace it through the folder {name}: {found}"),
+            format!("another user can replace it through the folder {name}: {found}"),
             format!(
                 "move it elsewhere, or chown {} {}",
                 who.name(),
@@ -157,7 +157,7 @@ fn folder(path: &Path, metadata: &Metadata, who: &TrustedUser) -> Result<(), Rul
     let sticky = metadata.mode() & 0o1000 != 0;
     match who.other_writers(metadata) {
         Some((found, letter)) if !sticky => Err(RuleViolation::new(
-            format!("somebody else can replace it through the folder {name}: {found}"),
+            format!("another user can replace it through the folder {name}: {found}"),
             format!("move it elsewhere, or chmod {letter}-w {}", quoted(path)),
         )),
         _ => Ok(()),
@@ -170,7 +170,7 @@ fn link(path: &Path, metadata: &Metadata, who: &TrustedUser) -> Result<(), RuleV
     };
     Err(RuleViolation::new(
         format!(
-            "somebody else can turn the link {}: {found}",
+            "another user can redirect the link {}: {found}",
             printable_path(path)
         ),
         format!("if you trust it: chown -h {} {}", who.name(), quoted(path)),

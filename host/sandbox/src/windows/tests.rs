@@ -1,4 +1,4 @@
-//! What a restricted process has left, and what others can do to it.
+//! Tests of a restricted process: its privileges, and the access of others to it.
 
 use std::{
     env,

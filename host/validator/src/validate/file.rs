@@ -115,7 +115,7 @@ fn symbols(facts: &FileFacts) -> TestVerdict {
     };
     let missing = linkage.missing(&facts.name);
     if !missing.libraries.is_empty() {
-        return TestVerdict::skipped("not all libraries it needs are there");
+        return TestVerdict::skipped("a library that it needs is missing");
     }
     match &*missing.symbols {
         [] => TestVerdict::passed(format!("{} found", linkage.imports.len())),

@@ -1,4 +1,4 @@
-//! Whose access counts, and what is read from the bytes of a descriptor.
+//! Tests of the judgement of access lists, and of reading descriptors.
 
 use super::*;
 

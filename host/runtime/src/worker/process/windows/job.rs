@@ -31,7 +31,7 @@ use crate::worker::channel::windows::check;
 /// A job object.
 pub(super) struct JobObject {
     handle: OwnedHandle,
-    /// What the system does not limit, a line each.
+    /// The limits that the system refused, a line each.
     pub(super) refused: Vec<String>,
 }
 
