@@ -71,6 +71,9 @@ impl InjectionError {
 }
 
 impl HostInjection {
+    /// Ends it, and unmounts what it has mounted.
+    pub(super) fn end(self) {}
+
     /// Prepares the action before the host starts.
     pub(super) fn prepare(
         case: &FaultCase,

@@ -77,8 +77,8 @@ impl DrillRunner {
         let result = self.watch(case, &mut host, &mut injection, row);
         let left = self.shut_down(case, &mut host, result.is_ok());
         host.leftovers.kill();
-        // Unmount before removing the folder with the mount point.
-        drop(injection);
+        // Before removing the folder with the mount point.
+        injection.end();
         result?;
         left?;
         Ok(())

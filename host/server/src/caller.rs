@@ -48,6 +48,7 @@ pub enum CallerIdentity {
 }
 
 /// A socket as the kernel lists it.
+#[cfg(any(target_os = "linux", test))]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct SocketEntry {
     inode: u64,
@@ -55,6 +56,7 @@ struct SocketEntry {
 }
 
 /// The process that holds a socket.
+#[cfg(any(target_os = "linux", test))]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum SocketHolder {
     /// A process that belongs to the host.
@@ -101,6 +103,7 @@ pub fn limitation() -> Option<&'static str> {
 }
 
 /// Applies the table above.
+#[cfg(any(target_os = "linux", test))]
 fn judge(
     socket: Option<SocketEntry>,
     host: u32,

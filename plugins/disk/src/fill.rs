@@ -156,6 +156,7 @@ impl UnitCounts {
     }
 }
 
+#[cfg(unix)]
 impl MountEntry {
     /// Returns `true` if a server or a program implements the file system: 0 free inodes then means "unknown", as
     /// ceph-fuse reports them, since such a file system only knows the number of files.
