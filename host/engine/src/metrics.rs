@@ -9,8 +9,7 @@
 //! Times are stored by the host's clock and dated when they are shown. The clock is read once for each [`SeriesSnapshot`];
 //! nothing else here reads it.
 use std::{
-    collections::{BTreeMap, HashMap, btree_map::Entry},
-    hash::Hash,
+    collections::btree_map::Entry,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
@@ -18,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use conductor_config::{MetricsConfig, SeriesDetail};
+use conductor_config::MetricsConfig;
 use conductor_types::{DegradedMode, Resource, Tracked};
 
 mod families;
@@ -32,6 +31,7 @@ mod platform;
 mod plugin;
 #[cfg(feature = "prometheus")]
 pub mod prometheus;
+mod registry;
 mod sample;
 #[cfg(test)]
 mod tests;
@@ -42,6 +42,8 @@ use histogram::DurationHistogram;
 pub use histogram::{BucketBound, BucketBounds, HistogramReading, MAX_BUCKETS};
 pub use platform::{CheckOutcome, PlatformInfo, PlatformMetrics};
 pub use plugin::{PluginInfo, PluginMetrics};
+pub use registry::RETIRED;
+use registry::{RegisteredPlatform, RegisteredSeries};
 pub use sample::{Sample, SampleSink, SampleValue};
 
 /// The host's metrics; clones share the same series.
@@ -292,109 +294,6 @@ struct SharedMetrics {
     config_loaded: AtomicU64,
     /// `true` if a later config was refused.
     config_refused: AtomicBool,
-}
-
-/// The registered series, in display order, and the settings that they share.
-struct RegisteredSeries {
-    detail: SeriesDetail,
-    platform_labels: Vec<String>,
-    /// The buckets of the durations of checks.
-    bounds: Arc<BucketBounds>,
-    platforms: BTreeMap<SeriesKey, RegisteredPlatform>,
-    /// All platforms, as snapshots share them; `None` after a change.
-    listed: Option<Arc<[RegisteredPlatform]>>,
-    plugins: BTreeMap<Arc<str>, Arc<PluginMetrics>>,
-    retired: RetiredMetrics<SeriesKey, PlatformMetrics>,
-    retired_plugins: RetiredMetrics<Arc<str>, PluginMetrics>,
-}
-
-/// The series of a platform, and their common labels, rendered.
-///
-/// The labels are here rather than in the series so that a scrape reads them without a lock: a lock per platform and
-/// family would keep the processor from loading the next platforms ahead.
-#[derive(Clone)]
-struct RegisteredPlatform {
-    metrics: Arc<PlatformMetrics>,
-    labels: Arc<str>,
-}
-
-/// A platform and its plugin.
-type SeriesKey = (Arc<str>, Arc<str>);
-
-/// The series of removed platforms or plugins, the last [`RETIRED`] of them: a counter that restarted at 0 would have
-/// decreased.
-struct RetiredMetrics<K, V> {
-    by_key: HashMap<K, (u64, Arc<V>)>,
-    /// Keys by the order of their removal.
-    order: BTreeMap<u64, K>,
-    next: u64,
-}
-
-impl<K, V> Default for RetiredMetrics<K, V> {
-    fn default() -> Self {
-        Self {
-            by_key: HashMap::new(),
-            order: BTreeMap::new(),
-            next: 0,
-        }
-    }
-}
-
-impl<K: Clone + Eq + Hash, V> RetiredMetrics<K, V> {
-    fn keep(&mut self, key: K, series: Arc<V>) {
-        self.next += 1;
-        self.order.insert(self.next, key.clone());
-        self.by_key.insert(key, (self.next, series));
-        while self.by_key.len() > RETIRED {
-            let Some((_, oldest)) = self.order.pop_first() else {
-                return;
-            };
-            self.by_key.remove(&oldest);
-        }
-    }
-
-    fn take(&mut self, key: &K) -> Option<Arc<V>> {
-        let (number, series) = self.by_key.remove(key)?;
-        self.order.remove(&number);
-        Some(series)
-    }
-}
-
-/// The number of removed platforms, and of removed plugins, whose counters are kept: some hundred kilobytes.
-pub const RETIRED: usize = 1000;
-
-impl Default for RegisteredSeries {
-    fn default() -> Self {
-        let config = MetricsConfig::default();
-        Self {
-            detail: config.series,
-            platform_labels: config.platform_labels,
-            bounds: Arc::new(BucketBounds::new(config.buckets)),
-            platforms: BTreeMap::new(),
-            listed: None,
-            plugins: BTreeMap::new(),
-            retired: RetiredMetrics::default(),
-            retired_plugins: RetiredMetrics::default(),
-        }
-    }
-}
-
-impl RegisteredSeries {
-    /// Returns all platforms, in order.
-    fn listed(&mut self) -> Arc<[RegisteredPlatform]> {
-        let platforms = &self.platforms;
-        let list = || platforms.values().cloned().collect();
-        Arc::clone(self.listed.get_or_insert_with(list))
-    }
-
-    fn plugin(&mut self, id: &str) -> &Arc<PluginMetrics> {
-        let id: Arc<str> = id.into();
-        let retired = &mut self.retired_plugins;
-        self.plugins.entry(id.clone()).or_insert_with(|| {
-            let known = retired.take(&id);
-            known.unwrap_or_else(|| Arc::new(PluginMetrics::new(id)))
-        })
-    }
 }
 
 impl SharedMetrics {
