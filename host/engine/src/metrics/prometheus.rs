@@ -1,6 +1,6 @@
 //! The metrics in Prometheus's text format, or in OpenMetrics.
 //!
-//! Families of platforms and plugins, of which there may be millions of series, are written by [`encoder`]. The host's
+//! Families of platforms and plugins, of which there may be millions of series, are written by [`SeriesEncoder`]. The host's
 //! own families, and those of its process, go through the `prometheus` crate: its `Registry`, with a [`Collector`] of
 //! ours, its process collector and its `TextEncoder`. The crate's own metric types are not used: they merge different
 //! series, because their label hash has no separator: `("disk1", "2")` and `("disk", "12")` would be one.
