@@ -14,4 +14,4 @@ pub(super) use self::unix::{WorkerProcess, own_id};
 #[cfg(windows)]
 pub use self::windows::describe;
 #[cfg(windows)]
-pub(super) use self::windows::{WorkerProcess, own_id};
+pub(super) use self::windows::{WorkerProcess, end_starts, own_id};

@@ -27,7 +27,10 @@ use windows_sys::Win32::{
     },
 };
 
-use crate::worker::channel::{WorkerChannel, windows::check};
+use crate::worker::{
+    channel::{WorkerChannel, windows::check},
+    process::end_starts,
+};
 
 /// Moves the pipe to another handle: a plugin that reads standard input must not consume the host's messages, and
 /// programs it runs must not inherit the pipe.
@@ -98,6 +101,7 @@ pub(super) fn leave() -> ! {
 
 /// Ends this process without notifying the libraries in it, whose `DllMain` may hang.
 pub fn exit(code: i32) -> ! {
+    end_starts();
     // SAFETY: ends this process; the second call is never reached.
     unsafe {
         TerminateProcess(GetCurrentProcess(), code.cast_unsigned());

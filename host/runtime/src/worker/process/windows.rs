@@ -7,6 +7,8 @@
 use std::{
     io,
     os::windows::io::{AsRawHandle as _, OwnedHandle, RawHandle},
+    sync::{PoisonError, RwLock, TryLockError},
+    thread,
     time::Duration,
 };
 
@@ -59,6 +61,7 @@ impl WorkerProcess {
         standard: StandardHandles<'_>,
     ) -> io::Result<Self> {
         JobObject::of_host();
+        let _starting = STARTS.read().unwrap_or_else(PoisonError::into_inner);
         let job = JobObject::new(policy)?;
         let (handle, id) = create_process(command, standard, &job)?;
         Ok(Self {
@@ -115,6 +118,21 @@ impl Drop for WorkerProcess {
         self.kill();
     }
 }
+
+/// Waits until no process is just being created, at most for a second, and keeps new ones from being created: a half
+/// created one can survive its creator.
+pub(in super::super) fn end_starts() {
+    for _ in 0..100 {
+        match STARTS.try_write() {
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(10)),
+            Ok(none) => return std::mem::forget(none),
+            Err(TryLockError::Poisoned(none)) => return std::mem::forget(none),
+        }
+    }
+}
+
+/// Read by each thread that creates a process; see [`end_starts`].
+static STARTS: RwLock<()> = RwLock::new(());
 
 /// Returns the PID of this process; a worker does not compare it.
 pub(in super::super) fn own_id() -> i32 {
