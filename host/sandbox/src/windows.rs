@@ -46,7 +46,7 @@ mod tests;
 /// Restricts this process permanently; returns what could not be restricted.
 pub(super) fn apply(policy: &SandboxPolicy) -> Vec<String> {
     let mut layers = Vec::new();
-    // As on Linux: with core dumps, the worker is there to be inspected.
+    // As on Linux: a worker that may dump its core may also be inspected.
     if !policy.limits.core_dumps {
         layers.push((
             "other programs of the host's user can read its memory",
