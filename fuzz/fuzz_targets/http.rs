@@ -15,7 +15,8 @@ use conductor_engine::{
     state::{CheckNow, OrderError},
 };
 use conductor_server::{
-    HostControl, ServerLimits, ServerSecurity, ServerState, StatusSource, serve_stream,
+    CheckedTarget, HostControl, ServerLimits, ServerSecurity, ServerState, StatusSource,
+    TargetProber, TargetRefusal, TargetRequest, serve_stream,
 };
 use conductor_types::{
     requests::{BreakerOrder, MaintenanceEnd, MaintenanceOrder},
@@ -47,6 +48,7 @@ async fn exchange(stream: &[u8], size: usize, guarded: bool) -> Vec<u8> {
         source: Arc::new(Host),
         scraped: Arc::new(|| {}),
         control: Some(Arc::new(Host)),
+        targets: Arc::new(Host),
     };
     let security = if guarded {
         GUARDED.clone()
@@ -111,6 +113,15 @@ impl StatusSource for Host {
 
     fn maintenance(&self) -> Vec<WindowView> {
         Vec::new()
+    }
+}
+
+impl TargetProber for Host {
+    fn check(&self, request: &TargetRequest) -> Result<CheckedTarget, TargetRefusal> {
+        Err(match request.module.as_str() {
+            "http" => TargetRefusal::Forbidden,
+            _ => TargetRefusal::Unknown("http".to_owned()),
+        })
     }
 }
 

@@ -94,11 +94,35 @@
  * none. In a config, a table whose only key is "file" names a file with a secret, and the plugin gets the text of that
  * file: do not give a key such a table for another purpose. `conductor plugin validate` checks all of this.
  *
+ * METRICS
+ *
+ * A plugin declares its metrics once, as JSON text, and sets their values with conductor_set in each check. The host
+ * exports each as conductor_<plugin>_<name>_<unit>, with `_total` for a counter:
+ *     .metrics = "[{\"name\": \"age\", \"kind\": \"gauge\", \"unit\": \"seconds\", \"help\": \"Age of the file.\"},"
+ *                " {\"name\": \"used\", \"kind\": \"gauge\", \"unit\": \"bytes\", \"help\": \"Used space.\","
+ *                "  \"labels\": [\"mount\"]}]"
+ * Names of metrics and labels have letters, digits and '_'. A library whose declarations break a rule is not loaded, and
+ * the message names the rule. conductor_measure exports numbers that are not declared.
+ *
+ * STATE
+ *
+ * The host stores up to 64 KiB for each platform (conductor_store_state) and returns them to later probes of the platform
+ * (conductor_state), in other processes too: after a crash, a new version of the plugin and a restart of the host.
+ *
+ * DESCRIPTION, AUTHOR, LICENCE
+ *
+ * Define CONDUCTOR_DESCRIPTION (one sentence, at most 255 bytes), CONDUCTOR_AUTHOR (127) and CONDUCTOR_LICENCE (an SPDX
+ * expression, 63) before the inclusion of this file; `conductor plugin inspect` shows them.
+ *
  * VERSIONS
  *
  * Within a major version of this API every plugin works with every host, older and newer. Structs grow at the end only,
  * and begin with their size: that is how each side knows what the other has. An optional member may be NULL, or beyond
  * the size. Enumerations, such as the kinds of failures, may get new values.
+ *
+ * TESTS
+ *
+ * conductor_test.h, next to this file, runs a probe in a unit test without a host.
  *
  * OTHER LANGUAGES
  *
@@ -107,7 +131,8 @@
  * in examples/plugins/c, next to a plugin.
  * Go: put CONDUCTOR_PLUGIN into a C file of the package, export the functions from Go, and call the host through the
  * functions below; see examples/plugins/go in the repository.
- * Zig and Rust: write out the expansion of CONDUCTOR_PLUGIN; the host's functions are those of conductor_host_t.
+ * Zig: `conductor plugin new --lang zig` writes a file with these declarations in Zig, and a plugin that uses it.
+ * Others: write out the expansion of CONDUCTOR_PLUGIN; the host's functions are those of conductor_host_t.
  */
 #ifndef CONDUCTOR_PLUGIN_H
 #define CONDUCTOR_PLUGIN_H
@@ -124,7 +149,7 @@ extern "C" {
 
 /* The version of this API. Each addition raises the minor version. */
 #define CONDUCTOR_API_MAJOR 1
-#define CONDUCTOR_API_MINOR 0
+#define CONDUCTOR_API_MINOR 1
 #define CONDUCTOR_API_PATCH 0
 
 /* The health of a platform. */
@@ -173,6 +198,14 @@ typedef struct conductor_host {
     const char *(*config_string)(const conductor_call_t *call, const char *key, const char *otherwise);
     double (*config_number)(const conductor_call_t *call, const char *key, double otherwise);
     bool (*config_bool)(const conductor_call_t *call, const char *key, bool otherwise);
+    /* Since 1.1. The inline functions do without those that an older host does not have. */
+    uint64_t (*interval_ns)(const conductor_call_t *call);
+    const char *(*label)(const conductor_call_t *call, const char *name, const char *otherwise);
+    void (*set)(const conductor_call_t *call, const char *metric, const char *const *labels, double value);
+    size_t (*state)(const conductor_call_t *call, void *buffer, size_t capacity);
+    bool (*store_state)(const conductor_call_t *call, const void *state, size_t length);
+    void (*log_fields)(const struct conductor_host *host, const conductor_call_t *call, int32_t level, const char *text,
+                       const char *const *fields);
 } conductor_host_t;
 
 /*
@@ -194,6 +227,8 @@ typedef struct conductor_plugin {
      * sees only valid tables. The schema of the example:
      *     {"type": "object", "required": ["path"], "additionalProperties": false,
      *      "properties": {"path": {"type": "string"}, "max_age_seconds": {"type": "number", "minimum": 0}}}
+     * "writeOnly": true marks a password or a token: the host replaces it, if it has at least eight bytes, wherever the
+     * plugin repeats it.
      */
     const char *config_schema;
     /*
@@ -225,12 +260,14 @@ typedef struct conductor_plugin {
      * plugin must still complete it, here or later. A call that comes after the completion has no effect.
      */
     void (*cancel)(void *probe, const conductor_call_t *call);
+    /* Optional. The declared metrics as JSON text, see METRICS. Since 1.1: older hosts ignore it. */
+    const char *metrics;
 } conductor_plugin_t;
 
-/* The record that identifies a library, readable without running it: 800 bytes, numbers little-endian. */
+/* The record that identifies a library, readable without running it: 1248 bytes, numbers little-endian. */
 typedef struct conductor_manifest {
     unsigned char magic[8];     /* "CNDCTR" 0x1a 0x01 */
-    unsigned char size[4];      /* 800 */
+    unsigned char size[4];      /* 1248 */
     unsigned char api_major[2];
     unsigned char api_minor[2];
     unsigned char api_patch[2];
@@ -241,7 +278,20 @@ typedef struct conductor_manifest {
     char version[64];           /* a semantic version, such as 1.0.0 */
     char name[128];             /* for people */
     char needs[512];            /* see WHAT A PLUGIN MAY DO; a line each */
+    char description[256];      /* one sentence; since 1.1, like the fields below */
+    char author[128];
+    char licence[64];           /* an SPDX expression */
 } conductor_manifest_t;
+
+#ifndef CONDUCTOR_DESCRIPTION
+#define CONDUCTOR_DESCRIPTION ""
+#endif
+#ifndef CONDUCTOR_AUTHOR
+#define CONDUCTOR_AUTHOR ""
+#endif
+#ifndef CONDUCTOR_LICENCE
+#define CONDUCTOR_LICENCE ""
+#endif
 
 #if defined(_WIN32)
 #define CONDUCTOR_EXPORT_ __declspec(dllexport)
@@ -254,6 +304,9 @@ typedef struct conductor_manifest {
 /* Defined by CONDUCTOR_PLUGIN. */
 extern CONDUCTOR_EXPORT_ const conductor_plugin_t conductor_plugin;
 extern CONDUCTOR_HIDDEN_ const conductor_host_t *conductor_host;
+
+/* Is true if the host has this member of conductor_host_t. */
+#define CONDUCTOR_HOST_HAS_(member_) (conductor_host->size > offsetof(conductor_host_t, member_))
 
 /* ---- The current call ---- */
 
@@ -281,6 +334,57 @@ static inline void conductor_log(const conductor_call_t *call, int32_t level, co
     conductor_host->log(conductor_host, call, level, text);
 }
 
+/*
+ * [any thread] Writes a line with fields to the host's log: their names and values in turn, and a NULL at the end, such as
+ * {"status", "503", "phase", "connect", NULL}. A host of API 1.0 leaves out the fields.
+ */
+static inline void conductor_log_fields(const conductor_call_t *call, int32_t level, const char *text,
+                                        const char *const *fields)
+{
+    if (CONDUCTOR_HOST_HAS_(log_fields))
+        conductor_host->log_fields(conductor_host, call, level, text, fields);
+    else
+        conductor_host->log(conductor_host, call, level, text);
+}
+
+/* [any thread] Returns the nanoseconds between the starts of the platform's checks; 0 from a host of API 1.0. */
+static inline uint64_t conductor_interval_ns(const conductor_call_t *call)
+{
+    return CONDUCTOR_HOST_HAS_(interval_ns) ? conductor_host->interval_ns(call) : 0;
+}
+
+/*
+ * [any thread] Returns the value of a label of the platform, valid until the call ends; `otherwise` if it has no such
+ * label, and from a host of API 1.0.
+ */
+static inline const char *conductor_label(const conductor_call_t *call, const char *name, const char *otherwise)
+{
+    return CONDUCTOR_HOST_HAS_(label) ? conductor_host->label(call, name, otherwise) : otherwise;
+}
+
+/* ---- The platform's state, see STATE ---- */
+
+/* The greatest length of a state, in bytes. */
+#define CONDUCTOR_MAX_STATE 65536
+
+/*
+ * [any thread] Copies up to `capacity` bytes of the platform's state to `buffer`, which may be NULL if `capacity` is 0, and
+ * returns the length of the state: 0 if there is none, and from a host of API 1.0.
+ */
+static inline size_t conductor_state(const conductor_call_t *call, void *buffer, size_t capacity)
+{
+    return CONDUCTOR_HOST_HAS_(state) ? conductor_host->state(call, buffer, capacity) : 0;
+}
+
+/*
+ * [any thread] Stores the platform's state in place of the last one; a length of 0 removes it. Returns false if it is
+ * longer than CONDUCTOR_MAX_STATE, and from a host of API 1.0.
+ */
+static inline bool conductor_store_state(const conductor_call_t *call, const void *state, size_t length)
+{
+    return CONDUCTOR_HOST_HAS_(store_state) && conductor_host->store_state(call, state, length);
+}
+
 /* ---- The result of a check ---- */
 
 /* [any thread] Sets the check's report: an enum conductor_status and a one-line message, such as "200 OK in 12 ms". */
@@ -290,8 +394,21 @@ static inline void conductor_report(const conductor_call_t *call, int32_t status
 }
 
 /*
- * [any thread] Adds a number to the report, before or after conductor_report. Follow Prometheus's naming, base unit
- * last: "age_seconds". The host limits their number, and drops values that are not finite.
+ * [any thread] Sets the value of a declared metric in the report, before or after conductor_report: its name as declared,
+ * and the values of its labels in the order of their declaration with a NULL at the end, or NULL without labels. A second
+ * value for the same labels replaces the first. A host of API 1.0 exports a metric without labels as a measurement.
+ */
+static inline void conductor_set(const conductor_call_t *call, const char *metric, const char *const *labels, double value)
+{
+    if (CONDUCTOR_HOST_HAS_(set))
+        conductor_host->set(call, metric, labels, value);
+    else if (labels == NULL || labels[0] == NULL)
+        conductor_host->measure(call, metric, value);
+}
+
+/*
+ * [any thread] Adds a number that is not declared to the report, before or after conductor_report. Follow Prometheus's
+ * naming, base unit last: "age_seconds". The host limits their number, and drops values that are not finite.
  */
 static inline void conductor_measure(const conductor_call_t *call, const char *name, double value)
 {
@@ -351,10 +468,14 @@ static inline bool conductor_config_bool(const conductor_call_t *call, const cha
     CONDUCTOR_STATIC_ASSERT_(sizeof(version_) > 1 && sizeof(version_) <= 64, plugin_version_has_1_to_63_bytes);           \
     CONDUCTOR_STATIC_ASSERT_(sizeof(name_) > 1 && sizeof(name_) <= 128, plugin_name_has_1_to_127_bytes);                  \
     CONDUCTOR_STATIC_ASSERT_(sizeof(needs_) <= 512, plugin_needs_have_at_most_511_bytes);                                 \
+    CONDUCTOR_STATIC_ASSERT_(sizeof(CONDUCTOR_DESCRIPTION) <= 256, plugin_description_has_at_most_255_bytes);             \
+    CONDUCTOR_STATIC_ASSERT_(sizeof(CONDUCTOR_AUTHOR) <= 128, plugin_author_has_at_most_127_bytes);                       \
+    CONDUCTOR_STATIC_ASSERT_(sizeof(CONDUCTOR_LICENCE) <= 64, plugin_licence_has_at_most_63_bytes);                       \
     CONDUCTOR_NOTE_PLACE_ static const conductor_note_t conductor_note CONDUCTOR_NOTE_ATTRIBUTES_ = {CONDUCTOR_NOTE_HEAD_ \
-        {{'C', 'N', 'D', 'C', 'T', 'R', 0x1a, 0x01}, {0x20, 0x03, 0, 0},                                                  \
+        {{'C', 'N', 'D', 'C', 'T', 'R', 0x1a, 0x01}, {0xe0, 0x04, 0, 0},                                                  \
          {CONDUCTOR_API_MAJOR & 0xff, CONDUCTOR_API_MAJOR >> 8}, {CONDUCTOR_API_MINOR & 0xff, CONDUCTOR_API_MINOR >> 8},  \
-         {CONDUCTOR_API_PATCH & 0xff, CONDUCTOR_API_PATCH >> 8}, 2, 0, {0}, id_, version_, name_, needs_}};               \
+         {CONDUCTOR_API_PATCH & 0xff, CONDUCTOR_API_PATCH >> 8}, 2, 0, {0}, id_, version_, name_, needs_,                 \
+         CONDUCTOR_DESCRIPTION, CONDUCTOR_AUTHOR, CONDUCTOR_LICENCE}};                                                    \
     const conductor_host_t *conductor_host = NULL;                                                                        \
     /* The manifest's own bytes, so that a linker which drops unreferenced data keeps it. */                          \
     const conductor_plugin_t conductor_plugin = {(uint32_t)sizeof(conductor_plugin_t), 0, conductor_note.manifest.id,     \
@@ -382,7 +503,7 @@ typedef struct conductor_note {
     char name[12];
     conductor_manifest_t manifest;
 } conductor_note_t;
-#define CONDUCTOR_NOTE_HEAD_ 10, 800, 1, "Conductor",
+#define CONDUCTOR_NOTE_HEAD_ 10, 1248, 1, "Conductor",
 #endif
 #if defined(_MSC_VER)
 #pragma section(".cndctr", read)
@@ -399,7 +520,7 @@ typedef struct conductor_note {
 #define CONDUCTOR_NOTE_ATTRIBUTES_ __attribute__((used, aligned(4), section(".note.conductor")))
 #endif
 
-CONDUCTOR_STATIC_ASSERT_(sizeof(conductor_manifest_t) == 800, manifest_has_800_bytes);
+CONDUCTOR_STATIC_ASSERT_(sizeof(conductor_manifest_t) == 1248, manifest_has_1248_bytes);
 
 #ifdef __cplusplus
 }

@@ -69,6 +69,8 @@ pub struct AbiPlugin {
     pub create: extern "C" fn(config: RStr<'_>, call: &AbiCall) -> RResult<AbiProbeBox, AbiFailure>,
     /// `true` if the host must [`begin`](AbiProbe::begin) this plugin's checks instead of calling `check`.
     pub asynchronous: bool,
+    /// The declared metrics, as JSON text; see [`metric`](crate::metric). Since 1.1.
+    pub metrics: extern "C" fn() -> RString,
 }
 
 impl RootModule for AbiPluginRef {
@@ -125,6 +127,23 @@ pub struct AbiHost {
     pub platform: extern "C" fn(call: usize) -> RStr<'static>,
     /// Ends a check that was [begun](AbiProbe::begin); the call is invalid from here on.
     pub complete: extern "C" fn(call: usize, result: RResult<AbiReport, AbiFailure>),
+    /// Nanoseconds between the starts of the platform's checks, 0 if the call has no platform. Since 1.1.
+    pub interval_ns: extern "C" fn(call: usize) -> u64,
+    /// The platform's labels in the host's config, sorted by name. Since 1.1.
+    pub labels: extern "C" fn(call: usize) -> RVec<AbiLabel>,
+    /// Adds the value of a declared metric to the call's report: its name, and the values of its labels in the order of
+    /// their declaration. Since 1.1.
+    pub set: extern "C" fn(
+        plugin: usize,
+        call: usize,
+        metric: RStr<'_>,
+        labels: RSlice<'_, RStr<'_>>,
+        value: f64,
+    ),
+    /// The state that the plugin has stored for the platform; empty if there is none. Since 1.1.
+    pub state: extern "C" fn(call: usize) -> RVec<u8>,
+    /// Stores the platform's state in place of the last one; `false` if it is too long. Since 1.1.
+    pub store_state: extern "C" fn(call: usize, state: RSlice<'_, u8>) -> bool,
 }
 
 /// The host's functions and the value by which the host identifies the plugin.
@@ -181,6 +200,16 @@ pub struct AbiMeasurement {
     pub name: RString,
     /// In that unit.
     pub value: f64,
+}
+
+/// A label of a platform. Since 1.1.
+#[repr(C)]
+#[derive(StableAbi)]
+pub struct AbiLabel {
+    /// Its name.
+    pub name: RString,
+    /// Its value.
+    pub value: RString,
 }
 
 /// A growth slot's entry.

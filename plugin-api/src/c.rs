@@ -74,6 +74,8 @@ mirror! {
         begin: Option<unsafe extern "C" fn(probe: *mut c_void, *const Call)>,
         /// Asks a check that was begun to end early. Optional.
         cancel: Option<unsafe extern "C" fn(probe: *mut c_void, *const Call)>,
+        /// The declared metrics as JSON text. Optional; since 1.1.
+        metrics: *const c_char,
     }
 }
 
@@ -108,6 +110,18 @@ mirror! {
         config_number: unsafe extern "C" fn(*const Call, key: *const c_char, otherwise: f64) -> f64,
         /// Returns a boolean from the config.
         config_bool: unsafe extern "C" fn(*const Call, key: *const c_char, otherwise: bool) -> bool,
+        /// Nanoseconds between the starts of the platform's checks. Since 1.1.
+        interval_ns: unsafe extern "C" fn(*const Call) -> u64,
+        /// Returns the value of a label of the platform. Since 1.1.
+        label: unsafe extern "C" fn(*const Call, name: *const c_char, otherwise: *const c_char) -> *const c_char,
+        /// Sets the value of a declared metric; `labels` is null, or ends with a null. Since 1.1.
+        set: unsafe extern "C" fn(*const Call, metric: *const c_char, labels: *const *const c_char, value: f64),
+        /// Copies the platform's state, and returns its length. Since 1.1.
+        state: unsafe extern "C" fn(*const Call, buffer: *mut c_void, capacity: usize) -> usize,
+        /// Stores the platform's state. Since 1.1.
+        store_state: unsafe extern "C" fn(*const Call, state: *const c_void, length: usize) -> bool,
+        /// Writes a line with fields, names and values in turn, to the host's log; a null ends them. Since 1.1.
+        log_fields: unsafe extern "C" fn(*const Self, *const Call, level: i32, text: *const c_char, fields: *const *const c_char),
     }
 }
 

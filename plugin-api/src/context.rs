@@ -1,13 +1,17 @@
 //! The host's interface for a probe during one call.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     time::{Duration, Instant},
 };
 
-use abi_stable::std_types::RStr;
+use abi_stable::std_types::{RSlice, RStr};
 
-use crate::abi::{AbiCall, AbiLevel, AbiLogRecord};
+use crate::{
+    Failure,
+    abi::{AbiCall, AbiLevel, AbiLogRecord},
+};
 
 /// The current call: its platform, its deadline and its log.
 ///
@@ -47,6 +51,54 @@ impl<'a> Context<'a> {
         now + self.remaining()
     }
 
+    /// Returns the time between the starts of the platform's checks; `None` from a host of API 1.0.
+    pub fn interval(&self) -> Option<Duration> {
+        let nanos = self.call.host.functions.interval_ns()?(self.call.call);
+        (nanos > 0).then(|| Duration::from_nanos(nanos))
+    }
+
+    /// Returns the platform's labels in the host's config, by name; none from a host of API 1.0.
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        let Some(labels) = self.call.host.functions.labels() else {
+            return BTreeMap::new();
+        };
+        let labels = labels(self.call.call).into_iter();
+        labels
+            .map(|label| (label.name.into(), label.value.into()))
+            .collect()
+    }
+
+    /// Returns the state that [`store_state`](Self::store_state) has stored for the platform, in this process or an
+    /// earlier one; empty if there is none, and from a host of API 1.0.
+    pub fn state(&self) -> Vec<u8> {
+        match self.call.host.functions.state() {
+            Some(state) => state(self.call.call).into(),
+            None => Vec::new(),
+        }
+    }
+
+    /// Stores the platform's state in place of the last one: at most [`MAX_STATE`] bytes, none to forget it.
+    ///
+    /// The host owns it: it survives the replacement of the plugin, its crash and the host's restart, except for what
+    /// was stored within the last second before a host that was killed. A platform that gets another plugin loses it.
+    ///
+    /// # Errors
+    /// When it is too long, and on a host of API 1.0, which stores nothing.
+    pub fn store_state(&self, state: &[u8]) -> Result<(), Failure> {
+        let Some(store) = self.call.host.functions.store_state() else {
+            return Err(Failure::new(
+                "this host, of API 1.0, stores no state: run a newer host",
+            ));
+        };
+        match store(self.call.call, RSlice::from_slice(state)) {
+            true => Ok(()),
+            false => Err(Failure::new(format!(
+                "the host does not store a state of {} bytes; at most {MAX_STATE} are allowed",
+                state.len()
+            ))),
+        }
+    }
+
     /// Returns `true` once the host has given up on this call; check it in long loops.
     pub fn is_cancelled(&self) -> bool {
         self.call.host.functions.is_cancelled()(self.call.call)
@@ -79,6 +131,9 @@ impl fmt::Debug for Context<'_> {
             .finish()
     }
 }
+
+/// Maximum length of a platform's state, in bytes.
+pub const MAX_STATE: usize = 64 << 10;
 
 /// The severity of a log line.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]

@@ -10,7 +10,7 @@ use abi_stable::{
     library::{__call_root_module_loader, CheckTypeLayout, LibHeader, RootModuleResult},
     prefix_type::PrefixTypeTrait,
     sabi_trait::TD_Opaque,
-    std_types::{RErr, ROk, RResult, RStr, RString, RVec},
+    std_types::{RErr, ROk, RResult, RSlice, RStr, RString, RVec},
 };
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -22,22 +22,36 @@ use crate::{
         AbiCall, AbiFailure, AbiFailureKind, AbiHostHandle, AbiLevel, AbiLogRecord, AbiMeasurement,
         AbiPlugin, AbiPluginRef, AbiProbe, AbiProbe_TO, AbiProbeBox, AbiReport, AbiStatus,
     },
-    logging, panic_barrier,
+    logging,
+    metric::MetricDeclaration,
+    panic_barrier,
+    probe::DeclaredValue,
 };
 
-/// Builds a shared library from a [`Probe`](crate::Probe), or from an `AsyncProbe`, given as `async_probe` instead.
-///
-/// `id` names the plugin in the host's config: 1–63 lower-case letters, digits and `-`, the first a letter. The
-/// plugin's version is the crate's. `name`, for people, defaults to the id. Use it once per library, in a crate of type
+/// Builds a shared library from a [`Probe`](crate::Probe), or from an `AsyncProbe`. Use it once, in a crate of type
 /// `cdylib`.
 ///
-/// `needs`, the last argument, lists what the plugin requires beyond the default permissions of a worker, as in `needs:
-/// ["network", "read /etc/x.conf", "run /usr/bin/psql"]`; see [`Need`](crate::manifest::Need) for the choices. Without
-/// it a plugin may look up names, send UDP, start threads, query how full filesystems are, and read `/proc`, `/sys`,
-/// `/usr`, the CAs and the time zones. The operator sees the needs, and can grant less or more.
+/// Its keys, in any order:
+///
+/// | key | meaning |
+/// |---|---|
+/// | `id` | the plugin's name in the host's config: 1–63 lower-case letters, digits and `-`, the first a letter |
+/// | `probe`, or `async_probe` | the type that implements the trait |
+/// | `name` | the plugin's name for people; defaults to the id |
+/// | `needs` | what it requires beyond the default permissions of a worker |
+/// | `metrics` | its declared [`Metric`](crate::Metric)s |
+///
+/// The plugin's version, description, authors and licence are those of the crate.
+///
+/// `needs` is a list such as `["network", "read /etc/x.conf", "run /usr/bin/psql"]`; see
+/// [`Need`](crate::manifest::Need) for the choices. Without it a plugin may look up names, send UDP, start threads,
+/// query how full filesystems are, and read `/proc`, `/sys`, `/usr`, the CAs and the time zones. The operator sees the
+/// needs, and can grant less or more.
 ///
 /// ```
-/// use conductor_plugin_api::{Context, Failure, Probe, Report, export_plugin, schemars};
+/// use conductor_plugin_api::{Context, Failure, Metric, Probe, Report, export_plugin, schemars};
+///
+/// const SIZE: Metric = Metric::gauge("size", "Size of the file.").unit("bytes");
 ///
 /// #[derive(serde::Deserialize, schemars::JsonSchema)]
 /// struct FileSize {
@@ -49,10 +63,11 @@ use crate::{
 ///         Ok(config)
 ///     }
 ///     fn check(&mut self, _: &Context<'_>) -> Result<Report, Failure> {
-///         Ok(Report::healthy(format!("{} bytes", std::fs::metadata(&self.path)?.len())))
+///         let bytes = std::fs::metadata(&self.path)?.len();
+///         Ok(Report::healthy(format!("{bytes} bytes")).set(&SIZE, [], bytes as f64))
 ///     }
 /// }
-/// export_plugin! { id: "file-size", probe: FileSize }
+/// export_plugin! { id: "file-size", probe: FileSize, metrics: [SIZE] }
 /// ```
 ///
 /// A malformed need does not compile:
@@ -67,13 +82,81 @@ use crate::{
 /// # }
 /// export_plugin! { id: "nothing", probe: Nothing, needs: ["read relative/path"] }
 /// ```
+///
+/// Neither does a second plugin in the library, whose error names `a_library_holds_one_plugin`:
+///
+/// ```compile_fail
+/// # use conductor_plugin_api::{Context, Failure, Probe, Report, export_plugin};
+/// # struct Nothing;
+/// # impl Probe for Nothing {
+/// #     type Config = ();
+/// #     fn create((): (), _: &Context<'_>) -> Result<Self, Failure> { Ok(Self) }
+/// #     fn check(&mut self, _: &Context<'_>) -> Result<Report, Failure> { Ok(Report::healthy("")) }
+/// # }
+/// export_plugin! { probe: Nothing, id: "nothing" }
+/// export_plugin! { id: "again", probe: Nothing }
+/// ```
 #[macro_export]
 macro_rules! export_plugin {
-    (id: $id:literal, probe: $probe:ty $(, name: $name:literal)? $(, needs: [$($need:literal),* $(,)?])? $(,)?) => {
-        $crate::__export! { $id, $crate::__private::Blocking<$probe>, [$($name,)? $id], [$($($need),*)?] }
+    ($($keys:tt)*) => {
+        $crate::__plugin_keys! { id [] kind [] name [] needs [] metrics []; $($keys)*, }
     };
-    (id: $id:literal, async_probe: $probe:ty $(, name: $name:literal)? $(, needs: [$($need:literal),* $(,)?])? $(,)?) => {
-        $crate::__export! { $id, $crate::__asynchronous!($probe), [$($name,)? $id], [$($($need),*)?] }
+}
+
+/// Collects the keys of [`export_plugin!`], in any order.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __plugin_keys {
+    (id [] kind $kind:tt name $name:tt needs $needs:tt metrics $metrics:tt; id: $value:literal, $($rest:tt)*) => {
+        $crate::__plugin_keys! { id [$value] kind $kind name $name needs $needs metrics $metrics; $($rest)* }
+    };
+    (id $id:tt kind [] name $name:tt needs $needs:tt metrics $metrics:tt; probe: $value:ty, $($rest:tt)*) => {
+        $crate::__plugin_keys! {
+            id $id kind [$crate::__private::Blocking<$value>] name $name needs $needs metrics $metrics; $($rest)*
+        }
+    };
+    (id $id:tt kind [] name $name:tt needs $needs:tt metrics $metrics:tt; async_probe: $value:ty, $($rest:tt)*) => {
+        $crate::__plugin_keys! {
+            id $id kind [$crate::__asynchronous!($value)] name $name needs $needs metrics $metrics; $($rest)*
+        }
+    };
+    (id $id:tt kind $kind:tt name [] needs $needs:tt metrics $metrics:tt; name: $value:literal, $($rest:tt)*) => {
+        $crate::__plugin_keys! { id $id kind $kind name [$value] needs $needs metrics $metrics; $($rest)* }
+    };
+    (
+        id $id:tt kind $kind:tt name $name:tt needs [] metrics $metrics:tt;
+        needs: [$($value:literal),* $(,)?], $($rest:tt)*
+    ) => {
+        $crate::__plugin_keys! { id $id kind $kind name $name needs [[$($value),*]] metrics $metrics; $($rest)* }
+    };
+    (
+        id $id:tt kind $kind:tt name $name:tt needs $needs:tt metrics [];
+        metrics: [$($value:path),* $(,)?], $($rest:tt)*
+    ) => {
+        $crate::__plugin_keys! { id $id kind $kind name $name needs $needs metrics [[$($value),*]]; $($rest)* }
+    };
+    (
+        id [$id:literal] kind [$kind:ty] name [$($name:literal)?] needs [$([$($need:literal),*])?]
+        metrics [$([$($metric:path),*])?]; $(,)?
+    ) => {
+        $crate::__export! { $id, $kind, [$($name,)? $id], [$($($need),*)?], [$($($metric),*)?] }
+    };
+    (id [] kind $kind:tt name $name:tt needs $needs:tt metrics $metrics:tt; $(,)?) => {
+        ::core::compile_error!("export_plugin! lacks `id`, the plugin's name in the host's config, such as id: \"my-db\"");
+    };
+    (id $id:tt kind [] name $name:tt needs $needs:tt metrics $metrics:tt; $(,)?) => {
+        ::core::compile_error!("export_plugin! lacks `probe` or `async_probe`, the type that implements the trait");
+    };
+    (id $id:tt kind $kind:tt name $name:tt needs $needs:tt metrics $metrics:tt; $key:ident: $($rest:tt)*) => {
+        ::core::compile_error!(::core::concat!(
+            "export_plugin! does not take `", ::core::stringify!($key), ": …` here: its keys are id: \"…\", probe: TYPE or \
+             async_probe: TYPE, name: \"…\", needs: [\"…\"] and metrics: [CONSTANT], each once"
+        ));
+    };
+    (id $id:tt kind $kind:tt name $name:tt needs $needs:tt metrics $metrics:tt; $($rest:tt)*) => {
+        ::core::compile_error!(::core::concat!(
+            "export_plugin! takes `key: value` pairs, separated by commas; found `", ::core::stringify!($($rest)*), "`"
+        ));
     };
 }
 
@@ -81,30 +164,45 @@ macro_rules! export_plugin {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export {
-    ($id:literal, $kind:ty, [$name:literal $(, $unused:literal)?], [$($need:literal),*]) => {
+    ($id:literal, $kind:ty, [$name:literal $(, $unused:literal)?], [$($need:literal),*], [$($metric:path),*]) => {
         #[cfg(panic = "abort")]
         ::core::compile_error!(
             "a plugin must be built with panic = \"unwind\": with \"abort\" its first panic would end the host"
         );
 
+        // A second one is an error: "the name `a_library_holds_one_plugin` is defined multiple times".
+        #[doc(hidden)]
+        #[macro_export]
+        macro_rules! a_library_holds_one_plugin {
+            () => {};
+        }
+
         #[allow(unsafe_code, reason = "a section of its own and an exported symbol are what a plugin consists of")]
         const _: () = {
+            const RECORD: $crate::manifest::Record = $crate::manifest::record(
+                $id,
+                $name,
+                &[$($need),*],
+                &$crate::manifest::CrateFacts {
+                    version: ::core::env!("CARGO_PKG_VERSION"),
+                    description: ::core::env!("CARGO_PKG_DESCRIPTION"),
+                    authors: ::core::env!("CARGO_PKG_AUTHORS"),
+                    licence: ::core::env!("CARGO_PKG_LICENSE"),
+                    panics_unwind: ::core::cfg!(panic = "unwind"),
+                },
+            );
+            const _: () = $crate::metric::check_names(&[$($metric.name()),*]);
+
             #[cfg(not(any(windows, target_vendor = "apple")))]
             #[used]
             #[unsafe(link_section = ".note.conductor")]
-            static MANIFEST: $crate::manifest::ElfNote = $crate::manifest::ElfNote::new(
-                $crate::manifest::record(
-                    $id, ::core::env!("CARGO_PKG_VERSION"), $name, ::core::cfg!(panic = "unwind"), &[$($need),*],
-                ),
-            );
+            static MANIFEST: $crate::manifest::ElfNote = $crate::manifest::ElfNote::new(RECORD);
 
             #[cfg(any(windows, target_vendor = "apple"))]
             #[used]
             #[cfg_attr(windows, unsafe(link_section = ".cndctr"))]
             #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__cndctr"))]
-            static MANIFEST: $crate::manifest::Record = $crate::manifest::record(
-                $id, ::core::env!("CARGO_PKG_VERSION"), $name, ::core::cfg!(panic = "unwind"), &[$($need),*],
-            );
+            static MANIFEST: $crate::manifest::Record = RECORD;
 
             struct Exported;
             impl $crate::__private::Exported for Exported {
@@ -115,6 +213,10 @@ macro_rules! __export {
                 #[cfg(any(windows, target_vendor = "apple"))]
                 const ID: &'static str = $crate::manifest::id(&MANIFEST);
                 const VERSION: &'static str = ::core::env!("CARGO_PKG_VERSION");
+
+                fn metrics() -> ::std::vec::Vec<$crate::metric::MetricDeclaration> {
+                    ::std::vec![$($metric.declaration()),*]
+                }
             }
             // abi_stable looks for this name.
             #[unsafe(no_mangle)]
@@ -153,6 +255,9 @@ pub trait Exported: 'static {
     const ID: &'static str;
     /// The plugin's version.
     const VERSION: &'static str;
+
+    /// Returns the declared metrics.
+    fn metrics() -> Vec<MetricDeclaration>;
 }
 
 /// The interface common to both kinds of probes.
@@ -200,6 +305,7 @@ pub(crate) fn module<E: Exported>() -> AbiPluginRef {
         config_schema: config_schema::<E::Probe>,
         create: create::<E::Probe>,
         asynchronous: E::Probe::ASYNCHRONOUS,
+        metrics: metrics::<E>,
     }
     .leak_into_prefix()
 }
@@ -222,6 +328,13 @@ extern "C" fn init(host: AbiHostHandle) {
 extern "C" fn config_schema<P: ExportableProbe>() -> RString {
     panic_barrier::catch(|| Ok(schema::<P>().to_string()))
         .unwrap_or_else(|failure| format!("cannot create the config schema: {failure}"))
+        .into()
+}
+
+extern "C" fn metrics<E: Exported>() -> RString {
+    // Plain data, which serde_json can always write.
+    serde_json::to_string(&E::metrics())
+        .unwrap_or_default()
         .into()
 }
 
@@ -279,7 +392,7 @@ impl<P: Probe> AbiProbe for GuardedProbe<P> {
             })
         });
         match result {
-            Ok(report) => ROk(report.into()),
+            Ok(report) => ROk(report.into_abi(call)),
             Err(failure) => RErr(failure.into()),
         }
     }
@@ -312,16 +425,46 @@ impl<P: Probe> Drop for GuardedProbe<P> {
     }
 }
 
-impl From<Report> for AbiReport {
-    fn from(report: Report) -> Self {
-        Self {
-            status: match report.status {
+impl Report {
+    /// Passes the values of declared metrics to the host, and returns the rest.
+    pub(crate) fn into_abi(mut self, call: &AbiCall) -> AbiReport {
+        let declared = std::mem::take(&mut self.declared);
+        match call.host.functions.set() {
+            Some(set) => {
+                for DeclaredValue {
+                    metric,
+                    labels,
+                    value,
+                    ..
+                } in declared
+                {
+                    let labels: Vec<_> = labels.iter().map(|label| RStr::from_str(label)).collect();
+                    let labels = RSlice::from_slice(&labels);
+                    set(
+                        call.host.plugin,
+                        call.call,
+                        RStr::from_str(metric),
+                        labels,
+                        value,
+                    );
+                }
+            }
+            // A host of API 1.0 knows measurements only.
+            None => self.measurements.extend(
+                declared
+                    .into_iter()
+                    .filter(|declared| declared.labels.is_empty())
+                    .map(|declared| (declared.measurement(), declared.value)),
+            ),
+        }
+        AbiReport {
+            status: match self.status {
                 Status::Healthy => AbiStatus::HEALTHY,
                 Status::Degraded => AbiStatus::DEGRADED,
                 Status::Unhealthy => AbiStatus::UNHEALTHY,
             },
-            message: report.message.into(),
-            measurements: report
+            message: self.message.into(),
+            measurements: self
                 .measurements
                 .into_iter()
                 .map(|(name, value)| AbiMeasurement {
@@ -330,6 +473,16 @@ impl From<Report> for AbiReport {
                 })
                 .collect(),
             extra: RVec::new(),
+        }
+    }
+}
+
+impl DeclaredValue {
+    /// Returns the name of the measurement that replaces it on a host of API 1.0.
+    fn measurement(&self) -> String {
+        match self.unit {
+            "" => self.metric.to_owned(),
+            unit => format!("{}_{unit}", self.metric),
         }
     }
 }

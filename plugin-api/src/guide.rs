@@ -11,7 +11,8 @@
 //! | [`coming_from`] | collectd, Nagios and Telegraf: their terms and ours, and a probe that runs a Nagios plugin |
 //!
 //! `conductor plugin new NAME` creates a crate to start from, with a test and a README; `--lang rust-async` creates one
-//! for many platforms, and `--lang c` one in C, whose guide is the header `include/conductor_plugin.h`.
+//! for many platforms, and `--lang c`, `cpp`, `go` or `zig` one in another language, whose guide is the header
+//! `include/conductor_plugin.h`.
 
 #[doc = include_str!("guide/config.md")]
 pub mod config {}

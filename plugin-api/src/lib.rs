@@ -72,7 +72,8 @@
 //! - A probe gets at most one call at a time. Calls come from different threads.
 //! - A panic in `create`, `check` or drop is caught on the plugin's side and becomes a failure with file and line.
 //!   For that, plugins must be built with `panic = "unwind"`; the macro refuses anything else.
-//! - `tracing` events appear in the host's log with the plugin's and the platform's name.
+//! - `tracing` events appear in the host's log with the plugin's and the platform's name, their fields, and those of the
+//!   spans that they are in.
 //!
 //! # Other languages
 //! C, C++, Zig and Go use the C ABI: `include/conductor_plugin.h` in this crate's folder is its guide, and [`c`] its
@@ -86,11 +87,13 @@ pub mod abi;
 #[cfg(feature = "tokio")]
 mod asynchronous;
 pub mod c;
+pub mod config;
 mod context;
 mod export;
 pub mod guide;
 mod logging;
 pub mod manifest;
+pub mod metric;
 mod panic_barrier;
 mod probe;
 mod schema;
@@ -98,7 +101,8 @@ pub mod testing;
 
 #[cfg(feature = "tokio")]
 pub use asynchronous::AsyncProbe;
-pub use context::{Context, Level};
+pub use context::{Context, Level, MAX_STATE};
+pub use metric::Metric;
 pub use probe::{Failure, FailureKind, Probe, Report, Status};
 pub use schemars;
 pub use tracing;

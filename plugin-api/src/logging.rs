@@ -1,7 +1,8 @@
 //! Forwards a plugin's `tracing` events to the host's log.
 //!
 //! A plugin has its own copy of `tracing`, whose events would be lost; [`install`] installs a subscriber for that copy
-//! which sends each event to the host, with the platform of the current call on the same thread.
+//! which sends each event to the host, with the platform of the current call on the same thread and the fields of the
+//! [spans] that it is in.
 
 use std::{cell::Cell, fmt, fmt::Write as _};
 
@@ -13,7 +14,12 @@ use tracing::{
     span,
 };
 
+use tracing_core::span::Current;
+
+use self::spans::CallSpans;
 use crate::abi::{AbiCall, AbiField, AbiHostHandle, AbiLevel, AbiLogRecord};
+
+mod spans;
 
 /// Sends this copy's `tracing` events to `host` from now on.
 pub(crate) fn install(host: AbiHostHandle) {
@@ -42,6 +48,7 @@ pub(crate) fn within<T>(call: &AbiCall, f: impl FnOnce() -> T) -> T {
         }
     }
     let _restore = CallScope(CALL.replace(call.call));
+    let _spans = CallSpans::begin();
     f()
 }
 
@@ -62,6 +69,7 @@ impl Subscriber for HostSubscriber {
     fn event(&self, event: &Event<'_>) {
         let mut texts = FieldCollector::default();
         event.record(&mut texts);
+        spans::fields_of(event, |name, value| texts.add_outer(name, value));
         let fields: Vec<_> = texts
             .fields
             .iter()
@@ -79,20 +87,50 @@ impl Subscriber for HostSubscriber {
         self.host.functions.log()(self.host.plugin, CALL.get(), &record);
     }
 
-    // Spans are not forwarded: they mostly add context, and the host's log already has the plugin and the platform.
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
+    fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
+        spans::open(attributes)
     }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record(&self, span: &span::Id, values: &span::Record<'_>) {
+        spans::record(span, values);
+    }
+
     fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
+
+    fn enter(&self, span: &span::Id) {
+        spans::enter(span);
+    }
+
+    fn exit(&self, span: &span::Id) {
+        spans::exit(span);
+    }
+
+    fn clone_span(&self, span: &span::Id) -> span::Id {
+        spans::clone(span)
+    }
+
+    fn try_close(&self, span: span::Id) -> bool {
+        spans::close(&span)
+    }
+
+    fn current_span(&self) -> Current {
+        spans::current()
+    }
 }
 
 #[derive(Default)]
 struct FieldCollector {
     message: String,
     fields: Vec<(&'static str, String)>,
+}
+
+impl FieldCollector {
+    /// Adds a field of a span, unless the event or an inner span has one of this name.
+    fn add_outer(&mut self, name: &'static str, value: &str) {
+        if self.fields.iter().all(|(known, _)| *known != name) {
+            self.fields.push((name, value.to_owned()));
+        }
+    }
 }
 
 impl Visit for FieldCollector {

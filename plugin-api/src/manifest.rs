@@ -1,6 +1,6 @@
 //! The record inside a library that identifies it, readable without running the library.
 //!
-//! It is 800 bytes without pointers, little-endian on every architecture, and is in its own section: an ELF note
+//! It is 1248 bytes without pointers, little-endian on every architecture, and is in its own section: an ELF note
 //! (section `.note.conductor`, owner `Conductor`, type 1), `.cndctr` in PE files, `__DATA,__cndctr` in Mach-O files.
 //!
 //! | offset | bytes | content |
@@ -17,10 +17,13 @@
 //! | 96 | 64 | plugin version, zero-padded |
 //! | 160 | 128 | name for people, zero-padded |
 //! | 288 | 512 | what the plugin [needs](Need), one per line, zero-padded; a record that ends before this field has no needs |
+//! | 800 | 256 | description, one sentence, zero-padded; since API 1.1, as the fields below: empty in a shorter record |
+//! | 1056 | 128 | author, zero-padded |
+//! | 1184 | 64 | licence, an SPDX expression, zero-padded |
 
 mod needs;
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 pub use needs::{Need, NotANeed, is_valid_need};
 
@@ -41,6 +44,12 @@ pub struct Manifest {
     pub name: String,
     /// The plugin's needs beyond the default permissions.
     pub needs: Vec<Need>,
+    /// One sentence about what it checks; may be empty.
+    pub description: String,
+    /// The author; may be empty.
+    pub author: String,
+    /// The licence, as an SPDX expression; may be empty.
+    pub licence: String,
 }
 
 /// A version of the plugin API.
@@ -100,7 +109,7 @@ impl Manifest {
     /// Bytes of the shortest record, which ends with the name.
     pub const SIZE: usize = 288;
     /// Bytes of the record as this version writes it.
-    pub const FULL_SIZE: usize = 800;
+    pub const FULL_SIZE: usize = 1248;
     /// The name of its section in ELF files.
     pub const ELF_SECTION: &'static str = ".note.conductor";
     /// The note's owner name in ELF files, without its closing zero.
@@ -129,7 +138,11 @@ impl Manifest {
                 found: bytes.len(),
             });
         }
-        let needs = &bytes[NEEDS..size.min(Self::FULL_SIZE)];
+        let needs = &bytes[NEEDS..size.min(DESCRIPTION)];
+        let field = |name: &'static str, start: usize, end: usize| match bytes.get(start..end) {
+            Some(bytes) if end <= size && bytes[0] != 0 => text(name, bytes),
+            _ => Ok(String::new()),
+        };
         let id = text("id", &record[ID..VERSION])?;
         if !is_valid_id(id.as_bytes()) {
             return Err(ManifestError::Text {
@@ -153,6 +166,13 @@ impl Manifest {
             version: text("version", &record[VERSION..NAME])?,
             name: text("name", &record[NAME..])?,
             needs: needs::parse(needs).map_err(|found| ManifestError::Need { found })?,
+            description: field("description", DESCRIPTION, AUTHOR)?,
+            // Cargo separates authors by colons.
+            author: match record[18] {
+                1 => field("author", AUTHOR, LICENCE)?.replace(':', ", "),
+                _ => field("author", AUTHOR, LICENCE)?,
+            },
+            licence: field("licence", LICENCE, Self::FULL_SIZE)?,
         })
     }
 }
@@ -211,18 +231,39 @@ impl std::error::Error for ManifestError {}
 #[doc(hidden)]
 pub type Record = [u8; Manifest::FULL_SIZE];
 
-/// Builds the record of a Rust plugin.
+/// The facts that a Rust plugin's crate states about it.
+#[doc(hidden)]
+pub struct CrateFacts {
+    pub version: &'static str,
+    pub description: &'static str,
+    /// All authors, separated by `:`.
+    pub authors: &'static str,
+    pub licence: &'static str,
+    pub panics_unwind: bool,
+}
+
+impl CrateFacts {
+    /// The facts of a crate that states its version alone, and whose panics unwind.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn of(version: &'static str) -> Self {
+        Self {
+            version,
+            description: "",
+            authors: "",
+            licence: "",
+            panics_unwind: true,
+        }
+    }
+}
+
+/// Builds the record of a Rust plugin. Its description, author and licence are cut where their fields end.
 ///
 /// # Panics
-/// At compile time, if the id or a need is not legal, or a text is too long for its field.
+/// At compile time, if the id or a need is not legal, or the version or name is too long for its field.
 #[doc(hidden)]
-pub const fn record(
-    id: &str,
-    version: &str,
-    name: &str,
-    panics_unwind: bool,
-    needs: &[&str],
-) -> Record {
+pub const fn record(id: &str, name: &str, needs: &[&str], facts: &CrateFacts) -> Record {
+    let version = facts.version;
     assert!(
         is_valid_id(id.as_bytes()),
         "a plugin id is 1–63 lower-case letters, digits and '-', the first a letter"
@@ -242,11 +283,14 @@ pub const fn record(
     put(&mut record, 14, &ApiVersion::CURRENT.minor.to_le_bytes());
     put(&mut record, 16, &ApiVersion::CURRENT.patch.to_le_bytes());
     record[18] = 1;
-    record[19] = panics_unwind as u8;
+    record[19] = facts.panics_unwind as u8;
     put(&mut record, ID, id.as_bytes());
     put(&mut record, VERSION, version.as_bytes());
     put(&mut record, NAME, name.as_bytes());
     put(&mut record, NEEDS, &needs::lines::<NEEDS_SIZE>(needs));
+    put_line(&mut record, DESCRIPTION..AUTHOR, facts.description);
+    put_line(&mut record, AUTHOR..LICENCE, facts.authors);
+    put_line(&mut record, LICENCE..Manifest::FULL_SIZE, facts.licence);
     record
 }
 
@@ -335,6 +379,25 @@ const fn put<const N: usize>(record: &mut [u8; N], offset: usize, bytes: &[u8]) 
     }
 }
 
+/// Copies a text that Cargo passes on: up to the field's last byte, at a boundary between characters, with spaces for
+/// control characters such as line breaks.
+const fn put_line<const N: usize>(record: &mut [u8; N], field: Range<usize>, text: &str) {
+    let bytes = text.as_bytes();
+    let mut length = bytes.len();
+    if length >= field.end - field.start {
+        length = field.end - field.start - 1;
+        while !text.is_char_boundary(length) {
+            length -= 1;
+        }
+    }
+    let mut at = 0;
+    while at < length {
+        let control = bytes[at].is_ascii_control();
+        record[field.start + at] = if control { b' ' } else { bytes[at] };
+        at += 1;
+    }
+}
+
 const fn number(digits: &str) -> u16 {
     let digits = digits.as_bytes();
     let mut value = 0;
@@ -347,25 +410,67 @@ const fn number(digits: &str) -> u16 {
 }
 
 const MAGIC: [u8; 8] = *b"CNDCTR\x1a\x01";
-const SIZE_FIELD: u32 = 800;
+const SIZE_FIELD: u32 = 1248;
 const ID: usize = 32;
 const VERSION: usize = 96;
 const NAME: usize = 160;
 const NEEDS: usize = Manifest::SIZE;
-const NEEDS_SIZE: usize = Manifest::FULL_SIZE - NEEDS;
+const NEEDS_SIZE: usize = DESCRIPTION - NEEDS;
+const DESCRIPTION: usize = 800;
+const AUTHOR: usize = 1056;
+const LICENCE: usize = 1184;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const fn facts(version: &'static str) -> CrateFacts {
+        CrateFacts {
+            version,
+            description: "Checks the tests.",
+            authors: "",
+            licence: "MIT",
+            panics_unwind: true,
+        }
+    }
+
+    #[test]
+    fn texts_that_cargo_passes_on_are_cut_between_characters() {
+        const LONG: &str = concat!(
+            "two\nlines ",
+            "äääääääääääääääääääääääääääääääääääääääääääääääääääääääääääääääää",
+            "äääääääääääääääääääääääääääääääääääääääääääääääääääääääääääääääää"
+        );
+        let facts = CrateFacts {
+            description: LONG,
+            authors: "A. Author:B. Author",
+            ..facts("1.0.0")
+        };
+        let manifest = Manifest::parse(&record("x", "x", &[], &facts)).unwrap();
+        assert!(
+            manifest.description.starts_with("two lines ää"),
+            "{manifest:?}"
+        );
+        assert_eq!(manifest.description.len(), 254, "{manifest:?}");
+        assert_eq!(manifest.author, "A. Author, B. Author");
+    }
+
+    #[test]
+    fn a_record_of_version_1_0_has_no_description() {
+        let mut bytes = record("x", "x", &["network"], &facts("1.0.0"))[..800].to_vec();
+        bytes[8..12].copy_from_slice(&800u32.to_le_bytes());
+        let manifest = Manifest::parse(&bytes).unwrap();
+        assert_eq!(manifest.needs, [Need::Network]);
+        assert_eq!((manifest.description, manifest.licence), Default::default());
+    }
+
     #[test]
     fn what_was_recorded_is_read_back() {
         let record = record(
             "my-plugin2",
-            "1.2.3-rc.1",
             "My plugin ü",
-            true,
             &["network", "read /x"],
+            &facts("1.2.3-rc.1"),
         );
         let manifest = Manifest::parse(&record).unwrap();
         assert_eq!(manifest.api, ApiVersion::CURRENT);
@@ -377,26 +482,31 @@ mod tests {
         assert_eq!(manifest.name, "My plugin ü");
         let read = Need::Read("/x".to_owned());
         assert_eq!(manifest.needs, [Need::Network, read]);
+        assert_eq!(manifest.description, "Checks the tests.");
+        assert_eq!(
+            (manifest.author.as_str(), manifest.licence.as_str()),
+            ("", "MIT")
+        );
     }
 
     #[test]
     fn a_longer_record_of_a_later_version_is_read() {
-        let mut bytes = record("x", "1.0.0", "x", true, &[]).to_vec();
-        bytes[8..12].copy_from_slice(&820u32.to_le_bytes());
+        let mut bytes = record("x", "x", &[], &facts("1.0.0")).to_vec();
+        bytes[8..12].copy_from_slice(&1268u32.to_le_bytes());
         bytes.extend([7; 20]);
         assert_eq!(Manifest::parse(&bytes).unwrap().id, "x");
         assert_eq!(
-            Manifest::parse(&bytes[..810]).unwrap_err(),
+            Manifest::parse(&bytes[..1258]).unwrap_err(),
             ManifestError::Size {
-                says: 820,
-                found: 810
+                says: 1268,
+                found: 1258
             }
         );
     }
 
     #[test]
     fn a_record_without_the_field_of_needs_needs_nothing() {
-        let mut bytes = record("x", "1.0.0", "x", true, &["network"])[..Manifest::SIZE].to_vec();
+        let mut bytes = record("x", "x", &["network"], &facts("1.0.0"))[..Manifest::SIZE].to_vec();
         bytes[8..12].copy_from_slice(&288u32.to_le_bytes());
         let manifest = Manifest::parse(&bytes).unwrap();
         assert_eq!((manifest.id.as_str(), manifest.needs), ("x", Vec::new()));
@@ -404,7 +514,7 @@ mod tests {
 
     #[test]
     fn each_damage_is_named() {
-        let good = record("x", "1.0.0", "x", true, &[]);
+        let good = record("x", "x", &[], &facts("1.0.0"));
         let damaged = |at: usize, byte: u8| {
             let mut bytes = good;
             bytes[at] = byte;
@@ -437,7 +547,7 @@ mod tests {
     #[test]
     fn an_id_that_fills_its_field_is_refused_and_the_longest_one_is_read_back() {
         let longest = "a".repeat(63);
-        let record = record(&longest, "1.0.0", "x", true, &[]);
+        let record = record(&longest, "x", &[], &facts("1.0.0"));
         assert_eq!(id(&record), longest);
         assert_eq!(Manifest::parse(&record).unwrap().id, longest);
         let mut full = record;
@@ -449,18 +559,26 @@ mod tests {
     #[test]
     #[should_panic(expected = "a plugin id is 1–63")]
     fn an_id_of_64_bytes_does_not_build() {
-        record(&"a".repeat(64), "1.0.0", "x", true, &[]);
+        record(&"a".repeat(64), "x", &[], &facts("1.0.0"));
     }
 
     #[test]
     #[should_panic(expected = "a plugin's name has 1–127 bytes")]
     fn a_name_that_c_would_read_on_from_does_not_build() {
-        record("x", "1.0.0", &"a".repeat(128), true, &[]);
+        record("x", &"a".repeat(128), &[], &facts("1.0.0"));
     }
 
     #[test]
     #[should_panic(expected = "a plugin's version has 1–63 bytes")]
     fn a_version_that_c_would_read_on_from_does_not_build() {
-        record("x", &format!("1.0.0-{}", "a".repeat(58)), "x", true, &[]);
+        record(
+            "x",
+            "x",
+            &[],
+            &facts(concat!(
+                "1.0.0-",
+                "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+            )),
+        );
     }
 }

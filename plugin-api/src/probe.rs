@@ -5,7 +5,7 @@ use std::{error::Error, fmt};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use crate::Context;
+use crate::{Context, Metric};
 
 /// The object a plugin creates for one platform; each [`check`](Self::check) examines that platform once.
 ///
@@ -42,6 +42,18 @@ pub struct Report {
     pub(crate) status: Status,
     pub(crate) message: String,
     pub(crate) measurements: Vec<(String, f64)>,
+    pub(crate) declared: Vec<DeclaredValue>,
+}
+
+/// The value of a declared metric.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DeclaredValue {
+    pub(crate) metric: &'static str,
+    /// Empty for none.
+    pub(crate) unit: &'static str,
+    /// The values of the labels, in the order of their declaration.
+    pub(crate) labels: Vec<String>,
+    pub(crate) value: f64,
 }
 
 /// The health of a platform.
@@ -77,10 +89,40 @@ impl Report {
             status,
             message: message.into(),
             measurements: Vec::new(),
+            declared: Vec::new(),
         }
     }
 
-    /// Adds a measurement, exported as `conductor_measurement{name="…"}`.
+    /// Sets the value of a declared [`Metric`], with the values of its labels in the order of their declaration.
+    ///
+    /// The metric must be listed in [`export_plugin!`](crate::export_plugin). The host drops values that are not finite,
+    /// and series beyond its limit of 256 per platform. A host of API 1.0 exports a metric without labels as a
+    /// measurement, and drops the others.
+    #[must_use]
+    pub fn set<const N: usize>(
+        mut self,
+        metric: &Metric<N>,
+        labels: [&str; N],
+        value: f64,
+    ) -> Self {
+        self.declared.push(DeclaredValue {
+            metric: metric.declaration.name,
+            unit: metric.declaration.unit,
+            labels: labels.map(str::to_owned).to_vec(),
+            value,
+        });
+        self
+    }
+
+    /// Returns the value of a declared metric for these labels, the last one if there are several.
+    pub fn value<const N: usize>(&self, metric: &Metric<N>, labels: [&str; N]) -> Option<f64> {
+        let mut latest_first = self.declared.iter().rev();
+        let found = latest_first
+            .find(|known| known.metric == metric.declaration.name && known.labels == labels);
+        found.map(|known| known.value)
+    }
+
+    /// Adds a measurement that is not declared, exported as `conductor_measurement{name="…"}`.
     ///
     /// Follow Prometheus's naming, base unit last: `connect_seconds`, `free_bytes`. The host drops values that are not
     /// finite, and names beyond its limit of series per platform.

@@ -74,6 +74,7 @@ mod schema;
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -81,7 +82,7 @@ use std::{
     time::Duration,
 };
 
-use self::calls::{TestCall, TestHostState};
+use self::calls::{TestCall, TestHostState, TestPlatform};
 #[cfg(test)]
 pub(crate) use self::schema::fault as schema_fault;
 pub use self::{
@@ -100,7 +101,7 @@ use crate::{
 /// Another thread may share it, to [cancel](Self::cancel) a running check.
 #[derive(Debug)]
 pub struct TestHost {
-    platform: String,
+    platform: TestPlatform,
     timeout: Duration,
     cancel_after: Option<Duration>,
     shared: Arc<TestHostState>,
@@ -108,10 +109,15 @@ pub struct TestHost {
 }
 
 impl TestHost {
-    /// Returns a host with one platform of this name and a timeout of four seconds.
+    /// Returns a host with one platform of this name, without labels, with an interval of five seconds, a timeout of four
+    /// and no state.
     pub fn new(platform: &str) -> Self {
         Self {
-            platform: platform.to_owned(),
+            platform: TestPlatform {
+                name: platform.to_owned(),
+                interval: Duration::from_secs(5),
+                labels: BTreeMap::new(),
+            },
             timeout: Duration::from_secs(4),
             cancel_after: None,
             shared: TestHostState::new(),
@@ -124,6 +130,34 @@ impl TestHost {
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
+    }
+
+    /// Sets the interval of the platform's checks.
+    #[must_use]
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.platform.interval = interval;
+        self
+    }
+
+    /// Adds a label of the platform.
+    #[must_use]
+    pub fn label(mut self, name: &str, value: &str) -> Self {
+        self.platform
+            .labels
+            .insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Sets the platform's state, as an earlier process has stored it.
+    #[must_use]
+    pub fn with_state(self, state: &[u8]) -> Self {
+        *self.shared.state() = state.to_vec();
+        self
+    }
+
+    /// Returns the platform's state, as the last call has stored it.
+    pub fn state(&self) -> Vec<u8> {
+        self.shared.state().clone()
     }
 
     /// Makes the host give up on each call after `time`.

@@ -63,6 +63,9 @@ fn the_macro_writes_the_manifest_that_is_read_back() {
         r#""my-plugin2", "1.2.3-rc.1", "My plugin ü", "network\nread /x""#,
         ".config_schema = \"{}\", .create = create, .check = check, .destroy = check",
     );
+    let source = format!(
+        "#define CONDUCTOR_DESCRIPTION \"Ä test\"\n#define CONDUCTOR_AUTHOR \"http://example.org\"\n{source}"
+    );
     let object = compiles(&compiler, &["-std=c99", "-fPIC", "-c"], "c", &source);
     let magic = b"CNDCTR\x1a\x01";
     let at = object.windows(magic.len()).position(|w| w == magic);
@@ -77,6 +80,9 @@ fn the_macro_writes_the_manifest_that_is_read_back() {
             version: "1.2.3-rc.1".to_owned(),
             name: "My plugin ü".to_owned(),
             needs: vec![Need::Network, Need::Read("/x".to_owned())],
+            description: "Ä test".to_owned(),
+            author: "http://example.org".to_owned(),
+            licence: String::new(),
         }
     );
 }
@@ -100,6 +106,47 @@ fn header_and_examples_compile_without_a_warning_in_every_standard() {
             let mut flags = vec![standard];
             flags.extend(strict);
             compiles(&compiler, &flags, "cpp", &cpp);
+        }
+    }
+}
+
+#[test]
+fn the_double_of_a_host_shows_what_a_check_did() {
+    for (name, standards) in [
+        ("cc", ["-std=c99", "-std=c17"]),
+        ("c++", ["-std=c++11", "-std=c++20"]),
+    ] {
+        let Some(compiler) = compiler(name) else {
+            return;
+        };
+        for standard in standards {
+            let place = tempfile::tempdir().unwrap();
+            let file = place
+                .path()
+                .join(if name == "cc" { "x.c" } else { "x.cpp" });
+            fs::write(&file, include_str!("double.c")).unwrap();
+            let program = place.path().join("x");
+            let output = Command::new(&compiler)
+                .args([
+                    standard,
+                    "-Wall",
+                    "-Wextra",
+                    "-pedantic",
+                    "-Werror",
+                    "-O2",
+                    "-I",
+                ])
+                .arg(folder().join("include"))
+                .arg("-o")
+                .args([&program, &file])
+                .arg("-lm")
+                .output()
+                .unwrap();
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{standard}: {errors}");
+            let output = Command::new(&program).output().unwrap();
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{standard}: {errors}");
         }
     }
 }

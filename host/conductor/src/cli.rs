@@ -12,7 +12,7 @@ use clap::{
 use conductor_command::{EXIT_CODES, GlobalArgs};
 #[cfg(any(target_os = "linux", windows))]
 use conductor_drill as drill;
-use conductor_runtime::worker;
+use conductor_runtime::{schema::compile_for_trials, worker};
 use conductor_validator as plugin;
 
 use crate::{allocator, inherited};
@@ -47,7 +47,7 @@ pub fn main() -> ExitCode {
         .nth(1)
         .is_some_and(|name| name == "worker")
     {
-        return worker::child_main();
+        return worker::child_main(Some(compile_for_trials));
     }
     // Only the validator needs this.
     if std::env::args_os()
@@ -57,7 +57,13 @@ pub fn main() -> ExitCode {
         return plugin::test_main();
     }
     generate::complete(command);
-    let cli = Cli::try_parse().unwrap_or_else(|error| with_config_tip(error).exit());
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => match check::nagios::usage_error(&error) {
+            Some(exit) => return exit,
+            None => with_config_tip(error).exit(),
+        },
+    };
     let result = match cli.command {
         CliCommand::Run(args) => run::run(args, &cli.global),
         CliCommand::Config { command } => config::run(&command, &cli.global),
@@ -65,6 +71,7 @@ pub fn main() -> ExitCode {
         CliCommand::Schedule(args) => schedule::run(&args, &cli.global),
         CliCommand::Status(args) => status::run(&args),
         CliCommand::Top(args) => top::run(&args),
+        CliCommand::Check(args) if args.is_for_nagios() => return check::nagios::run(&args),
         CliCommand::Check(args) => check::run(&args),
         CliCommand::Breaker(args) => breaker::run(&args),
         CliCommand::Maintenance { command } => maintenance::run(&command),

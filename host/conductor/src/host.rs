@@ -7,7 +7,7 @@ use std::{
     hash::{BuildHasher as _, RandomState},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use conductor_config::{ConductorConfig, ConfigReadResult, system_disk};
@@ -18,6 +18,7 @@ use conductor_engine::{
     guard::GuardContext,
     log_tail::LogTail,
     metrics::HostMetrics,
+    probe_states::{ProbeStateFolder, StateWriter},
     scheduler::{self, LibraryChange, SchedulerHandle, SchedulerSetup},
 };
 use conductor_library::{
@@ -41,6 +42,7 @@ use self::{
     operator::OperatorControl,
     reload::{follow_web_config, reload_when_asked},
     serving::{ScrapeState, log_samples, serve},
+    targets::TargetChecker,
     workers::WorkerWatch,
 };
 
@@ -56,6 +58,7 @@ mod reload;
 mod serving;
 #[cfg(target_os = "linux")]
 mod systemd;
+mod targets;
 mod workers;
 
 /// A host that checks platforms, without its server.
@@ -68,6 +71,8 @@ pub struct Host {
     board: Arc<StatusBoard>,
     shared: Arc<GuardContext>,
     record: Option<Arc<CallJournal>>,
+    /// Writes what plugins store until the host stops.
+    states: Mutex<Option<StateWriter>>,
     /// The config in force.
     running: Mutex<Arc<ConductorConfig>>,
     /// Held from reading a config to the end of its reload, so that reloads do not overtake each other.
@@ -101,7 +106,10 @@ impl Host {
             shared,
             board,
             record,
-        } = HostComponents::of(config, tail, security)?;
+        } = HostComponents::of(config, tail, security, |folder, now| {
+            ProbeStateFolder::open(folder, now)
+        })?;
+        let states = shared.states.start().map_err(HostError::Thread)?;
         let setup = SchedulerSetup {
             shared: Arc::clone(&shared),
             board: Arc::clone(&board),
@@ -135,6 +143,7 @@ impl Host {
             board,
             shared,
             record,
+            states: Mutex::new(Some(states)),
             running: Mutex::new(Arc::clone(config)),
             reading: Mutex::default(),
             reload: Mutex::default(),
@@ -183,6 +192,12 @@ impl Host {
                 .take(),
         );
         self.scheduler.stop();
+        drop(
+            self.states
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
         self.assembly.catalog().store().clear();
     }
 }
@@ -244,6 +259,7 @@ pub async fn run(
             let served = Arc::clone(&served);
             Arc::new(move || served.scraped())
         },
+        targets: Arc::new(TargetChecker::new(Arc::clone(&host))),
         control: options
             .enable_lifecycle
             .then(|| Arc::clone(&operator) as Arc<dyn HostControl>),
@@ -307,7 +323,13 @@ pub async fn run(
 /// # Errors
 /// As [`Host::start`].
 pub fn check_once(config: &Arc<ConductorConfig>) -> Result<StatusView, HostError> {
-    let parts = HostComponents::of(config, LogTail::default(), ServerSecurity::default())?;
+    // A host may be running, which owns what is stored.
+    let parts = HostComponents::of(
+        config,
+        LogTail::default(),
+        ServerSecurity::default(),
+        |folder, _| ProbeStateFolder::read_only(folder),
+    )?;
     parts.assembly.catalog().settle_now();
     take_in(config);
     parts.assembly.log_missing_libraries(config);
@@ -362,19 +384,21 @@ impl HostComponents {
         config: &ConductorConfig,
         tail: LogTail,
         security: ServerSecurity,
+        states: impl FnOnce(&Path, SystemTime) -> ProbeStateFolder,
     ) -> Result<Self, HostError> {
         let clock = Clock::start();
         let loader = config.loader(clock)?;
         if config.host.state_dir.is_none() {
             warn_of_a_temporary_state_folder();
         }
-        let (quarantine, record) =
-            QuarantineFile::open_with_record(loader.catalog().store(), clock.wall(clock.now()));
+        let (store, now) = (loader.catalog().store(), clock.wall(clock.now()));
+        let (quarantine, record) = QuarantineFile::open_with_record(store, now);
+        let states = states(store.base(), now);
         let loader = loader.with_suspicion(quarantine, record.clone());
         // Many hosts that lose the same service at once must not try it again at once.
         let seed = RandomState::new().hash_one(());
         let shared = GuardContext::new(clock, HostMetrics::by(clock), config.platforms.len());
-        let shared = Arc::new(shared.with_seed(seed));
+        let shared = Arc::new(shared.with_seed(seed).with_states(states));
         let board = Arc::new(StatusBoard::new(
             Arc::clone(&shared),
             Arc::clone(loader.catalog()),
@@ -405,7 +429,7 @@ fn warn_of_a_temporary_state_folder() {
 
 /// Logs the config's warnings, and redacts its secrets from the output of plugins from now on.
 fn take_in(config: &ConductorConfig) {
-    redaction::learn_config(config.platforms.iter().flat_map(|p| p.secrets.texts()));
+    redaction::learn_config(config.secrets().flat_map(|secrets| secrets.texts()));
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -431,4 +455,4 @@ fn disk_paths(state_dir: Option<&Path>) -> Vec<PathBuf> {
 }
 
 /// Period of the check that the scheduler is alive.
-const LOOK_PERIOD: Duration = Duration::from_secs(1);
+const LOOK_PERIOD: Duration = Duration::from_secs(5);

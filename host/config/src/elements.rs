@@ -2,6 +2,7 @@
 
 pub(super) mod breaker;
 mod check;
+pub(super) mod confirmation;
 pub(super) mod duration;
 pub(super) mod host;
 mod limits;
@@ -9,9 +10,10 @@ mod maintenance;
 pub(super) mod metrics;
 pub(super) mod platform;
 pub(super) mod plugin;
+pub(super) mod probe;
 pub(super) mod resources;
 pub(super) mod salvage;
-pub(super) mod size;
+pub(super) mod template;
 pub(super) mod trust;
 
 use std::{
@@ -27,10 +29,12 @@ use host::HostConfig;
 use metrics::MetricsConfig;
 use platform::PlatformConfig;
 use plugin::PluginConfig;
+use probe::ProbeConfig;
 use resources::ResourcesConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
+use template::TemplateConfig;
 use trust::TrustConfig;
 
 use super::{
@@ -73,6 +77,13 @@ pub(super) struct RawConfig {
     #[serde(default)]
     #[schemars(extend("propertyNames" = platform::name_rule()))]
     platform: BTreeMap<String, platform::RawPlatformConfig>,
+    /// Targets that clients may have checked through `/probe`.
+    #[serde(default)]
+    probe: probe::RawProbeConfig,
+    /// Settings for targets that clients name, the modules of `/probe`, by name.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = platform::name_rule()))]
+    template: BTreeMap<String, template::RawTemplateConfig>,
     /// Maintenance windows, by name.
     #[serde(default)]
     #[schemars(extend("propertyNames" = platform::name_rule()))]
@@ -88,6 +99,8 @@ pub(super) struct ConfigSections {
     pub(super) trust: TrustConfig,
     pub(super) plugins: BTreeMap<String, PluginConfig>,
     pub(super) platforms: Vec<PlatformConfig>,
+    pub(super) probe: ProbeConfig,
+    pub(super) templates: BTreeMap<String, TemplateConfig>,
     pub(super) warnings: Vec<String>,
     pub(super) maintenance: Vec<MaintenanceWindow>,
 }
@@ -110,15 +123,16 @@ pub(super) fn read(
     };
     let (of_shape, misshapen) = schema::own_faults(&values, &places, refused);
     faults.extend(of_shape);
-    if values["platform"]
-        .as_object()
-        .is_none_or(serde_json::Map::is_empty)
-        && misshapen.is_empty()
-    {
+    let has_none = |table: &str| {
+        let table = values[table].as_object();
+        table.is_none_or(serde_json::Map::is_empty)
+    };
+    if has_none("platform") && has_none("template") && misshapen.is_empty() {
         faults.push(no_platform(source));
     }
     let are_libraries_known = salvage::drop_misshapen(&mut values, &misshapen);
-    let (mut secrets, lookup) = look_up_secrets(&mut values, base_dir, own, &places);
+    let ([mut secrets, mut of_templates], lookup) =
+        look_up_secrets(&mut values, base_dir, own, &places);
     faults.extend(lookup.faults);
     let written = match serde_json::from_value::<RawConfig>(values) {
         Ok(written) => written,
@@ -146,6 +160,9 @@ pub(super) fn read(
     }
     for platform in &mut parts.platforms {
         platform.secrets = secrets.remove(&platform.name).unwrap_or_default();
+    }
+    for (name, template) in &mut parts.templates {
+        template.secrets = of_templates.remove(name).unwrap_or_default();
     }
     parts.warnings = lookup
         .warnings
@@ -175,6 +192,15 @@ impl RawConfig {
             .resolve(&host, &mut check.table(&["resources"]));
         let metrics = self.metrics.resolve(&mut check.table(&["metrics"]));
         let trust = self.trust.resolve(base_dir, &mut check.table(&["trust"]));
+        let probe = self.probe.resolve(&mut check.table(&["probe"]));
+        let templates: BTreeMap<_, _> = self
+            .template
+            .into_iter()
+            .map(|(name, template)| {
+                let mut check = check.table(&["template", &name]);
+                (name.clone(), template.resolve(name, &host, &mut check))
+            })
+            .collect();
         let plugins: BTreeMap<_, _> = self
             .plugin
             .into_iter()
@@ -202,7 +228,9 @@ impl RawConfig {
             .map(|(_, platform)| platform)
             .collect();
         for id in plugins.keys() {
-            if !platforms.iter().any(|platform| platform.plugin == *id) {
+            let of_platform = platforms.iter().any(|platform| platform.plugin == *id);
+            let of_template = templates.values().any(|template| template.plugin == *id);
+            if !of_platform && !of_template {
                 let mut check = check.table(&["plugin", id]);
                 let name = check.own_name();
                 check.warn_of_table(format!(
@@ -224,6 +252,8 @@ impl RawConfig {
             trust,
             plugins,
             platforms,
+            probe,
+            templates,
             warnings: Vec::new(),
         }
     }
@@ -247,22 +277,25 @@ fn unsearched_folder(source: &SourceText, base_dir: &Path, host: &HostConfig) ->
     })
 }
 
-/// Fills secrets into platforms' configs; returns them by platform.
+/// Fills secrets into the configs of platforms and templates; returns those of platforms and those of templates by name.
 fn look_up_secrets<'a>(
     values: &mut Value,
     base_dir: &'a Path,
     own: &'a OwnAddress,
     places: &'a SpanTree,
-) -> (BTreeMap<String, PlatformSecrets>, SecretResolver<'a>) {
+) -> ([BTreeMap<String, PlatformSecrets>; 2], SecretResolver<'a>) {
     let mut lookup = SecretResolver::new(base_dir, own, places);
-    let mut secrets = BTreeMap::new();
-    let platforms = values.get_mut("platform").and_then(Value::as_object_mut);
-    for (name, platform) in platforms.into_iter().flatten() {
-        let base = spans::path(&["platform", name, "config"]);
-        if let Some(config) = platform.get_mut("config") {
-            secrets.insert(name.clone(), lookup.resolve(config, &base));
+    let secrets = ["platform", "template"].map(|table| {
+        let mut secrets = BTreeMap::new();
+        let configs = values.get_mut(table).and_then(Value::as_object_mut);
+        for (name, entry) in configs.into_iter().flatten() {
+            let base = spans::path(&[table, name, "config"]);
+            if let Some(config) = entry.get_mut("config") {
+                secrets.insert(name.clone(), lookup.resolve(config, &base));
+            }
         }
-    }
+        secrets
+    });
     (secrets, lookup)
 }
 

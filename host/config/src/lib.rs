@@ -36,12 +36,15 @@ use conductor_runtime::{
 pub use default_text::{default_text, system_disk};
 pub use elements::{
     breaker::BreakerConfig,
+    confirmation::ConfirmationConfig,
     duration::{DurationError, LONGEST as LONGEST_DURATION, parse as parse_duration},
     host::HostConfig,
     metrics::{MetricsConfig, SeriesDetail},
     platform::{PlatformConfig, is_name as is_platform_name},
     plugin::PluginConfig,
+    probe::{ProbeConfig, TargetRule},
     resources::ResourcesConfig,
+    template::TemplateConfig,
     trust::TrustConfig,
 };
 use error::ConfigMistake;
@@ -67,8 +70,12 @@ pub struct ConductorConfig {
     pub trust: TrustConfig,
     /// The plugins with a `[plugin.<id>]` table, by id; [`ConductorConfig::plugin`] covers all others too.
     pub plugins: BTreeMap<String, PluginConfig>,
-    /// The platforms to watch, in file order; never empty.
+    /// The platforms to watch, in file order; empty only in a config with templates.
     pub platforms: Vec<PlatformConfig>,
+    /// The limits of `/probe`.
+    pub probe: ProbeConfig,
+    /// The modules of `/probe`, by name.
+    pub templates: BTreeMap<String, TemplateConfig>,
     /// The maintenance windows.
     pub maintenance: Vec<MaintenanceWindow>,
     /// `true` for the compiled-in default, whose plugins are among the libraries in the program's own folder.
@@ -118,7 +125,7 @@ impl ConductorConfig {
         let state = self.host.state_dir.clone();
         let state = state.unwrap_or_else(Store::default_base);
         let config_file = (!self.is_builtin).then(|| PathBuf::from(self.source.name()));
-        let secrets = self.platforms.iter().flat_map(|p| p.secrets.files.clone());
+        let secrets = self.secrets().flat_map(|secrets| secrets.files.clone());
         [Some(state), config_file, self.lock_file.clone()]
             .into_iter()
             .flatten()
@@ -201,12 +208,20 @@ impl ConductorConfig {
         }
     }
 
-    /// Returns the sorted ids of the plugins that platforms use.
+    /// Returns the secrets of each platform and template.
+    pub fn secrets(&self) -> impl Iterator<Item = &PlatformSecrets> {
+        let of_platforms = self.platforms.iter().map(|platform| &platform.secrets);
+        of_platforms.chain(self.templates.values().map(|template| &template.secrets))
+    }
+
+    /// Returns the sorted ids of the plugins that platforms and templates use.
     #[must_use]
     pub fn plugins_in_use(&self) -> BTreeSet<&str> {
-        self.platforms
-            .iter()
-            .map(|platform| platform.plugin.as_str())
+        let of_platforms = self.platforms.iter().map(|platform| &platform.plugin);
+        let of_templates = self.templates.values().map(|template| &template.plugin);
+        of_platforms
+            .chain(of_templates)
+            .map(String::as_str)
             .collect()
     }
 
@@ -223,7 +238,7 @@ impl ConductorConfig {
     /// returns the reason why a plugin's library was refused, if one was found.
     ///
     /// # Errors
-    /// Names each platform and each `[plugin.<id>]` table whose plugin is unknown.
+    /// Names each platform, template and `[plugin.<id>]` table whose plugin is unknown.
     pub fn check_plugins<'a>(
         &self,
         known: &[&str],
@@ -233,11 +248,16 @@ impl ConductorConfig {
             let path = ["platform", &platform.name, "plugin"];
             (spans::path(&path), platform.plugin.as_str())
         });
+        let templates = self.templates.values().map(|template| {
+            let path = ["template", &template.name, "plugin"];
+            (spans::path(&path), template.plugin.as_str())
+        });
         let tables = self
             .plugins
             .keys()
             .map(|id| (spans::path(&["plugin", id]), id.as_str()));
         let faults = platforms
+            .chain(templates)
             .chain(tables)
             .filter(|(_, id)| !known.contains(id))
             .map(|(path, id)| {
@@ -265,6 +285,15 @@ impl ConductorConfig {
         }
     }
 
+    /// Returns the place of a template's `config` table in the file, and the secrets inside it.
+    #[must_use]
+    pub fn subject_of_template(&self, template: &TemplateConfig) -> ValueLocation {
+        ValueLocation {
+            base: spans::path(&["template", &template.name, "config"]),
+            hidden: template.secrets.paths().to_vec(),
+        }
+    }
+
     /// Converts violations to mistakes in this file.
     #[must_use]
     pub fn mistakes(&self, violations: Vec<SchemaViolation>) -> ConfigError {
@@ -280,10 +309,22 @@ impl ConductorConfig {
         message: &str,
         help: &str,
     ) -> ConfigError {
-        let (path, places) = (
-            spans::path(&["platform", &platform.name]),
-            self.source.places(),
-        );
+        self.mistake_of_table(["platform", &platform.name], message, help)
+    }
+
+    /// Returns a mistake that concerns a template's whole table.
+    #[must_use]
+    pub fn mistake_of_template(
+        &self,
+        template: &TemplateConfig,
+        message: &str,
+        help: &str,
+    ) -> ConfigError {
+        self.mistake_of_table(["template", &template.name], message, help)
+    }
+
+    fn mistake_of_table(&self, path: [&str; 2], message: &str, help: &str) -> ConfigError {
+        let (path, places) = (spans::path(&path), self.source.places());
         let message = format!("{}: {message}", places.name(&path));
         let fault = ConfigMistake::new(message)
             .help(help)
@@ -382,6 +423,8 @@ impl ConfigReadResult {
             trust: parts.trust,
             plugins: parts.plugins,
             platforms: parts.platforms,
+            probe: parts.probe,
+            templates: parts.templates,
             warnings: parts.warnings,
             maintenance: parts.maintenance,
             is_builtin: false,

@@ -2,7 +2,8 @@
 
 use std::sync::LazyLock;
 
-use conductor_runtime::schema::{CompiledSchema, SchemaViolation, ValueLocation, formats};
+use conductor_plugin_api::config::{Duration, Size};
+use conductor_runtime::schema::{CompiledSchema, SchemaViolation, ValueLocation};
 use schemars::{
     Schema,
     transform::{RecursiveTransform, Transform},
@@ -10,7 +11,7 @@ use schemars::{
 use serde_json::Value;
 
 use super::{
-    elements::{self, duration, salvage::MalformedSetting, size},
+    elements::{self, salvage::MalformedSetting},
     error::ConfigMistake,
     spans::SpanTree,
 };
@@ -76,8 +77,8 @@ static OWN: LazyLock<CompiledSchema> = LazyLock::new(|| {
     CompiledSchema::own(
         schema,
         &[
-            (formats::DURATION, |text| duration::parse(text).is_ok()),
-            (formats::SIZE, |text| size::parse(text).is_some()),
+            (Duration::FORMAT, |text| text.parse::<Duration>().is_ok()),
+            (Size::FORMAT, |text| text.parse::<Size>().is_ok()),
         ],
     )
     .expect("a test compiles our own schema")

@@ -7,6 +7,7 @@ use std::{
 };
 
 use conductor_library::file_reader::{self, ReadError};
+use conductor_runtime::redaction;
 use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
 
 use super::{
@@ -136,19 +137,23 @@ impl SourceText {
         self.places.get_or_init(|| syntax::places(&self.text))
     }
 
-    /// Returns the text with every control character replaced byte by byte, because terminals interpret them.
+    /// Returns the text with every control character replaced byte by byte, because terminals interpret them, and every
+    /// secret that is known when a message is first shown.
     fn printable(&self) -> &str {
         let replaced = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
-        if !self.text.contains(replaced) {
-            return &self.text;
-        }
         self.printable.get_or_init(|| {
+            let mut secrets = redaction::places(self.text.as_bytes())
+                .into_iter()
+                .peekable();
             let mut text = String::with_capacity(self.text.len());
-            for c in self.text.chars() {
-                if replaced(c) {
-                    text.extend(iter::repeat_n('?', c.len_utf8()));
-                } else {
-                    text.push(c);
+            for (at, c) in self.text.char_indices() {
+                while secrets.next_if(|secret| secret.end <= at).is_some() {}
+                let is_secret = secrets.peek().is_some_and(|secret| secret.contains(&at));
+                match c {
+                    '\n' | '\r' | '\t' => text.push(c),
+                    c if is_secret => text.extend(iter::repeat_n('*', c.len_utf8())),
+                    c if replaced(c) => text.extend(iter::repeat_n('?', c.len_utf8())),
+                    c => text.push(c),
                 }
             }
             text

@@ -6,6 +6,7 @@ mod mistakes;
 mod plugin_schemas;
 mod properties;
 mod secrets;
+mod templates;
 
 use std::{path::Path, time::Duration};
 
@@ -268,6 +269,46 @@ fn a_default_gives_way_to_what_was_written() {
     assert_eq!(config.resources.degraded_above, 60.0);
     let config = read(&with_platform("[breaker]\nmax_reset_timeout = \"10s\""));
     assert_eq!(config.breaker.reset_timeout, Duration::from_secs(10));
+}
+
+#[test]
+fn a_platform_confirms_states_as_it_says_and_else_as_the_host_says() {
+    let config = read(
+        "[host]\nunhealthy_after = 3\nhealthy_after = 2\nretry_interval = \"2s\"\n\
+         [platform.a]\nplugin = \"tcp\"\n\
+         [platform.b]\nplugin = \"tcp\"\nunhealthy_after = 5\nretry_interval = \"0s\"\n\
+         [platform.c]\nplugin = \"tcp\"\ninterval = \"1s\"\nhealthy_after = 1\n",
+    );
+    let shown = config.platforms.iter().map(|platform| {
+        let ConfirmationConfig {
+            rules,
+            retry_interval,
+        } = platform.confirmation;
+        let rules = (rules.unhealthy_after.get(), rules.healthy_after.get());
+        (rules, retry_interval.map(|retry| retry.as_secs()))
+    });
+    let shown: Vec<_> = shown.collect();
+    assert_eq!(
+        shown,
+        [((3, 2), Some(2)), ((5, 2), None), ((3, 1), Some(1))]
+    );
+    assert_eq!(
+        read(&with_platform("")).host.confirmation,
+        ConfirmationConfig::default()
+    );
+}
+
+#[test]
+fn a_retry_interval_without_effect_is_warned_of() {
+    let of = |lines| read(&format!("[platform.a]\nplugin = \"tcp\"\n{lines}")).warnings;
+    let warned = of("retry_interval = \"1s\"");
+    assert_eq!(
+        warned,
+        [
+            "platform.a.retry_interval has no effect, as one result confirms a state: set unhealthy_after or healthy_after to more than 1 (conductor.toml:3:18)"
+        ]
+    );
+    assert_eq!(of("retry_interval = \"1s\"\nhealthy_after = 2"), [""; 0]);
 }
 
 #[test]

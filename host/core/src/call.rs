@@ -228,6 +228,12 @@ impl PlatformCalls {
         }
     }
 
+    /// Returns `true` while a call waits for a thread or runs.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        self.call.is_some()
+    }
+
     /// Returns the breaker that admits the calls.
     #[must_use]
     pub fn breaker(&self) -> &Breaker {

@@ -1,7 +1,7 @@
 //! Frames that no worker sends: forged responses from a plugin that knows the worker protocol.
 //!
 //! They are built by hand, as an attacker would, and not by the protocol module: a frame is the length of its body
-//! (four bytes, little-endian), and the body is the frame's number and a message in `postcard` format. A worker's first
+//! (four bytes, little-endian), and the body is the frame's number and messages in `postcard` format. A worker's first
 //! frame reports that its library is loaded, so these are the second.
 
 /// Returns the response to a call that was never made.
@@ -14,23 +14,23 @@ pub(super) fn duplicate_responses() -> Vec<u8> {
     frame(&answers(&[0, 0, 1, 1]))
 }
 
-fn frame(message: &[u8]) -> Vec<u8> {
+fn frame(messages: &[u8]) -> Vec<u8> {
     let mut body = number(SECOND);
-    body.extend(message);
+    body.extend(messages);
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
     [&length.to_le_bytes(), &body[..]].concat()
 }
 
-/// Returns the message with the responses to these calls: each ended at once with a healthy report.
+/// Returns the messages with the responses to these calls: each ended at once with a healthy report.
 fn answers(calls: &[u64]) -> Vec<u8> {
-    let mut message = number(ANSWERS);
-    message.extend(number(calls.len().try_into().unwrap_or_default()));
+    let mut messages = Vec::new();
     for &call in calls {
-        message.extend(number(call));
-        // End time, duration, success, healthy; no text and no measurements.
-        message.extend([0, 0, 0, 0, 0, 0]);
+        messages.extend(number(ANSWER));
+        messages.extend(number(call));
+        // End time, duration, a report, healthy; no text and no measurements.
+        messages.extend([0, 0, 0, 0, 0, 0]);
     }
-    message
+    messages
 }
 
 /// Encodes a number as `postcard` does: seven bits per byte, lowest first; the eighth means that more follow.
@@ -50,7 +50,7 @@ fn number(mut number: u64) -> Vec<u8> {
 /// The number of a worker's second frame.
 const SECOND: u64 = 1;
 /// The index of this message among those of a worker.
-const ANSWERS: u64 = 2;
+const ANSWER: u64 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -71,6 +71,6 @@ mod tests {
             u32::from_le_bytes(frame[..4].try_into().unwrap()) as usize,
             frame.len() - 4
         );
-        assert_eq!(frame.len(), 4 + 3 + 4 * 7);
+        assert_eq!(frame.len(), 4 + 1 + 4 * 8);
     }
 }

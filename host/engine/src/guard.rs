@@ -18,30 +18,41 @@ pub use conductor_core::call::SkipCause;
 use conductor_core::{
     breaker::{Breaker, BreakerSettings, CallOutcome, CircuitState, Transition},
     call::{CallCompletion, PlatformCalls},
+    confirmation::ConfirmationRules,
     locked::NonPoisoningMutex,
     maintenance::InForce,
 };
 use conductor_plugin_api::Status;
 use conductor_runtime::{CallFailure, CallOwner, CheckReport, DeliveryOutcome};
-use conductor_types::{BreakerState, ErrorType, PlatformState, Priority, SkipReason, StateUrgency};
+use conductor_types::{BreakerState, ErrorType, PlatformState, Priority, SkipReason};
 
-use self::log::no_answer_within;
 pub use self::{
+    call_ends::CallEnds,
     plugin::{PluginGuard, StartPermit},
+    recheck::RecheckNeed,
     shared::GuardContext,
+    target::TargetResult,
+};
+use self::{
+    change::EndedCheck,
+    log::{CheckText, no_answer_within},
 };
 use crate::{
-    history::{CheckHistory, PastCheck},
-    metrics::{self, PlatformInfo, PlatformMetrics},
+    history::CheckHistory,
+    metrics::{CheckOutcome, PlatformInfo, PlatformMetrics},
     state::LatestCheck,
 };
 
+mod call_ends;
+mod change;
 mod log;
 mod orders;
 mod pauses;
 mod plugin;
+mod recheck;
 mod shared;
 mod starvation;
+mod target;
 mod view;
 
 /// The part of a platform's config that its guard needs.
@@ -76,33 +87,33 @@ pub struct PlatformGuard {
     next: AtomicU64,
     /// The number of intervals per check: at the last slot in the lower half, at the previous slot in the upper half.
     stretch: AtomicU64,
+    /// Counts the calls that end, for those who wait for one; `None` for a platform of the config.
+    ends: Option<Arc<CallEnds>>,
+    /// The time from a check with a soft result to the next, in nanoseconds; 0 for the schedule's.
+    retry_interval: AtomicU64,
+    /// The time of the next check if the state is soft then, in nanoseconds; 0 without one.
+    recheck: AtomicU64,
     inner: NonPoisoningMutex<GuardState>,
 }
 
 struct GuardState {
     calls: PlatformCalls,
+    /// The token of the call under way.
+    token: Option<CallToken>,
     view: LatestCheck,
     history: CheckHistory,
+    /// The numbers of results that change the state.
+    rules: ConfirmationRules,
 }
 
-impl GuardState {
-    /// Records the end of a check; returns the platform's previous urgency if it changed.
-    fn ended(
-        &mut self,
-        result: Result<&CheckReport, &CallFailure>,
-        now: Duration,
-        took: Duration,
-    ) -> Option<StateUrgency> {
-        let change = match result {
-            Ok(report) => self.view.reported(report, now, took),
-            Err(failure) => self.view.failed(failure, now, took),
-        };
-        self.history.note(PastCheck {
-            ended: now,
-            took,
-            state: self.view.state,
-        });
-        change
+/// A token that calls hold from their beginning until they are over.
+#[derive(Clone, Debug, Default)]
+pub struct CallToken(Arc<()>);
+
+impl CallToken {
+    /// Returns `true` if no call holds it.
+    pub fn is_free(&mut self) -> bool {
+        Arc::get_mut(&mut self.0).is_some()
     }
 }
 
@@ -127,6 +138,17 @@ impl PlatformGuard {
         let metrics = series(&settings, &plugin, &shared);
         // The series may come from a guard that a reload has replaced by this one.
         metrics.breaker(BreakerState::Closed);
+        metrics.set_flapping(false);
+        Self::with_metrics(settings, plugin, shared, metrics, None)
+    }
+
+    fn with_metrics(
+        settings: PlatformSettings,
+        plugin: Arc<PluginGuard>,
+        shared: Arc<GuardContext>,
+        metrics: Arc<PlatformMetrics>,
+        ends: Option<Arc<CallEnds>>,
+    ) -> Self {
         let calls = PlatformCalls::new(
             Breaker::new(settings.breaker, shared.seed_of(&settings.name)),
             shared.first_sequence(),
@@ -141,10 +163,15 @@ impl PlatformGuard {
             resumed: AtomicU64::new(0),
             next: AtomicU64::new(0),
             stretch: AtomicU64::new(1),
+            ends,
+            retry_interval: AtomicU64::new(0),
+            recheck: AtomicU64::new(0),
             inner: NonPoisoningMutex::new(GuardState {
                 calls,
+                token: None,
                 view: LatestCheck::default(),
                 history: CheckHistory::default(),
+                rules: ConfirmationRules::default(),
             }),
         };
         guard.metrics.set_patience(guard.patience());
@@ -153,7 +180,7 @@ impl PlatformGuard {
 
     /// Shows the platform's labels in `/metrics` again, after [`HostMetrics::configure`] has returned `true`.
     ///
-    /// [`HostMetrics::configure`]: metrics::HostMetrics::configure
+    /// [`HostMetrics::configure`]: crate::metrics::HostMetrics::configure
     pub fn show_labels(&self) {
         let _ = series(&self.settings, &self.plugin, &self.shared);
     }
@@ -168,13 +195,18 @@ impl PlatformGuard {
         &self.plugin
     }
 
-    /// Begins the check that was due at `slot_time`; returns the call's sequence number.
+    /// Begins the check that was due at `slot_time`, which holds the `token`; returns the call's sequence number.
     ///
     /// # Errors
     /// The reason why there is no call, which is already counted.
-    pub fn begin(&self, slot_time: Duration, now: Duration) -> Result<u64, SkipCause> {
+    pub fn begin(
+        &self,
+        slot_time: Duration,
+        now: Duration,
+        token: &CallToken,
+    ) -> Result<u64, SkipCause> {
         let timeout = self.settings.timeout;
-        self.begin_by(now, |calls, generation| {
+        self.begin_by(now, token, |calls, generation| {
             calls.begin(slot_time, now, timeout, generation)
         })
     }
@@ -183,9 +215,9 @@ impl PlatformGuard {
     ///
     /// # Errors
     /// Like [`begin`](Self::begin).
-    pub fn begin_asked(&self, now: Duration) -> Result<u64, SkipCause> {
+    pub fn begin_asked(&self, now: Duration, token: &CallToken) -> Result<u64, SkipCause> {
         let timeout = self.settings.timeout;
-        self.begin_by(now, |calls, generation| {
+        self.begin_by(now, token, |calls, generation| {
             calls.begin_asked(now, timeout, generation)
         })
     }
@@ -193,6 +225,7 @@ impl PlatformGuard {
     fn begin_by(
         &self,
         now: Duration,
+        token: &CallToken,
         begin: impl FnOnce(&mut PlatformCalls, u64) -> Result<(u64, Option<Transition>), SkipCause>,
     ) -> Result<u64, SkipCause> {
         let begun = if self.plugin.is_quarantined() {
@@ -200,7 +233,7 @@ impl PlatformGuard {
         } else {
             let mut inner = self.inner.lock();
             let generation = self.plugin.generation();
-            begin(&mut inner.calls, generation)
+            begin(&mut inner.calls, generation).inspect(|_| inner.token = Some(token.clone()))
         };
         match begun {
             Ok((sequence, transition)) => {
@@ -257,13 +290,15 @@ impl PlatformGuard {
         let Some((generation, transition)) = inner.calls.expire(sequence, now, blame) else {
             return;
         };
+        inner.token = None;
         stuck();
         let quarantined = self.plugin.call_stuck(generation);
-        let change = inner.ended(Err(&failure), now, timeout);
+        let found = inner.view.failed(&failure, now, timeout);
+        let ended = self.record_end(&mut inner, found, transition, now, timeout);
         drop(inner);
         self.count_transition(transition);
-        self.count(Err(&failure), timeout, now);
-        self.log_end(change, Err(&failure), transition, now);
+        self.count(Err(&failure), &ended, now);
+        self.log_end(&ended, CheckText::of(Err(&failure)), now);
         if quarantined {
             self.plugin.log_quarantine();
         }
@@ -271,7 +306,10 @@ impl PlatformGuard {
 
     /// Withdraws a call that has not started; counts it as skipped.
     pub fn withdraw(&self, sequence: u64, now: Duration, reason: SkipReason) {
-        if self.inner.lock().calls.withdraw(sequence, now) {
+        let mut inner = self.inner.lock();
+        if inner.calls.withdraw(sequence, now) {
+            inner.token = None;
+            drop(inner);
             self.forget(reason);
         }
     }
@@ -281,6 +319,7 @@ impl PlatformGuard {
         let mut inner = self.inner.lock();
         let left = inner.calls.expire(sequence, now, || CallOutcome::Ignored);
         if let Some((generation, _)) = left {
+            inner.token = None;
             self.plugin.call_stuck(generation);
             drop(inner);
             self.forget(SkipReason::Shutdown);
@@ -289,7 +328,7 @@ impl PlatformGuard {
 
     /// Returns `true` if the last check returned a report.
     pub fn has_reported(&self) -> bool {
-        self.inner.lock().view.state != PlatformState::Unknown
+        self.inner.lock().view.confirmation.result() != PlatformState::Unknown
     }
 
     /// Ends a call with its result.
@@ -300,48 +339,92 @@ impl PlatformGuard {
         outcome: CallOutcome,
         result: Result<&CheckReport, &CallFailure>,
     ) -> DeliveryOutcome {
+        let record = |view: &mut LatestCheck, took| match result {
+            Ok(report) => view.reported(report, now, took),
+            Err(failure) => view.failed(failure, now, took),
+        };
+        let ended = match self.take(sequence, now, outcome, record) {
+            Ok(ended) => ended,
+            Err(outcome) => return outcome,
+        };
+        // The breaker's state first: a reader that sees the count sees its effect.
+        self.count_transition(ended.transition);
+        let keeps = self.count(result, &ended, now);
+        self.log_end(&ended, CheckText::of(result), now);
+        match keeps {
+            true => DeliveryOutcome::Kept,
+            false => DeliveryOutcome::Yes,
+        }
+    }
+
+    /// Takes a call off the guard, and records its result with `record`, which gets its duration and returns the state
+    /// that it found.
+    ///
+    /// # Errors
+    /// When the call is not under way, so that its result is dropped.
+    fn take(
+        &self,
+        sequence: u64,
+        now: Duration,
+        outcome: CallOutcome,
+        record: impl FnOnce(&mut LatestCheck, Duration) -> PlatformState,
+    ) -> Result<EndedCheck, DeliveryOutcome> {
         let mut inner = self.inner.lock();
-        let (transition, took) = match inner.calls.finish(sequence, outcome, now) {
+        match inner.calls.finish(sequence, outcome, now) {
             CallCompletion::Taken {
                 transition,
                 started,
-            } => (transition, now.saturating_sub(started)),
+            } => {
+                inner.token = None;
+                let took = now.saturating_sub(started);
+                let found = record(&mut inner.view, took);
+                Ok(self.record_end(&mut inner, found, transition, now, took))
+            }
             CallCompletion::Late { generation } => {
                 drop(inner);
                 self.plugin.call_returned(generation);
-                return DeliveryOutcome::No;
+                Err(DeliveryOutcome::No)
             }
-            CallCompletion::Unknown => return DeliveryOutcome::Yes,
-        };
-        let change = inner.ended(result, now, took);
-        drop(inner);
-        // The breaker's state first: a reader that sees the count sees its effect.
-        self.count_transition(transition);
-        self.count(result, took, now);
-        self.log_end(change, result, transition, now);
-        DeliveryOutcome::Yes
+            CallCompletion::Unknown => Err(DeliveryOutcome::Yes),
+        }
     }
 
     /// Counts a call that was begun but not made.
     fn forget(&self, reason: SkipReason) {
         self.skip(reason, 1);
         self.shared.call_forgotten();
+        self.note_end();
     }
 
-    fn count(&self, result: Result<&CheckReport, &CallFailure>, took: Duration, now: Duration) {
-        let outcome = match result {
+    /// Tells those who wait for the end of a call, when everything about it is recorded.
+    fn note_end(&self) {
+        if let Some(ends) = &self.ends {
+            ends.note();
+        }
+    }
+
+    /// Counts a result; returns `true` for a report that can be counted again without its measurements.
+    fn count(
+        &self,
+        result: Result<&CheckReport, &CallFailure>,
+        ended: &EndedCheck,
+        now: Duration,
+    ) -> bool {
+        let (outcome, keeps) = match result {
             Ok(report) => {
-                self.metrics.measurements(&report.measurements);
-                match report.status {
-                    Status::Healthy => metrics::CheckOutcome::Healthy,
-                    Status::Degraded => metrics::CheckOutcome::Degraded,
-                    Status::Unhealthy => metrics::CheckOutcome::Unhealthy,
-                }
+                let keeps = self.metrics.measurements(&report.measurements)
+                    & self.metrics.set_declared(&report.declared);
+                let outcome = match report.status {
+                    Status::Healthy => CheckOutcome::Healthy,
+                    Status::Degraded => CheckOutcome::Degraded,
+                    Status::Unhealthy => CheckOutcome::Unhealthy,
+                };
+                (outcome, keeps)
             }
-            Err(failure) => metrics::CheckOutcome::Failed(failure.kind),
+            Err(failure) => (CheckOutcome::Failed(failure.kind), false),
         };
-        self.metrics.record(outcome, took, now);
-        self.shared.call_ended();
+        self.count_end(outcome, ended, now);
+        keeps
     }
 }
 
@@ -369,6 +452,28 @@ impl CallOwner for PlatformGuard {
             Ok(report) => self.end(sequence, now, CallOutcome::Success, Ok(report)),
             Err(failure) => self.end(sequence, now, CallOutcome::Failure, Err(failure)),
         }
+    }
+
+    fn finished_same(&self, sequence: u64, now: Duration) -> DeliveryOutcome {
+        let record = |view: &mut LatestCheck, took| view.reported_same(now, took);
+        let ended = match self.take(sequence, now, CallOutcome::Success, record) {
+            Ok(ended) => ended,
+            Err(outcome) => return outcome,
+        };
+        let outcome = match ended.found {
+            PlatformState::Healthy => CheckOutcome::Healthy,
+            PlatformState::Degraded => CheckOutcome::Degraded,
+            PlatformState::Unhealthy | PlatformState::Unknown => CheckOutcome::Unhealthy,
+        };
+        self.count_transition(ended.transition);
+        self.count_end(outcome, &ended, now);
+        if ended.change.is_some() {
+            let message = self.inner.lock().view.message.clone();
+            self.log_end(&ended, CheckText::report(&message), now);
+        } else {
+            self.log_transition(ended.transition, now);
+        }
+        DeliveryOutcome::Kept
     }
 
     fn is_cancelled(&self, sequence: u64) -> bool {

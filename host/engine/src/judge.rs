@@ -5,7 +5,11 @@
 //! have a deadline, a worker that dies is replaced, and the trials under way in it are repeated one by one, to identify
 //! the config that killed it.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use batch::TrialBatch;
 use conductor_core::clock::Clock;
@@ -25,6 +29,10 @@ pub struct ConfigCandidate {
     pub platform: Arc<str>,
     /// Its config as JSON text, with secrets in it.
     pub config: Arc<str>,
+    /// The time between the starts of its checks.
+    pub interval: Duration,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
     /// The location of the config, and the secrets in it that must not be shown.
     pub subject: ValueLocation,
 }
@@ -267,6 +275,8 @@ impl<P: LoadedPlugin> TrialWorker<P> {
                     subject: candidate.subject.clone(),
                     creates: terms.creates,
                 })),
+                interval: candidate.interval,
+                labels: candidate.labels.clone(),
                 ..ProbeSpec::new(
                     Arc::clone(&candidate.platform),
                     Arc::clone(&candidate.config),

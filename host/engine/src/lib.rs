@@ -13,6 +13,7 @@ pub mod judge;
 pub mod log_tail;
 pub mod log_text;
 pub mod metrics;
+pub mod probe_states;
 pub mod resources;
 pub mod scheduler;
 pub mod state;

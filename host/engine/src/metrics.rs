@@ -18,8 +18,10 @@ use std::{
 };
 
 use conductor_config::MetricsConfig;
+use conductor_runtime::DeclaredMetrics;
 use conductor_types::{DegradedMode, Resource, Tracked};
 
+mod declared;
 mod families;
 mod histogram;
 mod label_text;
@@ -37,6 +39,7 @@ mod sample;
 mod tests;
 
 use conductor_core::clock::{Clock, WallClock};
+pub use declared::{DeclaredFamily, MAX_DECLARED_SERIES};
 pub use families::{FAMILIES, MetricDefinition, MetricKind, SeriesSnapshot};
 use histogram::DurationHistogram;
 pub use histogram::{BucketBound, BucketBounds, HistogramReading, MAX_BUCKETS};
@@ -91,6 +94,15 @@ impl HostMetrics {
         info: &PlatformInfo,
     ) -> Arc<PlatformMetrics> {
         self.registered(platform, plugin, Some(info))
+    }
+
+    /// Returns the series of a target that is checked on request; they are not part of a snapshot.
+    #[must_use]
+    pub fn unlisted(&self, target: &str, plugin: &str) -> Arc<PlatformMetrics> {
+        let mut series = self.shared.lock();
+        let plugin = Arc::clone(series.plugin(plugin));
+        let bounds = Arc::clone(&series.bounds);
+        Arc::new(PlatformMetrics::new(target.into(), plugin, bounds))
     }
 
     fn registered(
@@ -191,6 +203,12 @@ impl HostMetrics {
         let plugin = series.plugin(id).clone();
         self.track_series(&series);
         plugin
+    }
+
+    /// Sets what a plugin's current generation declares; returns a line for each metric that is not exported.
+    pub fn declare(&self, plugin: &PluginMetrics, declared: &Arc<DeclaredMetrics>) -> Vec<String> {
+        plugin.set_declared(Arc::clone(declared));
+        declared::clashes(plugin, declared)
     }
 
     /// Hides a plugin's own series; its platforms' series stay.
@@ -315,5 +333,5 @@ impl SharedMetrics {
     }
 }
 
-/// Finest around the tick of 10 ms, which determines the lateness on a healthy host.
-const LATENESS_BOUNDS_MS: [u64; 9] = [1, 2, 5, 10, 20, 50, 100, 500, 5000];
+/// Finest around the tick of 10 ms, which determines the lateness on a healthy host: at most a tick and 1 ms.
+const LATENESS_BOUNDS_MS: [u64; 10] = [1, 2, 5, 10, 11, 20, 50, 100, 500, 5000];

@@ -21,7 +21,7 @@ pub use self::{
     handle::SchedulerHandle,
     setup::{
         CheckTiming, LibraryChange, PlatformSetup, PluginLoader, PluginSetup, RefusedConfig,
-        ReloadPlan, ReplacementOrder, SchedulerSetup,
+        ReloadPlan, ReplacementOrder, SchedulerSetup, TargetCheck,
     },
 };
 use self::{
@@ -30,12 +30,13 @@ use self::{
     platforms::PlatformTable,
     plugin::ScheduledPlugin,
     plugins::PluginTable,
+    rechecks::RecheckQueue,
     watch::DeadlineWatch,
 };
 use crate::{
     board::StatusBoard,
     environment::{EngineEnvironment, ResourceMonitor},
-    guard::GuardContext,
+    guard::{GuardContext, SkipCause},
     resources::{MachineSample, ResourceJudge, ResourceLimits, culprits::CpuCulprits},
     state::CheckNow,
 };
@@ -49,12 +50,14 @@ mod plan;
 mod platforms;
 mod plugin;
 mod plugins;
+mod rechecks;
 mod replacement;
 mod setup;
 #[cfg(test)]
 mod simulation;
 mod stopping;
 mod takeover;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod verification;
@@ -80,6 +83,8 @@ enum SchedulerCommand {
     Follow(Box<ReloadPlan>),
     /// An operator requests a check of this platform now; the result is sent back.
     CheckNow(String, Sender<CheckNow>),
+    /// A client requests a check of this target; what comes of it is sent back.
+    CheckTarget(TargetCheck, Sender<Option<Result<(), SkipCause>>>),
     /// A liveness check.
     Answer(Sender<()>),
 }
@@ -114,12 +119,15 @@ struct SchedulerDriver {
     platforms: PlatformTable,
     /// The platforms that a reload removed from the schedule and whose last call is under way.
     leaving: Vec<PlatformIx>,
+    /// The targets whose check is under way, with the number of its call.
+    targets: Vec<(PlatformIx, u64)>,
     schedule: Schedule,
     /// The beginning of the lattice, from which ticks are counted.
     origin: Duration,
     /// The time of the next turn.
     wakeup: Duration,
     watch: DeadlineWatch,
+    rechecks: RecheckQueue,
     judge: ResourceJudge,
     limits: ResourceLimits,
     stretch: ResourceMode,
@@ -149,7 +157,9 @@ impl SchedulerDriver {
             plugins: PluginTable::default(),
             platforms: PlatformTable::default(),
             leaving: Vec::new(),
+            targets: Vec::new(),
             watch: DeadlineWatch::default(),
+            rechecks: RecheckQueue::default(),
             judge: ResourceJudge::new(plan.limits),
             limits: plan.limits,
             stretch: ResourceMode::Normal,
@@ -185,6 +195,7 @@ impl SchedulerDriver {
     fn turn(&mut self, now: Duration) -> Duration {
         self.note_lateness(now);
         self.begin_due(now);
+        self.begin_rechecks(now);
         self.expire(now);
         self.look_after_generations(now);
         self.dispatch();
@@ -231,17 +242,13 @@ impl SchedulerDriver {
 
     /// Returns the next wake-up time: always on a tick boundary, so that calls due by then start together.
     fn next_turn(&mut self, now: Duration) -> Duration {
-        let platforms = &self.platforms;
-        let deadline = self.watch.next(|at| {
-            let platform = platforms.get(at);
-            platform.map_or(Duration::ZERO, |platform| platform.guard.settings().timeout)
-        });
+        let deadline = self.watch.next();
         let nudge = self
             .plugins
             .iter()
             .any(ScheduledPlugin::wants_a_turn)
             .then_some(now);
-        let own = [deadline, nudge]
+        let own = [deadline, self.rechecks.next(), nudge]
             .into_iter()
             .flatten()
             .min()
@@ -302,6 +309,9 @@ impl SchedulerDriver {
             }
             SchedulerCommand::CheckNow(name, tell) => {
                 let _ = tell.send(self.check_now(&name));
+            }
+            SchedulerCommand::CheckTarget(check, tell) => {
+                let _ = tell.send(self.check_target(check));
             }
         }
     }

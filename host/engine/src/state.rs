@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use conductor_config as config;
+use conductor_core::{confirmation::StateConfirmation, flapping::FlapDetector};
 use conductor_plugin_api::Status;
-use conductor_runtime::{CallFailure, CheckReport, LoadError};
+use conductor_runtime::{CallFailure, CheckReport, LoadError, replace_measurements};
 use conductor_types::{
     ErrorType, PlatformState, SkipReason, StateUrgency,
     limits::{MEASUREMENT_NAME_BYTES, MEASUREMENTS},
@@ -22,8 +23,10 @@ fn reported_state(status: Status) -> PlatformState {
 /// The last check of one platform, and its result.
 #[derive(Clone, Debug, Default)]
 pub struct LatestCheck {
-    /// The platform's state.
-    pub state: PlatformState,
+    /// The platform's state, and the result of the last check.
+    pub confirmation: StateConfirmation,
+    /// The changes of state from check to check.
+    pub flaps: FlapDetector,
     /// The last report's or failure's message.
     pub message: String,
     /// The kind of failure, if the last check failed.
@@ -41,40 +44,49 @@ pub struct LatestCheck {
 impl LatestCheck {
     /// Returns the urgency of the state.
     pub fn urgency(&self) -> StateUrgency {
-        self.state.urgency(self.error_type.is_some())
+        let has_result = self.confirmation.has_result();
+        self.confirmation.state().urgency(has_result)
     }
 
-    /// Records a report; returns the previous urgency if it changed.
+    /// Records a report, without the state; returns the state that it found.
     pub fn reported(
         &mut self,
         report: &CheckReport,
         now: Duration,
         took: Duration,
-    ) -> Option<StateUrgency> {
-        let before = self.urgency();
-        self.state = reported_state(report.status);
+    ) -> PlatformState {
         self.error_type = None;
         self.last_report = Some(now);
-        self.measurements.clear();
         let legal = |(name, value): &&(String, f64)| {
             value.is_finite() && name.len() <= MEASUREMENT_NAME_BYTES
         };
         let kept = report.measurements.iter().filter(legal).take(MEASUREMENTS);
-        self.measurements.extend(kept.cloned());
-        self.ended(before, &report.message, now, took)
+        replace_measurements(
+            &mut self.measurements,
+            kept.map(|(name, value)| (name, *value)),
+            |text, name| name.clone_into(text),
+        );
+        self.ended(&report.message, now, took);
+        reported_state(report.status)
     }
 
-    /// Records a failure; returns the previous urgency if it changed.
+    /// Records the last report again, when nothing but reports has been recorded since; returns the state that it found.
+    pub fn reported_same(&mut self, now: Duration, took: Duration) -> PlatformState {
+        self.last_report = Some(now);
+        self.last_check = Some((now, took));
+        self.confirmation.result()
+    }
+
+    /// Records a failure, without the state; returns the state that it found.
     pub fn failed(
         &mut self,
         failure: &CallFailure,
         now: Duration,
         took: Duration,
-    ) -> Option<StateUrgency> {
-        let before = self.urgency();
-        self.state = PlatformState::Unknown;
+    ) -> PlatformState {
         self.error_type = Some(failure.kind);
-        self.ended(before, &failure.message, now, took)
+        self.ended(&failure.message, now, took);
+        PlatformState::Unknown
     }
 
     /// Returns the view as it is displayed: without a check, and after a pause that has outlasted the last one, the
@@ -89,12 +101,13 @@ impl LatestCheck {
         if !is_outdated_by_pause {
             return self;
         }
-        let result = match self.error_type {
-            Some(_) => "check failed".to_owned(),
-            None => self.state.to_string(),
+        let result = match self.confirmation.result() {
+            PlatformState::Unknown => "check failed".to_owned(),
+            result => result.to_string(),
         };
         Self {
-            state: PlatformState::Unknown,
+            confirmation: StateConfirmation::default(),
+            flaps: FlapDetector::default(),
             message: format!("{result} before the pause: {}", self.message),
             error_type: None,
             measurements: Vec::new(),
@@ -102,21 +115,11 @@ impl LatestCheck {
         }
     }
 
-    fn ended(
-        &mut self,
-        before: StateUrgency,
-        message: &str,
-        now: Duration,
-        took: Duration,
-    ) -> Option<StateUrgency> {
+    fn ended(&mut self, message: &str, now: Duration, took: Duration) {
         if self.message != message {
             message.clone_into(&mut self.message);
         }
         self.last_check = Some((now, took));
-        (self.urgency() != before).then(|| {
-            self.since = now;
-            before
-        })
     }
 }
 

@@ -170,6 +170,9 @@ impl LibraryInspection {
             ("door", said(|m| door(m.door).to_owned())),
             ("panics", said(|m| panics(m).to_owned())),
             ("needs", said(needs)),
+            ("description", said(|m| or_not_stated(&m.description))),
+            ("author", said(|m| or_not_stated(&m.author))),
+            ("licence", said(|m| or_not_stated(&m.licence))),
             ("libraries", self.format.map(|_| self.libraries.join(" "))),
         ];
         let unknown = || "unknown".to_owned();
@@ -232,6 +235,13 @@ fn needs(manifest: &Manifest) -> String {
     needs.join(", ")
 }
 
+fn or_not_stated(text: &str) -> String {
+    match text {
+        "" => "not stated".to_owned(),
+        text => text.to_owned(),
+    }
+}
+
 fn path_as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&printable_path(path))
 }
@@ -252,5 +262,8 @@ fn manifest_as_map<S: Serializer>(
     map.serialize_entry("panics", panics(manifest))?;
     let needs: Vec<String> = manifest.needs.iter().map(ToString::to_string).collect();
     map.serialize_entry("needs", &needs)?;
+    map.serialize_entry("description", &manifest.description)?;
+    map.serialize_entry("author", &manifest.author)?;
+    map.serialize_entry("licence", &manifest.licence)?;
     map.end()
 }

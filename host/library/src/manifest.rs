@@ -35,6 +35,9 @@ pub(super) fn read(record: &ManifestSection<'_>) -> Result<Manifest, RuleViolati
     let texts = [
         ("name", manifest.name.clone()),
         ("version", manifest.version.clone()),
+        ("description", manifest.description.clone()),
+        ("author", manifest.author.clone()),
+        ("licence", manifest.licence.clone()),
     ];
     for (field, text) in texts.into_iter().chain(needs) {
         let shown = printable(text.as_bytes());

@@ -23,12 +23,13 @@ use conductor_plugin_api::{
 use conductor_types::ErrorType;
 
 use self::{
-    calls::CallHandle,
+    calls::{CallHandle, CallSubject},
     config::ProbeConfig,
     exported::{ExportError, PluginFunctions, read},
 };
 use super::{
-    CallFailure, CheckReport, ConfigSchema, LoadError, PluginDescription, ProbeSpec,
+    CallFailure, CheckReport, ConfigSchema, DeclaredMetrics, LoadError, PluginDescription,
+    ProbeSpec,
     call_context::{CallContext, CallNumber},
     door::{self, HostSide},
     observer::{CallObserver, ContractViolation},
@@ -120,6 +121,11 @@ impl CLibrary {
         }
         let config_schema = text(plugin.config_schema).to_str()?;
         let config_schema = ConfigSchema::new(config_schema)?;
+        // Null in a library of API 1.0, and in one without declared metrics.
+        let metrics = match plugin.metrics.is_null() {
+            true => Arc::default(),
+            false => Arc::new(DeclaredMetrics::new(text(plugin.metrics).to_str()?)?),
+        };
         let table = functions::table(&manifest.id, host.functions);
         // SAFETY: not null, and reserved for it by the caller's contract; no code that could read it runs yet.
         unsafe { plugin.host.write_unaligned(table) };
@@ -130,6 +136,7 @@ impl CLibrary {
                 version: manifest.version.clone(),
                 api: manifest.api,
                 config_schema,
+                metrics,
                 asynchronous: entries.begin.is_some(),
             },
             observer: host.observer,
@@ -148,11 +155,11 @@ impl door::OpenedLibrary for CLibrary {
         call: &CallContext,
     ) -> Result<Box<dyn door::PluginProbe>, CallFailure> {
         let config = ProbeConfig::read(&spec.config)?;
-        // Neither JSON nor a platform's name can contain the byte that ends a C string.
+        // JSON cannot contain the byte that ends a C string.
         let json = CString::new(&*spec.config).unwrap_or_default();
-        let platform: Arc<CStr> = CString::new(&*spec.platform).unwrap_or_default().into();
+        let subject = CallSubject::new(spec, &self.description.metrics);
         let observer = self.observer.as_ref();
-        let (probe, outcome) = calls::wait(call, &platform, Some(config), observer, |call| {
+        let (probe, outcome) = calls::wait(call, &subject, Some(config), observer, |call| {
             // SAFETY: the header's contract: both are valid for the duration of the call.
             unsafe { (self.entries.create)(call, json.as_ptr()) }
         });
@@ -170,7 +177,7 @@ impl door::OpenedLibrary for CLibrary {
         Ok(Box::new(CProbe {
             entries: self.entries,
             probe,
-            platform,
+            subject,
             begun: None,
             observer: self.observer.clone(),
         }))
@@ -181,7 +188,7 @@ impl door::OpenedLibrary for CLibrary {
 struct CProbe {
     entries: PluginFunctions,
     probe: *mut c_void,
-    platform: Arc<CStr>,
+    subject: Arc<CallSubject>,
     /// The last check that was begun.
     begun: Option<CallHandle>,
     observer: Option<Arc<dyn CallObserver>>,
@@ -199,7 +206,7 @@ impl door::PluginProbe for CProbe {
             ));
         };
         let observer = self.observer.as_ref();
-        let ((), outcome) = calls::wait(call, &self.platform, None, observer, |call| {
+        let ((), outcome) = calls::wait(call, &self.subject, None, observer, |call| {
             // SAFETY: the probe was returned by `create` and was not destroyed; the header's contract covers the rest.
             unsafe { check(self.probe, call) }
         });
@@ -213,7 +220,7 @@ impl door::PluginProbe for CProbe {
                 "the plugin has no `begin`, it makes its checks within the call",
             ));
         };
-        let name = calls::begin(call, &self.platform, self.observer.as_ref());
+        let name = calls::begin(call, &self.subject, self.observer.as_ref());
         if let Some(before) = self.begun.replace(name) {
             calls::forget(before);
         }
@@ -236,7 +243,7 @@ impl door::PluginProbe for CProbe {
             return Ok(());
         }
         let observer = self.observer.as_ref();
-        let ((), outcome) = calls::wait(call, &self.platform, None, observer, |call| {
+        let ((), outcome) = calls::wait(call, &self.subject, None, observer, |call| {
             // SAFETY: as for `check`; the probe is not used afterwards.
             unsafe { (self.entries.destroy)(probe, call) }
         });

@@ -12,7 +12,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, LazyLock, Mutex, PoisonError,
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -20,12 +20,19 @@ use std::{
 
 use conductor_core::clock::Clock;
 
-use super::{CallFailure, CallOwner, CheckReport, observer::CallObserver};
+use super::{CallFailure, CallOwner, CheckReport, ProbeSpec, SetValues, observer::CallObserver};
 
-/// The platform and deadline of a call.
-#[derive(Clone)]
+/// The data of a call.
 pub struct CallContext {
-    pub(super) platform: Arc<str>,
+    pub(super) terms: CallTerms,
+    /// The values of declared metrics that it has set so far.
+    set: Mutex<SetValues>,
+}
+
+/// The probe and the deadline of a call.
+#[derive(Clone)]
+pub(super) struct CallTerms {
+    pub(super) spec: Arc<ProbeSpec>,
     pub(super) deadline: Duration,
     pub(super) clock: Clock,
     /// The caller, which knows whether the call is still wanted.
@@ -44,6 +51,11 @@ pub(super) struct BegunCall {
 }
 
 impl BegunCall {
+    /// Takes the values of declared metrics that it has set.
+    pub(super) fn take_set(&self) -> SetValues {
+        self.data.take_set()
+    }
+
     /// Returns the observer of its result, if any.
     pub(super) fn observer(&self) -> Option<&dyn CallObserver> {
         self.observer.as_deref()
@@ -65,19 +77,41 @@ pub struct CallNumber(pub(super) usize);
 impl CallContext {
     /// Creates the data of a platform's call with this `deadline`, which is never given up.
     pub fn new(platform: &str, deadline: Duration, clock: Clock) -> Self {
-        Self {
-            platform: platform.into(),
+        Self::of(CallTerms {
+            spec: Arc::new(ProbeSpec::new(platform, "{}")),
             deadline,
             clock,
             caller: None,
-        }
+        })
+    }
+
+    pub(super) fn of(terms: CallTerms) -> Self {
+        let set = Mutex::default();
+        Self { terms, set }
+    }
+
+    /// Returns the name of its platform.
+    pub(super) fn platform(&self) -> &str {
+        &self.terms.spec.platform
+    }
+
+    /// Takes the values of declared metrics that it has set.
+    pub(super) fn take_set(&self) -> SetValues {
+        std::mem::take(&mut *self.set())
+    }
+
+    /// Returns the values of declared metrics that it has set so far.
+    pub(super) fn set(&self) -> MutexGuard<'_, SetValues> {
+        self.set.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns its number while it blocks the calling thread.
     pub(super) fn address(&self) -> usize {
         std::ptr::from_ref(self).expose_provenance()
     }
+}
 
+impl CallTerms {
     /// Returns the time left until the deadline.
     pub(super) fn remaining(&self) -> Duration {
         self.deadline.saturating_sub(self.clock.now())
@@ -136,7 +170,7 @@ pub(super) fn with<T>(call: usize, ask: impl FnOnce(&CallContext) -> T) -> Optio
 pub(super) fn platform(call: usize) -> &'static str {
     with(call, |data| {
         // SAFETY: the text lives as long as the call, and the API lends it to the plugin for exactly that long.
-        unsafe { &*std::ptr::from_ref::<str>(&data.platform) }
+        unsafe { &*std::ptr::from_ref::<str>(data.platform()) }
     })
     .unwrap_or("")
 }

@@ -8,13 +8,19 @@ use serde::{
 };
 use serde_json::Value;
 
-use super::protocol::FROM_WORKER;
+use super::{
+    protocol::FROM_WORKER,
+    redaction::{self, HeldSecrets},
+    schema::ValueLocation,
+    secret_keys::SecretKeys,
+};
 
 /// A plugin's schema for the `config` tables of its platforms: JSON of at most `MAX_BYTES` and `MAX_VALUES`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ConfigSchema {
     text: Arc<str>,
     is_null: bool,
+    secret_keys: Arc<SecretKeys>,
 }
 
 /// The reason why a text cannot be a plugin's schema.
@@ -29,7 +35,8 @@ pub enum SchemaTextError {
 }
 
 impl ConfigSchema {
-    /// Checks a plugin's schema. Takes linear time, and allocates only the copy.
+    /// Checks a plugin's schema. Takes linear time, and allocates only the copy, unless it marks secrets: these are
+    /// searched in its [value](Self::value).
     ///
     /// # Errors
     /// When it is too long, not JSON, nested more than 127 levels deep, or has too many values.
@@ -49,10 +56,15 @@ impl ConfigSchema {
         let mut json = serde_json::Deserializer::from_str(text);
         root.deserialize(&mut json)?;
         json.end()?;
-        Ok(Self {
+        let mut schema = Self {
             text: text.into(),
             is_null: seen.null && !seen.object,
-        })
+            secret_keys: Arc::default(),
+        };
+        if text.contains("writeOnly") {
+            schema.secret_keys = Arc::new(SecretKeys::of(&schema.value()));
+        }
+        Ok(schema)
     }
 
     /// Returns its text.
@@ -75,6 +87,24 @@ impl ConfigSchema {
     #[must_use]
     pub fn is_null(&self) -> bool {
         self.is_null
+    }
+
+    /// Returns the secrets in a config, which is JSON text: the values of the keys that the schema marks `writeOnly`.
+    #[must_use]
+    pub fn secrets_in(&self, config: &str) -> Vec<String> {
+        self.secret_keys.texts_in(config)
+    }
+
+    /// Redacts the [secrets](Self::secrets_in) of a config from now on, at least until the result is dropped.
+    pub(crate) fn hold_secrets(&self, config: &str) -> HeldSecrets {
+        redaction::hold(self.secrets_in(config))
+    }
+
+    /// Adds the config's secrets, by the schema's marks, to those of its location.
+    pub(crate) fn hide_secrets(&self, config: &Value, location: &ValueLocation) -> ValueLocation {
+        let mut location = location.clone();
+        location.hidden.extend(self.secret_keys.paths_in(config));
+        location
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
     door::{self, HostSide, OpenedLibrary},
     threads::ThreadPool,
 };
-use crate::schema::CompiledSchema;
+use crate::schema::ConfigValidator;
 
 mod async_calls;
 mod probes;
@@ -42,7 +42,7 @@ pub struct InProcess {
     /// Number of calls of an asynchronous plugin in flight and still wanted.
     in_flight: Arc<InFlight>,
     /// The schema for trials of configs; only set in workers.
-    schema: Arc<OnceLock<CompiledSchema>>,
+    schema: Arc<OnceLock<Box<dyn ConfigValidator>>>,
 }
 
 impl InProcess {
@@ -127,7 +127,7 @@ impl InProcess {
     }
 
     /// Enables [trials](super::ConfigTrial) of configs: only for workers, because the schema comes from the plugin.
-    pub fn try_configs_with(&mut self, schema: CompiledSchema) {
+    pub fn try_configs_with(&mut self, schema: Box<dyn ConfigValidator>) {
         // It is set once, right after the library was opened.
         let _ = self.schema.set(schema);
     }
@@ -147,7 +147,8 @@ impl LoadedPlugin for InProcess {
         if self.description().config_schema.is_null() && &*spec.config == "{}" {
             spec.config = "null".into();
         }
-        self.probes.add(spec)
+        let secrets = self.description().config_schema.hold_secrets(&spec.config);
+        self.probes.add(spec, secrets)
     }
 
     fn close(&self, probe: ProbeId) {

@@ -4,7 +4,7 @@
 //! the library is loaded into this process ([`in_process`]) or into another. Only this crate opens libraries, only
 //! private copies of vetted ones, and never closes them. Only the host's guard starts calls.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use conductor_library::printable::{escaped, steers as is_harmful};
 use conductor_plugin_api::{Status, abi::AbiStatus, manifest::ApiVersion};
@@ -18,25 +18,33 @@ pub mod call_context;
 pub mod call_journal;
 pub mod config_keys;
 mod config_schema;
+mod declared;
 pub mod door;
 pub mod in_process;
 mod layout;
 pub mod loader;
 pub mod observer;
+mod probe_state;
 pub mod protocol;
 pub mod quarantine;
 pub mod redaction;
 mod rust_abi;
 pub mod schema;
+mod secret_keys;
 mod threads;
 pub mod wording;
 pub mod worker;
 
 pub use config_schema::{ConfigSchema, SchemaTextError};
+pub use declared::{
+    DeclaredMetrics, DeclaredValue, MAX_DECLARED_VALUES, MAX_LABEL_VALUE, SetError, SetValues,
+    series_name,
+};
+pub use probe_state::{MemoryStates, ProbeStates};
 pub use rust_abi::OpenError;
 #[cfg(any(target_os = "linux", windows))]
 pub use rust_abi::open_only;
-pub use threads::RUST_STACKS;
+pub use threads::{RUST_STACKS, room_for_stacks};
 
 /// One loaded instance of a plugin: a generation.
 pub trait LoadedPlugin: Send + Sync {
@@ -108,6 +116,8 @@ pub struct PluginDescription {
     pub api: ApiVersion,
     /// The JSON Schema of a platform's `config` table.
     pub config_schema: ConfigSchema,
+    /// Its declared metrics.
+    pub metrics: Arc<DeclaredMetrics>,
     /// `true` if its checks continue without a thread once begun.
     pub asynchronous: bool,
 }
@@ -119,16 +129,25 @@ pub struct ProbeSpec {
     pub platform: Arc<str>,
     /// The platform's config as JSON text, including secrets.
     pub config: Arc<str>,
+    /// The time between the starts of its checks.
+    pub interval: Duration,
+    /// The platform's labels.
+    pub labels: BTreeMap<String, String>,
+    /// The store of its state.
+    pub states: Arc<dyn ProbeStates>,
     /// The trial to run in place of checks, if any.
     pub trial: Option<Arc<ConfigTrial>>,
 }
 
 impl ProbeSpec {
-    /// Returns the spec of a probe that checks a platform.
+    /// Returns the spec of a probe that checks a platform: without labels, each five seconds, with a state in memory.
     pub fn new(platform: impl Into<Arc<str>>, config: impl Into<Arc<str>>) -> Self {
         Self {
             platform: platform.into(),
             config: config.into(),
+            interval: Duration::from_secs(5),
+            labels: BTreeMap::new(),
+            states: Arc::new(MemoryStates::default()),
             trial: None,
         }
     }
@@ -157,6 +176,20 @@ impl fmt::Debug for ProbeSpec {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ProbeId(pub usize);
 
+impl ProbeId {
+    /// Returns the probe that has this number in messages to a worker.
+    #[expect(clippy::cast_possible_truncation, reason = "asserted not to")]
+    pub(crate) fn from_number(number: u64) -> Self {
+        const { assert!(usize::BITS >= u64::BITS, "a number takes 64 bits") };
+        Self(number as usize)
+    }
+
+    /// Returns its number in messages to a worker.
+    pub(crate) fn number(self) -> u64 {
+        self.0 as u64
+    }
+}
+
 /// A call admitted by the guard; it ends in exactly one [`CallOwner::finished`].
 pub struct AdmittedCall {
     /// The probe.
@@ -180,6 +213,14 @@ pub trait CallOwner: Send + Sync {
         result: Result<&CheckReport, CallFailure>,
     ) -> DeliveryOutcome;
 
+    /// Called instead of [`finished`](Self::finished) if the call ends with a report equal to the one that was
+    /// [kept](DeliveryOutcome::Kept), which was the result of the caller's previous call.
+    ///
+    /// Never called for callers that keep no reports.
+    fn finished_same(&self, _sequence: u64, _now: Duration) -> DeliveryOutcome {
+        DeliveryOutcome::No
+    }
+
     /// Returns `true` if the caller has given up on the call.
     fn is_cancelled(&self, sequence: u64) -> bool;
 }
@@ -189,6 +230,8 @@ pub trait CallOwner: Send + Sync {
 pub enum DeliveryOutcome {
     /// The result was accepted.
     Yes,
+    /// The report was accepted, and the caller keeps it until its next call ends: an equal one need not be repeated.
+    Kept,
     /// The host had already given up on the call; the result was dropped.
     No,
 }
@@ -202,6 +245,8 @@ pub struct CheckReport {
     pub message: String,
     /// Names and values, as given by the plugin.
     pub measurements: Vec<(String, f64)>,
+    /// Values of declared metrics.
+    pub declared: SetValues,
 }
 
 impl CheckReport {
@@ -211,7 +256,45 @@ impl CheckReport {
             status: Status::Healthy,
             message: String::new(),
             measurements: Vec::new(),
+            declared: SetValues::default(),
         }
+    }
+
+    /// Returns `true` if every part equals that of `other`; values are compared bit by bit.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let Self {
+            status,
+            message,
+            measurements,
+            declared,
+        } = self;
+        let measured = measurements.iter().zip(&other.measurements);
+        *status == other.status
+            && *message == other.message
+            && declared.is_same(&other.declared)
+            && measurements.len() == other.measurements.len()
+            && measured.into_iter().all(|((name, value), (other, is))| {
+                name == other && value.to_bits() == is.to_bits()
+            })
+    }
+
+    /// Copies `other` into the memory of this report.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        let Self {
+            status,
+            message,
+            measurements,
+            declared,
+        } = self;
+        *status = other.status;
+        other.message.clone_into(message);
+        declared.clone_from(&other.declared);
+        let measured = other.measurements.iter();
+        replace_measurements(
+            measurements,
+            measured.map(|(name, value)| (name.as_str(), *value)),
+            |text, name| name.clone_into(text),
+        );
     }
 
     /// Fills in the plugin's findings, cut to the host's limits.
@@ -238,18 +321,29 @@ impl CheckReport {
             }
         };
         set_message(&mut self.message, message);
-        let mut filled = 0;
-        for (name, value) in measurements.take(MAX_MEASUREMENTS) {
-            if filled == self.measurements.len() {
-                self.measurements.push((String::new(), 0.0));
-            }
-            set_message(&mut self.measurements[filled].0, name);
-            self.measurements[filled].1 = value;
-            filled += 1;
-        }
-        self.measurements.truncate(filled);
+        let measurements = measurements.take(MAX_MEASUREMENTS);
+        replace_measurements(&mut self.measurements, measurements, set_message);
         Ok(())
     }
+}
+
+/// Replaces a list of measurements, in the memory of the old ones; `set` sets a name.
+pub fn replace_measurements<N>(
+    list: &mut Vec<(String, f64)>,
+    measurements: impl Iterator<Item = (N, f64)>,
+    set: impl Fn(&mut String, N),
+) {
+    let mut filled = 0;
+    for (name, value) in measurements {
+        if filled == list.len() {
+            list.push((String::new(), 0.0));
+        }
+        let (text, number) = &mut list[filled];
+        set(text, name);
+        *number = value;
+        filled += 1;
+    }
+    list.truncate(filled);
 }
 
 /// The reason why a check produced no report.

@@ -7,8 +7,8 @@ use super::{CallFailure, CheckReport};
 
 /// An observer of what a plugin returns. Called from the plugin's threads.
 pub trait CallObserver: Send + Sync {
-    /// Called with each report.
-    fn report(&self, status: u8, message: &[u8], measurements: &[(&[u8], f64)]);
+    /// Called with each report; `dropped` is the number of values of declared metrics that a host does not keep.
+    fn report(&self, status: u8, message: &[u8], measurements: &[(&[u8], f64)], dropped: u64);
 
     /// Called with the message of each failure, except for panics, whose text may have several lines.
     fn failure(&self, message: &[u8]);
@@ -48,7 +48,7 @@ impl CheckReport {
             return self.fill(status, message, measurements);
         };
         let measurements: Vec<_> = measurements.collect();
-        observer.report(status, message, &measurements);
+        observer.report(status, message, &measurements, self.declared.dropped);
         self.fill(status, message, measurements.into_iter())
     }
 }

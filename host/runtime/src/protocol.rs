@@ -1,20 +1,25 @@
 //! The protocol between a host and its workers: messages in frames, over one stream each way. Pure.
 //!
-//! A frame is the length of its body (four bytes, little-endian) and the body: a number that increases by one with each
-//! frame, and a [message](messages), both in `postcard` format. The host trusts nothing from a worker: a [`FrameDecoder`]
-//! accepts any bytes, and the first violation ends the connection.
+//! A stream begins with the [`greeting`]. A frame is the length of its body (four bytes, little-endian) and the body: a
+//! number that increases by one with each frame, and one or more [messages], all in `postcard` format. The host trusts
+//! nothing from a worker: a [`FrameDecoder`] accepts any bytes, and the first violation ends the connection.
 
 use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Serialize};
 
+mod greeting;
 pub mod messages;
+
+pub use self::greeting::{BUILD, GREETING, GreetingReader, OtherBuild, greeting};
 
 /// Splits a stream into frames and parses their messages.
 #[derive(Debug)]
 pub struct FrameDecoder {
     buffer: Vec<u8>,
-    /// The start of the next frame.
+    /// The start of the next message in the current frame.
     at: usize,
+    /// The end of the current frame, and the start of the next one.
+    end: usize,
     /// The number the next frame must have.
     next: u64,
     limit: usize,
@@ -26,6 +31,7 @@ impl FrameDecoder {
         Self {
             buffer: Vec::new(),
             at: 0,
+            end: 0,
             next: 0,
             limit,
         }
@@ -40,6 +46,7 @@ impl FrameDecoder {
         } else {
             self.buffer.drain(..self.at);
         }
+        self.end -= self.at;
         self.at = 0;
         self.buffer.extend_from_slice(bytes);
     }
@@ -49,9 +56,19 @@ impl FrameDecoder {
     /// # Errors
     /// The rule that the stream violates. The rest of the stream is meaningless.
     pub fn message<'a, M: Deserialize<'a>>(&'a mut self) -> Result<Option<M>, ProtocolViolation> {
-        let rest = &self.buffer[self.at..];
-        let Some((length, rest)) = rest.split_first_chunk::<LENGTH>() else {
+        if self.at == self.end && !self.begin_frame()? {
             return Ok(None);
+        }
+        let (message, rest) = postcard::take_from_bytes(&self.buffer[self.at..self.end])?;
+        self.at = self.end - rest.len();
+        Ok(Some(message))
+    }
+
+    /// Moves to the messages of the next frame; returns `false` while it is not complete.
+    fn begin_frame(&mut self) -> Result<bool, ProtocolViolation> {
+        let rest = &self.buffer[self.end..];
+        let Some((length, rest)) = rest.split_first_chunk::<LENGTH>() else {
+            return Ok(false);
         };
         let says = u32::from_le_bytes(*length);
         let length = usize::try_from(says).unwrap_or(usize::MAX);
@@ -62,10 +79,11 @@ impl FrameDecoder {
             });
         }
         let Some(body) = rest.get(..length) else {
-            return Ok(None);
+            return Ok(false);
         };
-        self.at += LENGTH + length;
-        let (number, body) = postcard::take_from_bytes::<u64>(body)?;
+        self.end += LENGTH + length;
+        let (number, messages) = postcard::take_from_bytes::<u64>(body)?;
+        self.at = self.end - messages.len();
         if number != self.next {
             return Err(ProtocolViolation::OutOfOrder {
                 expected: self.next,
@@ -73,11 +91,7 @@ impl FrameDecoder {
             });
         }
         self.next += 1;
-        let (message, rest) = postcard::take_from_bytes(body)?;
-        match rest.len() {
-            0 => Ok(Some(message)),
-            bytes => Err(ProtocolViolation::Longer { bytes }),
-        }
+        Ok(true)
     }
 
     /// Returns `true` if the stream may end here: only whole frames were received.
@@ -108,9 +122,28 @@ impl FrameEncoder {
         message: &impl Serialize,
         stream: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
+        self.frame_with(stream, |stream| serialize(message, stream))
+    }
+
+    /// Appends the frame of a batch of messages to `stream`, each of which was [added](add_to_batch) to it.
+    ///
+    /// # Errors
+    /// When the frame would be too long; `stream` is then unchanged.
+    pub fn frame_batch(&mut self, batch: &[u8], stream: &mut Vec<u8>) -> Result<(), EncodeError> {
+        self.frame_with(stream, |stream| {
+            stream.extend_from_slice(batch);
+            Ok(())
+        })
+    }
+
+    fn frame_with(
+        &mut self,
+        stream: &mut Vec<u8>,
+        add_messages: impl FnOnce(&mut Vec<u8>) -> postcard::Result<()>,
+    ) -> Result<(), EncodeError> {
         let start = stream.len();
         stream.extend([0; LENGTH]);
-        let written = postcard::serialize_with_flavor(&(self.next, message), AppendFlavor(stream));
+        let written = serialize(&self.next, stream).and_then(|()| add_messages(stream));
         let bytes = stream.len() - start - LENGTH;
         let length = u32::try_from(bytes).ok().filter(|_| bytes <= self.limit);
         let unsent = match (written, length) {
@@ -123,11 +156,24 @@ impl FrameEncoder {
                 bytes,
                 limit: self.limit,
             },
-            (Err(error), _) => EncodeError::Unwritable(error.to_string()),
+            (Err(error), _) => EncodeError::from(error),
         };
         stream.truncate(start);
         Err(unsent)
     }
+}
+
+/// Adds a message to a batch, for [`FrameEncoder::frame_batch`].
+///
+/// # Errors
+/// When the message cannot be sent; `batch` is then unchanged.
+pub fn add_to_batch(message: &impl Serialize, batch: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let start = batch.len();
+    Ok(serialize(message, batch).inspect_err(|_| batch.truncate(start))?)
+}
+
+fn serialize(message: &impl Serialize, bytes: &mut Vec<u8>) -> postcard::Result<()> {
+    postcard::serialize_with_flavor(message, AppendFlavor(bytes))
 }
 
 /// The protocol rule that a stream violates.
@@ -155,12 +201,6 @@ pub enum ProtocolViolation {
     /// It contains no known message.
     #[error("sent a frame that holds no message ({0})")]
     Unreadable(String),
-    /// It continues after its message.
-    #[error("sent a frame with {bytes} bytes behind its message")]
-    Longer {
-        /// The number of extra bytes.
-        bytes: usize,
-    },
 }
 
 impl From<postcard::Error> for ProtocolViolation {
@@ -186,6 +226,12 @@ pub enum EncodeError {
     /// It contains something that cannot be serialized, for example a path that is not UTF-8.
     #[error("cannot be sent ({0})")]
     Unwritable(String),
+}
+
+impl From<postcard::Error> for EncodeError {
+    fn from(error: postcard::Error) -> Self {
+        Self::Unwritable(error.to_string())
+    }
 }
 
 /// Lets `postcard` append to existing bytes.

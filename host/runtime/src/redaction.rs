@@ -1,8 +1,10 @@
 //! Redacts the config's secrets from plugin output, which may repeat the config: in the message of a report, in a log
 //! line, on standard output or error.
 //!
-//! Secrets are process-wide, because a plugin's output does not identify a platform. A worker gets only the secrets of
-//! its own platforms, so that it can redact them before it cuts and escapes the plugin's texts.
+//! Secrets come from files and the environment, which the config names, and from the config itself, by the keys that
+//! the plugin's schema marks. They are process-wide, because a plugin's output does not identify a platform. A worker
+//! gets only the secrets of its own platforms, so that it can redact them before it cuts and escapes the plugin's
+//! texts.
 //!
 //! A secret is found regardless of case, and line by line. It is also found percent-encoded, in hexadecimal, in base64
 //! of either alphabet with other text around it, with the escapes of JSON, Rust and C, and after two of these in
@@ -12,10 +14,11 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
+    fmt,
     ops::Range,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -57,6 +60,66 @@ pub fn learn_config<'a>(secrets: impl IntoIterator<Item = &'a str>) {
     }
 }
 
+/// Adds secrets that a probe was opened with; they are not forgotten while the probe exists.
+pub(crate) fn hold(secrets: Vec<String>) -> HeldSecrets {
+    let mut forms: Vec<Arc<str>> = secrets
+        .iter()
+        .flat_map(|secret| forms(secret))
+        .filter(|form| form.len() >= SHORTEST)
+        .map(Arc::from)
+        .collect();
+    forms.sort_unstable();
+    forms.dedup();
+    if !forms.is_empty() {
+        learn(secrets.iter().map(String::as_str));
+        let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
+        for form in &forms {
+            *known.held.entry(Arc::clone(form)).or_default() += 1;
+        }
+    }
+    HeldSecrets(forms)
+}
+
+/// Secrets that are not forgotten before this is dropped.
+#[derive(Default)]
+pub(crate) struct HeldSecrets(Vec<Arc<str>>);
+
+impl HeldSecrets {
+    /// Returns `true` if there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Drop for HeldSecrets {
+    fn drop(&mut self) {
+        if self.0.is_empty() {
+            return;
+        }
+        let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
+        let config = known.config;
+        for form in &self.0 {
+            if let Some(held) = known.held.get_mut(form) {
+                *held -= 1;
+                if *held == 0 {
+                    known.held.remove(form);
+                }
+            }
+            // Its last messages may still be under way.
+            if let Some(last) = known.texts.get_mut(form) {
+                *last = config;
+            }
+        }
+    }
+}
+
+/// Leaves out the secrets.
+impl fmt::Debug for HeldSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HeldSecrets({})", self.0.len())
+    }
+}
+
 /// Returns the text with every secret replaced; `None` if it contains none.
 pub fn redact(text: &[u8]) -> Option<Vec<u8>> {
     match beginning(text, text.len()) {
@@ -73,10 +136,15 @@ pub fn redact_text(text: String) -> String {
     }
 }
 
+/// Returns the places of secrets in a text, in order and without overlaps.
+pub fn places(text: &[u8]) -> Vec<Range<usize>> {
+    with_known(|known| known.matches(text)).unwrap_or_default()
+}
+
 /// Returns the first `length` bytes with every secret that begins in them replaced, including one that ends later.
 pub fn beginning(text: &[u8], length: usize) -> Cow<'_, [u8]> {
     let length = length.min(text.len());
-    let matches = with_known(|known| known.matches(text)).unwrap_or_default();
+    let matches = places(text);
     if matches.first().is_none_or(|first| first.start >= length) {
         return Cow::Borrowed(&text[..length]);
     }
@@ -102,6 +170,11 @@ pub fn within(config: &str) -> Vec<String> {
     found.into_iter().collect()
 }
 
+/// Returns a number that changes when secrets are added: a text redacted before may contain one of them.
+pub fn revision() -> u64 {
+    REVISION.load(Ordering::Acquire)
+}
+
 /// Returns the number of searched texts.
 pub fn known() -> usize {
     with_known(|known| known.texts.len()).unwrap_or_default()
@@ -125,6 +198,8 @@ fn with_known<T>(ask: impl FnOnce(&SecretIndex) -> T) -> Option<T> {
 struct SecretIndex {
     /// Each text, with the number of the last config that had it.
     texts: BTreeMap<Arc<str>, u64>,
+    /// The texts of open probes, with the number of their probes.
+    held: BTreeMap<Arc<str>, usize>,
     config: u64,
     layers: Vec<IndexLayer>,
     longest: usize,
@@ -159,17 +234,25 @@ impl SecretIndex {
             texts.extend(below.texts);
         }
         self.layers.push(IndexLayer::new(texts)?);
+        REVISION.fetch_add(1, Ordering::Release);
         Ok(())
     }
 
     /// Forgets secrets that no recent config had, once it is worth the work.
     fn forget(&mut self) -> Result<(), aho_corasick::BuildError> {
         let oldest = self.config.saturating_sub(CONFIGS);
-        let stale = self.texts.values().filter(|last| **last < oldest).count();
+        let is_stale = |text: &Arc<str>, last: u64| last < oldest && !self.held.contains_key(text);
+        let stale = self
+            .texts
+            .iter()
+            .filter(|(text, last)| is_stale(text, **last))
+            .count();
         if stale < FEWEST_FORGOTTEN.max(self.texts.len() / 2) {
             return Ok(());
         }
-        self.texts.retain(|_, last| *last >= oldest);
+        let mut texts = std::mem::take(&mut self.texts);
+        texts.retain(|text, last| !is_stale(text, *last));
+        self.texts = texts;
         self.longest = self.texts.keys().map(|text| text.len()).max().unwrap_or(0);
         self.layers.clear();
         let texts: Vec<_> = self.texts.keys().cloned().collect();
@@ -277,6 +360,7 @@ const LONGEST_ENCODING: usize = 6;
 
 static KNOWN: RwLock<SecretIndex> = RwLock::new(SecretIndex {
     texts: BTreeMap::new(),
+    held: BTreeMap::new(),
     config: 0,
     layers: Vec::new(),
     longest: 0,
@@ -287,6 +371,9 @@ static KNOWN: RwLock<SecretIndex> = RwLock::new(SecretIndex {
 const CONFIGS: u64 = 100;
 /// Forgetting fewer is not worth rebuilding the rest.
 const FEWEST_FORGOTTEN: usize = 64;
+
+/// The number of times that secrets were added.
+static REVISION: AtomicU64 = AtomicU64::new(0);
 
 /// Lets hosts without secrets, which are most, skip the lock.
 static SOME_ARE_KNOWN: AtomicBool = AtomicBool::new(false);
@@ -392,6 +479,47 @@ mod tests {
         assert!(knows("stays for ever") && knows("rotated secret 1999"));
         assert!(knows("rotated secret 1900"), "its probes may be talking");
         assert!(!knows("rotated secret 0000"));
+    }
+
+    #[test]
+    fn a_secret_is_not_forgotten_while_a_probe_holds_it() {
+        let mut known = SecretIndex::default();
+        let text: Arc<str> = "held by an open probe".into();
+        known.learn([&*text].into_iter()).unwrap();
+        known.held.insert(Arc::clone(&text), 1);
+        let pass = |known: &mut SecretIndex| {
+            for nth in 0..1000 {
+                known.config += 1;
+                let rotated = format!("rotated secret {nth:04}");
+                known.learn([rotated.as_str()].into_iter()).unwrap();
+                known.forget().unwrap();
+            }
+        };
+        pass(&mut known);
+        assert!(!known.matches(text.as_bytes()).is_empty());
+        known.held.clear();
+        pass(&mut known);
+        assert!(known.matches(text.as_bytes()).is_empty());
+    }
+
+    #[test]
+    fn a_held_secret_is_redacted_and_counted_once_for_each_probe() {
+        let held = || hold(vec!["held-by-two-probes".to_owned(), "short".to_owned()]);
+        let (first, second) = (held(), held());
+        assert_eq!(
+            shown("held-by-two-probes short").unwrap(),
+            "(a secret) short"
+        );
+        let count = || {
+            let known = KNOWN.read().unwrap();
+            known.held.get("held-by-two-probes").copied()
+        };
+        assert_eq!(count(), Some(2));
+        drop(first);
+        assert_eq!(count(), Some(1));
+        drop(second);
+        assert_eq!(count(), None);
+        assert!(hold(Vec::new()).is_empty());
     }
 
     #[test]

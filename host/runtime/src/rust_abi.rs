@@ -10,34 +10,35 @@
 use std::{
     mem::ManuallyDrop,
     path::Path,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
 use abi_stable::{
     StableAbi,
     library::{AbiHeaderRef, ROOT_MODULE_LOADER_NAME_WITH_NUL},
     prefix_type::PrefixTypeTrait,
-    std_types::{RResult, RStr},
+    std_types::{RResult, RSlice, RStr, RVec},
 };
 use conductor_library::printable;
 use conductor_plugin_api::{
     abi::{
-        AbiCall, AbiFailure, AbiFailureKind, AbiHost, AbiHostHandle, AbiHostRef, AbiLevel,
-        AbiLogRecord, AbiPluginRef, AbiProbeBox, AbiReport,
+        AbiCall, AbiFailure, AbiFailureKind, AbiHost, AbiHostHandle, AbiHostRef, AbiLabel,
+        AbiLevel, AbiLogRecord, AbiPluginRef, AbiProbeBox, AbiReport,
     },
     manifest::{ApiVersion, Manifest},
+    metric::DeclarationError,
 };
 use conductor_types::ErrorType;
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    CallFailure, CheckReport, ConfigSchema, LoadError, PluginDescription, ProbeSpec,
-    SchemaTextError,
+    CallFailure, CheckReport, ConfigSchema, DeclaredMetrics, LoadError, PluginDescription,
+    ProbeSpec, SchemaTextError,
     call_context::{self, CallContext, CallNumber},
     door::{self, HostFunctions, HostSide},
     layout,
     observer::CallObserver,
-    set_message,
+    probe_state, set_message,
 };
 
 mod newer;
@@ -130,7 +131,10 @@ impl RustLibrary {
             });
         }
         // Lives as long as the library, which is never closed.
-        let owner: &'static CallingPlugin = Box::leak(Box::new(CallingPlugin { id: id.clone() }));
+        let owner: &'static CallingPlugin = Box::leak(Box::new(CallingPlugin {
+            id: id.clone(),
+            metrics: OnceLock::new(),
+        }));
         let host = AbiHostHandle {
             functions: match functions {
                 HostFunctions::Current => *FUNCTIONS,
@@ -141,6 +145,12 @@ impl RustLibrary {
         module.init()(host);
         let schema = module.config_schema()();
         let config_schema = ConfigSchema::new(&schema)?;
+        // Appended to the module in API 1.1.
+        let metrics = match module.metrics() {
+            Some(metrics) => Arc::new(DeclaredMetrics::new(&metrics())?),
+            None => Arc::default(),
+        };
+        let _ = owner.metrics.set(Arc::clone(&metrics));
         Ok(Self {
             module,
             host,
@@ -151,6 +161,7 @@ impl RustLibrary {
                 version,
                 api: manifest.api,
                 config_schema,
+                metrics,
             },
             observer,
         })
@@ -203,7 +214,10 @@ impl RustProbe {
 impl door::PluginProbe for RustProbe {
     fn check(&mut self, call: &CallContext, report: &mut CheckReport) -> Result<(), CallFailure> {
         match self.probe.check(&self.call(call.address())) {
-            RResult::ROk(found) => take(report, &found, self.observer.as_deref()),
+            RResult::ROk(found) => {
+                report.declared = call.take_set();
+                take(report, &found, self.observer.as_deref())
+            }
             RResult::RErr(error) => Err(self.failure(&error)),
         }
     }
@@ -233,6 +247,8 @@ impl door::PluginProbe for RustProbe {
 /// The host functions' data about the plugin that calls them.
 struct CallingPlugin {
     id: String,
+    /// Set once the library has declared them.
+    metrics: OnceLock<Arc<DeclaredMetrics>>,
 }
 
 /// The reason why a module with a compatible layout is not used.
@@ -242,6 +258,8 @@ enum ModuleError {
     Identity { module: String, manifest: String },
     #[error(transparent)]
     Schema(#[from] SchemaTextError),
+    #[error(transparent)]
+    Metrics(#[from] DeclarationError),
 }
 
 /// The refusal of a library by the OS's loader.
@@ -374,6 +392,11 @@ static FUNCTIONS: LazyLock<AbiHostRef> = LazyLock::new(|| {
         is_cancelled,
         platform,
         complete,
+        interval_ns,
+        labels,
+        set,
+        state,
+        store_state,
     }
     .leak_into_prefix()
 });
@@ -408,7 +431,7 @@ extern "C" fn log(plugin: usize, call: usize, record: &AbiLogRecord<'_>) {
         set_message(&mut value, field.value.as_bytes());
         text.push_str(&format!(" {}={value}", one_line(field.name.as_str())));
     }
-    let platform = call_context::with(call, |data| Arc::clone(&data.platform));
+    let platform = call_context::with(call, |data| Arc::clone(&data.terms.spec.platform));
     let platform = platform.as_deref();
     // The macros require a constant level.
     macro_rules! emit {
@@ -426,16 +449,65 @@ extern "C" fn log(plugin: usize, call: usize, record: &AbiLogRecord<'_>) {
 }
 
 extern "C" fn remaining_ns(call: usize) -> u64 {
-    let remaining = call_context::with(call, CallContext::remaining).unwrap_or_default();
+    let remaining = call_context::with(call, |data| data.terms.remaining()).unwrap_or_default();
     u64::try_from(remaining.as_nanos()).unwrap_or(u64::MAX)
 }
 
 extern "C" fn is_cancelled(call: usize) -> bool {
-    call_context::with(call, CallContext::is_cancelled).unwrap_or(false)
+    call_context::with(call, |data| data.terms.is_cancelled()).unwrap_or(false)
 }
 
 extern "C" fn platform(call: usize) -> RStr<'static> {
     RStr::from_str(call_context::platform(call))
+}
+
+extern "C" fn interval_ns(call: usize) -> u64 {
+    let interval = call_context::with(call, |data| data.terms.spec.interval);
+    u64::try_from(interval.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
+}
+
+extern "C" fn labels(call: usize) -> RVec<AbiLabel> {
+    let labels = call_context::with(call, |data| data.terms.spec.labels.clone());
+    let labels = labels.unwrap_or_default().into_iter();
+    labels
+        .map(|(name, value)| AbiLabel {
+            name: name.into(),
+            value: value.into(),
+        })
+        .collect()
+}
+
+extern "C" fn set(
+    plugin: usize,
+    call: usize,
+    metric: RStr<'_>,
+    labels: RSlice<'_, RStr<'_>>,
+    value: f64,
+) {
+    let Some(metrics) = owner(plugin).metrics.get() else {
+        return;
+    };
+    let labels = labels.iter().map(|label| label.as_str().as_bytes());
+    call_context::with(call, |data| {
+        // Counted, and logged once.
+        let _ = metrics.set(&mut data.set(), metric.as_bytes(), labels, value);
+    });
+}
+
+extern "C" fn state(call: usize) -> RVec<u8> {
+    let spec = call_context::with(call, |data| Arc::clone(&data.terms.spec));
+    spec.map_or_else(RVec::new, |spec| spec.states.load(&spec.platform).into())
+}
+
+extern "C" fn store_state(call: usize, state: RSlice<'_, u8>) -> bool {
+    let spec = call_context::with(call, |data| Arc::clone(&data.terms.spec));
+    match spec {
+        Some(spec) if probe_state::is_storable(state.len()) => {
+            spec.states.store(&spec.platform, state.as_slice());
+            true
+        }
+        _ => false,
+    }
 }
 
 extern "C" fn complete(call: usize, result: RResult<AbiReport, AbiFailure>) {
@@ -446,6 +518,7 @@ extern "C" fn complete(call: usize, result: RResult<AbiReport, AbiFailure>) {
     let result = match result {
         RResult::ROk(found) => {
             let mut report = CheckReport::empty();
+            report.declared = call.take_set();
             take(&mut report, &found, call.observer()).map(|()| report)
         }
         RResult::RErr(error) => Err(failure(&error, call.observer())),

@@ -149,6 +149,32 @@ impl CompiledSchema {
     }
 }
 
+/// Validates configs in trials.
+///
+/// A trait, so that the program of ordinary workers does not contain the validator: half of its size, and most of the
+/// memory that a worker would have for itself.
+pub trait ConfigValidator: Send + Sync {
+    /// Returns the violations of `config`, at most [`MAX_VIOLATIONS`] of them.
+    fn violations(&self, config: &Value, subject: &ValueLocation) -> Vec<SchemaViolation>;
+}
+
+impl ConfigValidator for CompiledSchema {
+    fn violations(&self, config: &Value, subject: &ValueLocation) -> Vec<SchemaViolation> {
+        self.violations(config, subject)
+    }
+}
+
+/// Compiles a plugin's schema for trials.
+pub type SchemaCompiler = fn(Value) -> Result<Box<dyn ConfigValidator>, SchemaError>;
+
+/// Compiles a plugin's schema for trials, as [`CompiledSchema::new`].
+///
+/// # Errors
+/// As [`CompiledSchema::new`].
+pub fn compile_for_trials(schema: Value) -> Result<Box<dyn ConfigValidator>, SchemaError> {
+    Ok(Box::new(CompiledSchema::new(schema)?))
+}
+
 impl SchemaViolation {
     /// Returns its approximate size in bytes.
     pub fn size(&self) -> usize {
@@ -171,14 +197,6 @@ impl SchemaViolation {
             ..self
         }
     }
-}
-
-/// Formats of the host's own keys.
-pub mod formats {
-    /// A duration, for example `"5s"`.
-    pub const DURATION: &str = "conductor-duration";
-    /// A size in bytes, for example `"512MiB"`.
-    pub const SIZE: &str = "conductor-size";
 }
 
 /// More violations of one value than this have a common cause.

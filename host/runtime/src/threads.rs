@@ -12,6 +12,8 @@ use std::{
     time::Duration,
 };
 
+use conductor_sandbox::WorkerLimits;
+
 /// A job queue and the threads that serve it.
 pub(super) struct ThreadPool<J> {
     shared: Arc<SharedPool<J>>,
@@ -203,8 +205,14 @@ impl<J: Send + 'static> SharedPool<J> {
 const SLOW: Duration = Duration::from_micros(50);
 /// Time that an idle thread waits for work before it exits.
 const KEEP: Duration = Duration::from_secs(30);
+/// Returns the bytes to reserve for the stacks of as many threads as the limits allow.
+#[must_use]
+pub fn room_for_stacks(limits: &WorkerLimits) -> u64 {
+    (STACK_SIZE as u64).saturating_mul(limits.processes.into())
+}
+
 /// Address space of a thread's stack, bytes: that of a C thread, as libraries expect. Only the used part takes memory.
-pub(crate) const STACK_SIZE: usize = 8 << 20;
+const STACK_SIZE: usize = 8 << 20;
 
 /// The variable that sets the stack size of Rust's threads, and its value in bytes: 8 MiB, as in C.
 pub const RUST_STACKS: (&str, &str) = ("RUST_MIN_STACK", "8388608");

@@ -1,4 +1,5 @@
-//! A plugin in its own process: this same program, started again as `conductor worker`.
+//! A plugin in its own process: the program `conductor-worker`, or this same program, started again as
+//! `conductor worker`.
 //!
 //! ```text
 //!  scheduler ──start──► WorkerClient ──socket──► child: InProcess ──► the library
@@ -34,9 +35,12 @@ use self::{
 };
 use super::{
     AdmittedCall, LoadError, LoadedPlugin, PluginDescription, ProbeId, ProbeSpec, UnexpectedExit,
-    protocol::messages::{HelloMessage, ManifestFacts, ToWorker},
+    protocol::{
+        greeting,
+        messages::{HelloMessage, ManifestFacts, ToWorker},
+    },
     rust_abi,
-    threads::STACK_SIZE,
+    threads::room_for_stacks,
 };
 
 mod calls;
@@ -48,6 +52,7 @@ mod client;
 mod error;
 mod limiter;
 mod message_handler;
+mod numbered;
 #[cfg(target_os = "linux")]
 mod orphans;
 mod output;
@@ -70,7 +75,7 @@ pub use self::watch::ResourceWatch;
 pub use self::{
     child::{child_main, die_of_faults, exit},
     process::describe as describe_end,
-    program::{RUNTIME, use_program},
+    program::{RUNTIME, hold_program, use_program},
 };
 
 /// The settings of a worker.
@@ -128,6 +133,7 @@ impl Worker {
             .map_err(|e| error("no thread can be started for its worker", &e))?;
         let LoadedProperties {
             config_schema,
+            metrics,
             asynchronous,
             mut unconfined,
         } = told
@@ -145,6 +151,7 @@ impl Worker {
                 version: vetted.manifest.version.clone(),
                 api: vetted.manifest.api,
                 config_schema,
+                metrics,
                 asynchronous,
             },
             pid,
@@ -160,7 +167,8 @@ impl LoadedPlugin for Worker {
     }
 
     fn open(&self, spec: ProbeSpec) -> ProbeId {
-        self.client.open(spec)
+        let secrets = self.description.config_schema.hold_secrets(&spec.config);
+        self.client.open(spec, secrets)
     }
 
     fn close(&self, probe: ProbeId) {
@@ -222,9 +230,18 @@ impl StartedWorker {
         let (waker, wake_ups) = SupervisorWaker::pair()?;
         let (output, their_output) = OutputPipe::pair()?;
         let plugin: Arc<str> = vetted.manifest.id.as_str().into();
-        let process = WorkerProcess::start(&plugin, &settings.policy, theirs, their_output)?;
+        // The worker reads it first.
+        ours.send_all(&greeting())?;
+        let trials = settings.trials;
+        let process =
+            WorkerProcess::start(&plugin, &settings.policy, trials, theirs, their_output)?;
         let unlimited = process.unlimited();
-        let watch = ResourceWatch::new(process.id(), &settings.policy, clock.now());
+        let mut watch = ResourceWatch::new(process.id(), &settings.policy, clock.now());
+        if let Some(watch) = &mut watch
+            && process.is_limited()
+        {
+            watch.relax();
+        }
         let client = WorkerClient::new(ours, waker, clock, settings.call_threads);
         let client = Arc::new(client);
         let output = WorkerOutput::new(output, Arc::clone(&plugin));
@@ -272,7 +289,7 @@ fn hello(vetted: &Vetted, settings: &WorkerSettings, clock: Clock) -> HelloMessa
         manifest: ManifestFacts::of(manifest),
         policy: sandbox::SandboxPolicy {
             library: Some(vetted.path.clone()),
-            stacks: (STACK_SIZE as u64).saturating_mul(settings.policy.limits.processes.into()),
+            stacks: room_for_stacks(&settings.policy.limits),
             ..settings.policy.clone()
         },
         trials: settings.trials,

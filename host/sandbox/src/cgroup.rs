@@ -20,7 +20,11 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    fd::OwnedFd,
+    fs::{Mode, OFlags, open},
+    process::{Pid, Signal, kill_process},
+};
 use tree::CgroupBase;
 
 use super::WorkerLimits;
@@ -29,6 +33,7 @@ use super::WorkerLimits;
 #[derive(Debug)]
 pub struct WorkerCgroup {
     path: PathBuf,
+    enforces: bool,
 }
 
 impl WorkerCgroup {
@@ -47,8 +52,23 @@ impl WorkerCgroup {
             tracing::debug!("no control group for {name}: {}: {error}", path.display());
             return None;
         }
-        limit(&path, limits);
-        Some(Self { path })
+        let enforces = limit(&path, limits);
+        Some(Self { path, enforces })
+    }
+
+    /// Returns `true` if the kernel enforces the limits of memory and processes on the group.
+    #[must_use]
+    pub fn enforces_limits(&self) -> bool {
+        self.enforces
+    }
+
+    /// Opens the group's folder, to start a process inside the group.
+    ///
+    /// # Errors
+    /// When the group is gone.
+    pub fn open(&self) -> io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(open(&self.path, flags, Mode::empty())?)
     }
 
     /// Moves a process with all its threads into the group; processes it starts later are in it too.
@@ -117,8 +137,9 @@ fn base() -> Option<&'static CgroupBase> {
     base.as_ref()
 }
 
-/// Sets the limits that the group's controllers accept.
-fn limit(group: &Path, limits: &WorkerLimits) {
+/// Sets the limits that the group's controllers accept; returns `true` if those of memory and processes are among them.
+fn limit(group: &Path, limits: &WorkerLimits) -> bool {
+    let mut enforces = true;
     let cpu = u64::from(limits.cpu_percent) * CPU_PERIOD / 100;
     for (file, value) in [
         ("memory.max", limits.memory.to_string()),
@@ -130,8 +151,10 @@ fn limit(group: &Path, limits: &WorkerLimits) {
     ] {
         if let Err(error) = fs::write(group.join(file), value) {
             tracing::debug!("{}: no {file}: {error}", group.display());
+            enforces &= !matches!(file, "memory.max" | "pids.max");
         }
     }
+    enforces
 }
 
 fn kill(group: &Path) -> io::Result<()> {
@@ -248,7 +271,7 @@ mod tests {
             cpu_percent: 250,
             ..WorkerLimits::default()
         };
-        limit(dir.path(), &limits);
+        assert!(limit(dir.path(), &limits));
         for (file, value) in [
             ("memory.max", "1048576"),
             ("memory.oom.group", "1"),
@@ -258,6 +281,10 @@ mod tests {
             let written = fs::read_to_string(dir.path().join(file)).unwrap();
             assert_eq!(written, value, "{file}");
         }
+        // As where the controller is missing: the file cannot be written.
+        fs::remove_file(dir.path().join("memory.max")).unwrap();
+        fs::create_dir(dir.path().join("memory.max")).unwrap();
+        assert!(!limit(dir.path(), &limits));
     }
 
     #[test]

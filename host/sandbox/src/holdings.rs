@@ -3,7 +3,10 @@
 //! Memory counts what the kernel cannot reclaim by itself: anonymous and shared pages, including swapped-out ones, and
 //! page tables, but not mapped files. A process that has exited or is closed to the host counts as zero.
 
-use std::fs;
+use std::{
+    fs::{self, File},
+    io::{self, Read as _},
+};
 
 /// The resources that processes use together.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -49,7 +52,7 @@ pub fn memory_without_sharing(members: &[u32]) -> u64 {
 
 /// Returns 0 if the process is closed to the host, as a fork of a worker is to an ordinary user's host.
 fn own_share(pid: u32) -> u64 {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let rollup = text_of(&format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let fields = rollup.lines().filter_map(|line| line.split_once(':'));
     let counted = fields.filter(|(name, _)| ["Pss_Anon", "Pss_Shmem", "SwapPss"].contains(name));
     counted.map(|(_, value)| number(value) << 10).sum()
@@ -77,7 +80,7 @@ pub fn descriptors(members: &[u32]) -> HeldDescriptors {
             } else if target == b"anon_inode:[eventpoll]" {
                 let number = entry.file_name();
                 let info = format!("/proc/{pid}/fdinfo/{}", number.display());
-                let info = fs::read_to_string(info).unwrap_or_default();
+                let info = text_of(&info).unwrap_or_default();
                 let watches = info.lines().filter(|line| line.starts_with("tfd:"));
                 sum.watches += watches.count() as u64;
             }
@@ -95,8 +98,16 @@ pub fn locks(members: &[u32]) -> u64 {
     owners.filter(|owner| members.contains(owner)).count() as u64
 }
 
+/// Reads a file of `/proc`, which has no size, in one call for most of them: each worker is looked at several times a
+/// second.
+fn text_of(path: &str) -> io::Result<String> {
+    let mut text = String::with_capacity(4 << 10);
+    File::open(path)?.take(u64::MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
 fn held(pid: u32) -> Option<HeldResources> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let status = text_of(&format!("/proc/{pid}/status")).ok()?;
     Some(parse(&status))
 }
 
@@ -113,7 +124,7 @@ fn parse(status: &str) -> HeldResources {
 }
 
 fn group_of(pid: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = text_of(&format!("/proc/{pid}/stat")).ok()?;
     // The name may contain spaces and parentheses; after it come the state, the parent and the group.
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_whitespace().nth(2)?.parse().ok()

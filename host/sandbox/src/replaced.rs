@@ -1,6 +1,9 @@
 //! Detects when a name opened to a worker leads to another file.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::SandboxPolicy;
 
@@ -10,7 +13,7 @@ use super::SandboxPolicy;
 /// to it. The host keeps an `NamedFileSnapshot` for each worker, checks it periodically, and starts a new generation on a
 /// change.
 #[derive(Debug)]
-pub struct NamedFileSnapshot(Vec<(PathBuf, Option<Identity>)>);
+pub struct NamedFileSnapshot(Arc<[(PathBuf, Option<Identity>)]>);
 
 /// Device and inode.
 type Identity = (u64, u64);
@@ -39,22 +42,62 @@ impl NamedFileSnapshot {
     /// A missing file is no reason to restart: it is often missing only while it is being replaced.
     #[must_use]
     pub fn changed(&self) -> Option<&Path> {
-        let changed = self.0.iter().find(|(path, before)| {
-            let now = identity(path);
-            now.is_some() && now != *before
+        let found = self.find_together().unwrap_or_else(|| {
+            // One at a time, so that a path that does not respond hides no change of another.
+            self.0
+                .iter()
+                .position(|(path, before)| is_another(identity(path), *before))
         });
-        changed.map(|(path, _)| path.as_path())
+        found.map(|nth| self.0[nth].0.as_path())
     }
+
+    /// Returns the position of a changed name, found with a single hand-over to the thread that looks; `None` if a path
+    /// does not respond.
+    #[cfg(unix)]
+    fn find_together(&self) -> Option<Option<usize>> {
+        let names = Arc::clone(&self.0);
+        let key = Path::new("files of a worker");
+        let look = move || {
+            let mut names = names.iter();
+            names.position(|(path, before)| is_another(identity_now(path), *before))
+        };
+        conductor_library::file_reader::within(key, PATIENCE, look).ok()
+    }
+
+    #[cfg(not(unix))]
+    fn find_together(&self) -> Option<Option<usize>> {
+        Some(None)
+    }
+}
+
+/// Returns `true` if a name leads to another file than before.
+fn is_another(now: Option<Identity>, before: Option<Identity>) -> bool {
+    now.is_some() && now != before
 }
 
 #[cfg(unix)]
 fn identity(path: &Path) -> Option<Identity> {
-    use std::os::unix::fs::MetadataExt as _;
+    use conductor_library::file_reader;
 
     // A path on a mount that is down must not keep the host from supervising its workers.
-    let metadata = conductor_library::file_reader::metadata(path).ok()?;
+    let path = path.to_owned();
+    file_reader::within(&path.clone(), file_reader::PATIENCE, move || {
+        identity_now(&path)
+    })
+    .ok()?
+}
+
+#[cfg(unix)]
+fn identity_now(path: &Path) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))
 }
+
+/// Maximum time for all names together; local files respond within microseconds.
+#[cfg(unix)]
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 
 #[cfg(not(unix))]
 fn identity(_: &Path) -> Option<Identity> {

@@ -42,6 +42,7 @@ mod routes;
 mod scrape;
 mod security;
 mod state;
+mod target;
 #[cfg(test)]
 mod tests;
 
@@ -58,6 +59,7 @@ pub use names::ExternalUrl;
 pub use openapi::document as api_description;
 pub use security::ServerSecurity;
 pub use state::{HostControl, ServerState, StatusSource};
+pub use target::{CheckedTarget, TargetOutcome, TargetProber, TargetRefusal, TargetRequest};
 
 use crate::caller::ConnectionAddresses;
 

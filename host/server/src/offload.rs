@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 
-/// Runs one piece of work at a time on a thread that may block; later ones wait for their turn.
+/// Runs one piece of work at a time, or a few, on threads that may block; later ones wait for their turn.
 #[derive(Clone)]
 pub(super) struct SerialExecutor {
     turns: Arc<Semaphore>,
@@ -12,8 +12,13 @@ pub(super) struct SerialExecutor {
 
 impl SerialExecutor {
     pub(super) fn new(patience: Duration) -> Self {
+        Self::with_turns(1, patience)
+    }
+
+    /// Creates an executor that runs up to `turns` pieces of work at the same time.
+    pub(super) fn with_turns(turns: usize, patience: Duration) -> Self {
         Self {
-            turns: Arc::new(Semaphore::new(1)),
+            turns: Arc::new(Semaphore::new(turns)),
             patience,
         }
     }

@@ -17,7 +17,7 @@ use super::negotiation::NegotiatedFormat;
 use super::{
     RequestOrigin, ServerLimits, ServerState, api, api::RenderOutcome, budget::MemoryBudget,
     control, control::RequestActor, events::EventStreams, flights::RequestCoalescer,
-    offload::SerialExecutor, page,
+    offload::SerialExecutor, page, target,
 };
 
 /// Returns all routes.
@@ -34,11 +34,13 @@ pub(super) fn routes(state: ServerState, limits: ServerLimits, budget: MemoryBud
         controls: SerialExecutor::new(limits.turn_time),
         reloads: SerialExecutor::new(RELOAD_TURN),
         callers: SerialExecutor::new(limits.turn_time),
+        target_checks: SerialExecutor::with_turns(TARGET_CHECKS, limits.turn_time),
     };
     Router::new()
         .merge(page::routes())
         .route("/-/", get(index))
         .route("/metrics", get(metrics))
+        .route("/probe", get(target::probe))
         .route("/-/healthy", get(healthy))
         .route("/-/ready", get(ready))
         .nest("/api/v1", api::routes())
@@ -80,6 +82,8 @@ pub(super) struct RouterState {
     reloads: SerialExecutor,
     /// Turns for identifying callers: plugins that send many requests delay no action.
     callers: SerialExecutor,
+    /// Turns for checks of targets, which wait for plugins.
+    pub(super) target_checks: SerialExecutor,
     pub(super) events: EventStreams,
 }
 
@@ -217,10 +221,13 @@ pub(super) fn busy() -> Response {
 const RELOAD: &str = "/-/reload";
 /// The longest time a reload waits for the one before it, which calls the plugins and gives each its time.
 const RELOAD_TURN: Duration = Duration::from_secs(120);
+/// The maximum number of checks of targets at the same time.
+const TARGET_CHECKS: usize = 100;
 
 const ROUTES: &str = "\
 /               status page; /platforms/NAME for one platform
 /metrics        metrics in Prometheus's text format, or in OpenMetrics if requested
+/probe?target=HOST&module=TEMPLATE  check of a target, as blackbox_exporter serves it
 /-/healthy      200 while the host runs
 /-/ready        200 while the host monitors platforms, 503 before and after
 /-/reload       POST: reload the config (needs --web.enable-lifecycle)

@@ -14,7 +14,7 @@ use conductor_types::{
     views::{PlatformDetail, PluginDetail, StatusView, WindowView},
 };
 
-use crate::caller::ConnectionAddresses;
+use crate::{caller::ConnectionAddresses, target::TargetProber};
 
 /// The sources of everything the server shows.
 #[derive(Clone)]
@@ -25,6 +25,8 @@ pub struct ServerState {
     pub source: Arc<dyn StatusSource>,
     /// Called each time `/metrics` has been read completely; must be quick.
     pub scraped: Arc<dyn Fn() + Send + Sync>,
+    /// The source of `/probe`.
+    pub targets: Arc<dyn TargetProber>,
     /// Operators' requests. `None` without `--web.enable-lifecycle`: clients then get a 403.
     pub control: Option<Arc<dyn HostControl>>,
 }

@@ -29,6 +29,8 @@ mod corpus;
 mod memory;
 mod security;
 mod streams;
+#[cfg(feature = "prometheus")]
+mod targets;
 
 #[test]
 fn pages_and_json_are_compressed_for_clients_that_accept_it() {
@@ -594,6 +596,21 @@ impl StatusSource for Host {
     }
 }
 
+impl TargetProber for Host {
+    fn check(&self, request: &TargetRequest) -> Result<CheckedTarget, TargetRefusal> {
+        self.gate.pass();
+        match request.module.as_str() {
+            "http_2xx" => Ok(CheckedTarget {
+                outcome: TargetOutcome::NoResult(request.patience),
+                now: Duration::ZERO,
+            }),
+            _ => Err(TargetRefusal::Unknown(
+                "the modules are http_2xx".to_owned(),
+            )),
+        }
+    }
+}
+
 impl Host {
     fn scrapes(&self) -> usize {
         self.scrapes.load(Ordering::SeqCst)
@@ -616,6 +633,7 @@ impl Host {
             scraped: Arc::new(move || {
                 scraped.scrapes.fetch_add(1, Ordering::SeqCst);
             }),
+            targets: Arc::new(self.clone()),
             control: None,
         }
     }

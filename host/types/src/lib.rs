@@ -8,5 +8,5 @@ pub mod views;
 
 pub use self::{
     labels::*,
-    platform_state::{PlatformState, StateUrgency},
+    platform_state::{PlatformState, SoftState, StateUrgency},
 };

@@ -1,4 +1,4 @@
-//! The state of a platform, and its order by urgency.
+//! The state of a platform, its order by urgency, and the soft state, which is not confirmed yet.
 
 use std::fmt;
 
@@ -13,11 +13,12 @@ pub enum PlatformState {
     /// outlasted the last report.
     #[default]
     Unknown,
-    /// The last report was unhealthy.
+    /// The last report was unhealthy; for a platform with `unhealthy_after` or `healthy_after`, as many results as these
+    /// ask for.
     Unhealthy,
-    /// The last report was degraded.
+    /// The same for degraded.
     Degraded,
-    /// The last report was healthy.
+    /// The same for healthy.
     Healthy,
 }
 
@@ -43,6 +44,23 @@ impl fmt::Display for PlatformState {
             Self::Degraded => "degraded",
             Self::Healthy => "healthy",
         })
+    }
+}
+
+/// The state that a platform's last check found, while it is not confirmed: the platform's own state is another.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct SoftState {
+    /// State of the last result: unknown if the check failed.
+    pub status: PlatformState,
+    /// Number of consecutive results so far that are worse, or better, than the platform's state.
+    pub results: u16,
+    /// Number of such results that changes the platform's state: `unhealthy_after` or `healthy_after`.
+    pub needed: u16,
+}
+
+impl fmt::Display for SoftState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.status, self.results, self.needed)
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{PlatformState, StateUrgency};
+use crate::{PlatformState, SoftState, StateUrgency};
 
 /// State of the host, its platforms and its plugins: the content of `/api/v1/status`.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -98,6 +98,12 @@ pub struct PlatformView {
     pub generation: u64,
     /// State.
     pub status: PlatformState,
+    /// State of the last check while it is not confirmed, so that `status` is another; absent otherwise.
+    #[serde(default)]
+    pub soft: Option<SoftState>,
+    /// `true` while it is flapping: from six changes of state within 20 checks until there are less than three.
+    #[serde(default)]
+    pub flapping: bool,
     /// The message of the last report or failure, or the reason why there is neither.
     pub message: String,
     /// The kind of failure if the last check failed; absent if it did not, or if there is no current report.
@@ -148,13 +154,37 @@ impl PlatformView {
     /// Returns the urgency of its state.
     #[must_use]
     pub fn urgency(&self) -> StateUrgency {
-        self.status.urgency(self.error_type.is_some())
+        // While a state is soft there are results, so that a failed check is the reason for an unknown one.
+        let has_result = self.error_type.is_some() || self.soft.is_some();
+        self.status.urgency(has_result)
+    }
+
+    /// Returns the state with the notes that belong to it, as in `healthy, soft unhealthy 2/3, flapping`.
+    #[must_use]
+    pub fn state_text(&self) -> String {
+        let mut text = self.status.to_string();
+        if let Some(soft) = self.soft {
+            text.push_str(&format!(", soft {soft}"));
+        }
+        if self.flapping {
+            text.push_str(", flapping");
+        }
+        text
     }
 
     /// Returns `true` if an operator should look at it: it is unhealthy, or its last check failed.
     #[must_use]
     pub fn needs_attention(&self) -> bool {
         self.urgency().needs_attention()
+    }
+
+    /// Returns `true` if its last check failed or found it unhealthy, even if that is not confirmed.
+    #[must_use]
+    pub fn has_bad_result(&self) -> bool {
+        match self.soft {
+            Some(soft) => soft.status.urgency(true).needs_attention(),
+            None => self.needs_attention(),
+        }
     }
 
     /// Returns `true` if its checks are paused on purpose, so that `unknown` is expected. A breaker that opened by
@@ -185,12 +215,12 @@ pub struct PastView {
     pub ended: f64,
     /// Duration.
     pub duration: f64,
-    /// The state that it gave the platform: unknown if the check failed.
+    /// The state that it found, confirmed or not: unknown if the check failed.
     pub status: PlatformState,
 }
 
 impl PastView {
-    /// Returns the urgency of the state that it gave the platform.
+    /// Returns the urgency of the state that it found.
     #[must_use]
     pub fn urgency(&self) -> StateUrgency {
         self.status.urgency(true)

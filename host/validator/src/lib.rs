@@ -1,4 +1,4 @@
-//! `conductor plugin list|inspect|schema|new|run|validate|diff|pin|clear`.
+//! `conductor plugin list|inspect|schema|new|dev|run|validate|diff|pin|clear`.
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ use conductor_library::{Catalog, LibraryPins, Store, TrustPolicy, printable};
 use conductor_runtime::{config_keys::ConfigKeys, quarantine::QuarantineFile};
 
 mod call_harness;
+mod dev;
 mod diff;
 mod list;
 mod new;
@@ -53,6 +54,11 @@ pub enum PluginCommand {
     },
     /// Create a plugin project that builds, has a test and passes the validator
     New(new::PluginNewArgs),
+    /// Build a plugin whenever its sources change, run and validate it, and print what is different
+    ///
+    /// Cargo packages are built by cargo, folders with a Makefile by make. After a failed build, the next change is waited
+    /// for.
+    Dev(dev::PluginDevArgs),
     /// Run a plugin's probe one or more times, as a host does
     Run(run::PluginRunArgs),
     /// Test a library: file, loading, behaviour and robustness
@@ -61,7 +67,7 @@ pub enum PluginCommand {
     ///
     /// Exits with 1 if the new version number is too low. Both libraries are loaded once, in temporary workers.
     Diff(diff::PluginDiffArgs),
-    /// Print the manifest of a library, the result of each rule, and the keys of its plugin's config
+    /// Print the manifest of a library, the result of each rule, and the config keys and metrics of its plugin
     ///
     /// To read the keys, the library is loaded once, in a temporary worker without any of its `needs`. With --no-load, no
     /// code of the library runs.
@@ -98,6 +104,7 @@ pub fn run(command: &PluginCommand, global: &GlobalArgs) -> Result<CommandExit, 
     match command {
         PluginCommand::List(args) => list::run(args, global),
         PluginCommand::New(args) => new::run(args),
+        PluginCommand::Dev(args) => dev::run(args, global),
         PluginCommand::Diff(args) => diff::run(args, global),
         PluginCommand::Inspect {
             file,
@@ -242,28 +249,31 @@ fn inspect(
     };
     let refused = inspection.refusal().is_some();
     // Without the plugin's needs: inspecting a file must not give it network access.
-    let schema = (!refused && !no_load).then(|| {
-        schema::of_file(file, global, Some(Vec::new()))
-            .map(|description| description.config_schema.value())
-    });
+    let described = (!refused && !no_load).then(|| schema::of_file(file, global, Some(Vec::new())));
     match output {
         OutputFormat::Json => {
             let mut inspection = serde_json::to_value(&inspection)
                 .map_err(|e| CliError::Other(format!("cannot print as JSON: {e}")))?;
-            inspection["config_schema"] = schema.and_then(Result::ok).unwrap_or_default();
+            if let Some(Ok(description)) = described {
+                inspection["config_schema"] = description.config_schema.value();
+                inspection["metrics"] = serde_json::to_value(description.metrics.as_slice())
+                    .map_err(|e| CliError::Other(format!("cannot print as JSON: {e}")))?;
+            }
             print(&json(&inspection)?)?;
         }
         OutputFormat::Table => {
             let gap = [String::new(), String::new()];
             let rows = inspection.facts().into_iter().chain([gap]);
             print(&facts(rows.chain(inspection.outcomes())))?;
-            match schema {
-                Some(Ok(schema)) => {
-                    print(&format!("\n{}", schema::to_table(&ConfigKeys::of(&schema))))?;
+            match described {
+                Some(Ok(description)) => {
+                    let keys = ConfigKeys::of(&description.config_schema.value());
+                    print(&format!("\n{}", schema::to_table(&keys)))?;
+                    print(&schema::metrics_table(&description))?;
                 }
                 Some(Err(schema::DescribeError::Config(error))) => return Err(error),
                 Some(Err(schema::DescribeError::Refused(why))) => print(&format!(
-                    "\nits config keys cannot be read: {why}; `conductor plugin schema` loads it with what it needs\n"
+                    "\nits config keys and metrics cannot be read: {why}; `conductor plugin schema` loads it with what it needs\n"
                 ))?,
                 None => {}
             }

@@ -40,6 +40,18 @@ enum ProjectLanguage {
     RustAsync,
     /// C, with the header as its only dependency
     C,
+    /// C++11, behind the same header
+    Cpp,
+    /// Go, behind the same header; needs cgo
+    Go,
+    /// Zig, with the C ABI in a file of its own
+    Zig,
+}
+
+impl ProjectLanguage {
+    fn is_rust(self) -> bool {
+        matches!(self, Self::Rust | Self::RustAsync)
+    }
 }
 
 pub(super) fn run(args: &PluginNewArgs) -> Result<CommandExit, CliError> {
@@ -63,7 +75,7 @@ enum ProjectError {
     )]
     Id(String),
     #[error(
-        "--api is for plugins in Rust; one in C gets a copy of the header, which is all it needs"
+        "--api is for plugins in Rust; one in another language gets a copy of the header, which is all it needs"
     )]
     ApiForC,
     #[error(transparent)]
@@ -101,8 +113,7 @@ impl PluginProject {
         if !is_valid_id(id.as_bytes()) {
             return Err(ProjectError::Id(id.clone()));
         }
-        let in_rust = args.lang != ProjectLanguage::C;
-        let api = match (in_rust, &args.api) {
+        let api = match (args.lang.is_rust(), &args.api) {
             (true, named) => {
                 let features: &[_] = match args.lang {
                     ProjectLanguage::RustAsync => &["tokio"],
@@ -114,9 +125,9 @@ impl PluginProject {
             (false, Some(_)) => return Err(ProjectError::ApiForC),
         };
         let package = format!("conductor-plugin-{id}");
-        let stem = match args.lang {
-            ProjectLanguage::C => id.clone(),
-            _ => package.replace('-', "_"),
+        let stem = match args.lang.is_rust() {
+            true => package.replace('-', "_"),
+            false => id.clone(),
         };
         let library = format!(
             "{}{stem}{}",
@@ -141,6 +152,9 @@ impl PluginProject {
             ProjectLanguage::Rust => RUST,
             ProjectLanguage::RustAsync => RUST_ASYNC,
             ProjectLanguage::C => C,
+            ProjectLanguage::Cpp => CPP,
+            ProjectLanguage::Go => GO,
+            ProjectLanguage::Zig => ZIG,
         }
     }
 
@@ -154,11 +168,9 @@ impl PluginProject {
     /// Returns the next commands to type.
     fn next_steps(&self, folder: &Path) -> String {
         let folder = quoted(folder);
-        let steps = match self.language {
-            ProjectLanguage::C => {
-                "  make\n  conductor plugin inspect {{library}}\n  conductor plugin validate {{library}}\n"
-            }
-            _ => {
+        let steps = match self.language.is_rust() {
+            false => "  make test\n  make\n  conductor plugin validate {{library}}\n",
+            true => {
                 "  cargo test\n  cargo build --release\n  conductor plugin validate target/release/{{library}}\n"
             }
         };
@@ -238,13 +250,64 @@ const RUST_ASYNC: &[(&str, &str)] = &[
 const C: &[(&str, &str)] = &[
     ("Makefile", include_str!("new/c/Makefile.template")),
     ("plugin.c", include_str!("new/c/plugin.c.template")),
-    (
-        "conductor_plugin.h",
-        include_str!("../../../plugin-api/include/conductor_plugin.h"),
-    ),
+    ("test.c", include_str!("new/c/test.c.template")),
+    HEADER,
+    TEST_HEADER,
     ("README.md", include_str!("new/c/README.md.template")),
     (".gitignore", include_str!("new/c/gitignore.template")),
 ];
+
+const CPP: &[(&str, &str)] = &[
+    ("Makefile", include_str!("new/cpp/Makefile.template")),
+    ("plugin.cpp", include_str!("new/cpp/plugin.cpp.template")),
+    ("test.cpp", include_str!("new/cpp/test.cpp.template")),
+    EXPORTS,
+    HEADER,
+    TEST_HEADER,
+    ("README.md", include_str!("new/cpp/README.md.template")),
+    (".gitignore", include_str!("new/c/gitignore.template")),
+];
+
+const GO: &[(&str, &str)] = &[
+    ("Makefile", include_str!("new/go/Makefile.template")),
+    ("go.mod", include_str!("new/go/go.mod.template")),
+    ("probe.go", include_str!("new/go/probe.go.template")),
+    (
+        "probe_test.go",
+        include_str!("new/go/probe_test.go.template"),
+    ),
+    ("plugin.go", include_str!("new/go/plugin.go.template")),
+    ("plugin.c", include_str!("new/go/plugin.c.template")),
+    EXPORTS,
+    HEADER,
+    ("README.md", include_str!("new/go/README.md.template")),
+    (".gitignore", include_str!("new/go/gitignore.template")),
+];
+
+const ZIG: &[(&str, &str)] = &[
+    ("Makefile", include_str!("new/zig/Makefile.template")),
+    ("plugin.zig", include_str!("new/zig/plugin.zig.template")),
+    ("probe.zig", include_str!("new/zig/probe.zig.template")),
+    (
+        "conductor.zig",
+        include_str!("new/zig/conductor.zig.template"),
+    ),
+    EXPORTS,
+    HEADER,
+    ("README.md", include_str!("new/zig/README.md.template")),
+    (".gitignore", include_str!("new/zig/gitignore.template")),
+];
+
+const HEADER: (&str, &str) = (
+    "conductor_plugin.h",
+    include_str!("../../../plugin-api/include/conductor_plugin.h"),
+);
+const TEST_HEADER: (&str, &str) = (
+    "conductor_test.h",
+    include_str!("../../../plugin-api/include/conductor_test.h"),
+);
+/// The version script of a library that exports the plugin alone.
+const EXPORTS: (&str, &str) = ("exports.map", include_str!("new/exports.map.template"));
 
 #[cfg(test)]
 mod tests {
@@ -261,11 +324,7 @@ mod tests {
 
     #[test]
     fn every_place_is_filled() {
-        for language in [
-            ProjectLanguage::Rust,
-            ProjectLanguage::RustAsync,
-            ProjectLanguage::C,
-        ] {
+        for &language in ProjectLanguage::value_variants() {
             let folder = tempfile::tempdir().unwrap();
             let plugin = PluginProject::new(&args("my-db", language, folder.path())).unwrap();
             let place = folder.path().join("my-db");

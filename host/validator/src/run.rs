@@ -41,9 +41,12 @@ pub struct PluginRunArgs {
     /// Number of checks
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
     repeat: u64,
-    /// Time between the starts of two checks
+    /// Time between the starts of two checks, which the probe sees as its platform's interval
     #[arg(long, default_value = "1s", value_parser = parse_duration)]
     interval: Duration,
+    /// Label of the platform, as in its config; may be repeated
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
     /// Timeout of a check
     #[arg(long, default_value = "4s", value_parser = parse_duration)]
     timeout: Duration,
@@ -72,6 +75,19 @@ enum RunIsolation {
 
 pub(super) fn need(text: &str) -> Result<Need, NotANeed> {
     text.parse()
+}
+
+/// A text that is no label.
+#[derive(Debug, thiserror::Error)]
+#[error("a label is a name and a value: NAME=VALUE")]
+struct LabelFormatError;
+
+fn label(text: &str) -> Result<(String, String), LabelFormatError> {
+    let (name, value) = text.split_once('=').ok_or(LabelFormatError)?;
+    match name {
+        "" => Err(LabelFormatError),
+        name => Ok((name.to_owned(), value.to_owned())),
+    }
 }
 
 pub(super) fn run(args: &PluginRunArgs, global: &GlobalArgs) -> Result<CommandExit, CliError> {
@@ -133,11 +149,16 @@ fn checked(
         allow: args.allow.clone().or(how.allow),
         ..how
     };
-    match violations(&vetted, &how, &config) {
+    let platform = ProbeSpec {
+        interval: args.interval,
+        labels: args.labels.iter().cloned().collect(),
+        ..ProbeSpec::new(PLATFORM, config.value().to_string())
+    };
+    match violations(&vetted, &how, &config, &platform) {
         Ok(violations) => config.check(violations)?,
         Err(error) => return refused(&error),
     }
-    let session = match PluginSession::start(&vetted, &how, &config) {
+    let session = match PluginSession::start(&vetted, &how, platform.clone()) {
         Ok(session) => session,
         Err(error) => return refused(&error),
     };
@@ -145,7 +166,7 @@ fn checked(
         args,
         vetted: &vetted,
         how: &how,
-        config: &config,
+        platform,
         session,
         lint: RunReportLint::default(),
     };
@@ -171,7 +192,7 @@ impl PluginSession {
     fn start(
         vetted: &Vetted,
         how: &GenerationSettings,
-        config: &InlineConfig,
+        platform: ProbeSpec,
     ) -> Result<Self, LoadError> {
         let clock = Clock::start();
         let (harness, is_idle): (_, Option<Box<dyn Fn() -> bool>>) = match how.isolation {
@@ -189,8 +210,7 @@ impl PluginSession {
                 (harness, Some(Box::new(is_idle)))
             }
         };
-        let spec = ProbeSpec::new(PLATFORM, config.value().to_string());
-        let probe = harness.plugin.open(spec);
+        let probe = harness.plugin.open(platform);
         Ok(Self {
             harness,
             probe,
@@ -213,7 +233,8 @@ struct PluginRun<'a> {
     args: &'a PluginRunArgs,
     vetted: &'a Vetted,
     how: &'a GenerationSettings,
-    config: &'a InlineConfig,
+    /// The platform; its state outlives a crash, as in a host.
+    platform: ProbeSpec,
     session: PluginSession,
     lint: RunReportLint,
 }
@@ -247,6 +268,12 @@ impl PluginRun<'_> {
                     )),
                 }
             });
+            let metrics = &self.session.harness.plugin.description().metrics;
+            let declared = end
+                .result
+                .as_ref()
+                .map(|report| metrics.named(&report.declared));
+            let declared = declared.unwrap_or_default();
             let warnings = end.result.as_ref().map(|report| self.lint.look(report));
             let warnings = warnings.unwrap_or_default();
             print(&match args.output {
@@ -255,9 +282,9 @@ impl PluginRun<'_> {
                     let hint =
                         failure.and_then(|failure| hint(&failure.message, self.how, self.vetted));
                     let hint = self.lint.not_yet_said(hint.into_iter().collect());
-                    told(nth, &end, &self.lint.not_yet_said(warnings)) + &hint.concat()
+                    told(nth, &end, &declared, &self.lint.not_yet_said(warnings)) + &hint.concat()
                 }
-                OutputFormat::Json => told_as_json(nth, &end, &warnings),
+                OutputFormat::Json => told_as_json(nth, &end, &declared, &warnings),
             })?;
             exit = match &end.result {
                 Ok(report) if report.status != conductor_plugin_api::Status::Unhealthy => {
@@ -269,7 +296,7 @@ impl PluginRun<'_> {
                 .result
                 .is_err_and(|failure| failure.kind == ErrorType::Crash);
             if crashed && nth < args.repeat {
-                self.session = PluginSession::start(self.vetted, self.how, self.config)
+                self.session = PluginSession::start(self.vetted, self.how, self.platform.clone())
                     .map_err(|error| CliError::Other(error.to_string()))?;
                 stuck = None;
             }
@@ -317,11 +344,14 @@ fn violations(
     vetted: &Vetted,
     how: &GenerationSettings,
     config: &InlineConfig,
+    platform: &ProbeSpec,
 ) -> Result<Vec<SchemaViolation>, LoadError> {
     let clock = Clock::start();
     let candidate = ConfigCandidate {
         platform: PLATFORM.into(),
-        config: config.value().to_string().into(),
+        config: Arc::clone(&platform.config),
+        interval: platform.interval,
+        labels: platform.labels.clone(),
         subject: config.subject(),
     };
     let start = |ended| loader::for_trials(vetted, how, clock, ended);
@@ -417,7 +447,7 @@ impl RunReportLint {
     }
 }
 
-fn told(nth: u64, end: &FinishedCall, warnings: &[String]) -> String {
+fn told(nth: u64, end: &FinishedCall, declared: &[(String, f64)], warnings: &[String]) -> String {
     let ms = end.took.as_secs_f64() * 1000.0;
     match &end.result {
         Ok(report) => {
@@ -426,7 +456,7 @@ fn told(nth: u64, end: &FinishedCall, warnings: &[String]) -> String {
                 "check {nth:<4} {status:<10} {ms:>8.1} ms  {}\n",
                 report.message
             );
-            for (name, value) in &report.measurements {
+            for (name, value) in declared.iter().chain(&report.measurements) {
                 text.push_str(&format!("           {name} = {value}\n"));
             }
             for warning in warnings {
@@ -472,7 +502,12 @@ fn hint(failure: &str, how: &GenerationSettings, vetted: &Vetted) -> Option<Stri
     ))
 }
 
-fn told_as_json(nth: u64, end: &FinishedCall, warnings: &[String]) -> String {
+fn told_as_json(
+    nth: u64,
+    end: &FinishedCall,
+    declared: &[(String, f64)],
+    warnings: &[String],
+) -> String {
     let seconds = end.took.as_secs_f64();
     let object = match &end.result {
         Ok(report) => json!({
@@ -480,7 +515,7 @@ fn told_as_json(nth: u64, end: &FinishedCall, warnings: &[String]) -> String {
             "status": format!("{:?}", report.status).to_lowercase(),
             "seconds": seconds,
             "message": report.message,
-            "measurements": report.measurements.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect::<Vec<_>>(),
+            "measurements": declared.iter().chain(&report.measurements).map(|(name, value)| json!({ "name": name, "value": value })).collect::<Vec<_>>(),
             "warnings": warnings,
         }),
         Err(failure) => json!({

@@ -10,7 +10,7 @@ use conductor_command::{
 use conductor_core::clock::Clock;
 use conductor_library as library;
 use conductor_library::{Store, TrustPolicy, printable::escaped};
-use conductor_plugin_api::manifest::Need;
+use conductor_plugin_api::{manifest::Need, metric::MetricKind};
 use conductor_runtime::{
     LoadedPlugin as _, PluginDescription,
     config_keys::{ConfigKey, ConfigKeys},
@@ -147,6 +147,28 @@ pub(super) fn to_table(keys: &ConfigKeys) -> String {
         false => "",
     };
     format!("{table}{more}")
+}
+
+/// Formats the declared metrics as a table that fits the terminal; empty without any.
+pub(super) fn metrics_table(description: &PluginDescription) -> String {
+    let metrics = description.metrics.as_slice();
+    if metrics.is_empty() {
+        return String::new();
+    }
+    let rows = metrics.iter().map(|metric| {
+        [
+            metric.family(&description.id),
+            match metric.kind {
+                MetricKind::Gauge => "gauge".to_owned(),
+                MetricKind::Counter => "counter".to_owned(),
+            },
+            metric.labels.join(" "),
+            metric.help.clone(),
+        ]
+    });
+    let header = ["METRIC", "KIND", "LABELS", "MEANING"];
+    let width = terminal_width().or(Some(WIDTH));
+    format!("\n{}", table_within(width, header, rows))
 }
 
 /// Returns the default of a key, or a note that it is required.

@@ -62,6 +62,19 @@ pub use child::child_main;
 #[cfg(not(any(target_os = "linux", windows)))]
 pub use unavailable::child_main;
 
+/// Returns a config from the examples of a schema, as JSON.
+#[cfg(any(target_os = "linux", windows))]
+pub(super) fn example_config(schema: &serde_json::Value) -> Option<String> {
+    let mut configs = configs::of_schema(schema).into_iter();
+    configs.next().map(|config| config.to_string())
+}
+
+/// Returns nothing: the examples are read for tests, which this OS does not have.
+#[cfg(not(any(target_os = "linux", windows)))]
+pub(super) fn example_config(_: &serde_json::Value) -> Option<String> {
+    None
+}
+
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct PluginValidateArgs {

@@ -47,7 +47,7 @@ impl<P: AsyncProbe> AbiProbe for AsyncProbeHandle<P> {
             let runtime = runtime::get()?;
             runtime.block_on(ProbeCell::lend(&self.0, call)?.check())
         });
-        abi(result)
+        abi(call, result)
     }
 
     fn close(&mut self, call: &AbiCall) -> RResult<(), AbiFailure> {
@@ -192,7 +192,7 @@ impl<P: AsyncProbe> Drop for ProbeLease<P> {
 
 /// Completes a check that was begun: with its result, or with a failure if the task ended without one.
 pub(super) struct CheckCompletion {
-    call: usize,
+    call: AbiCall,
     complete: extern "C" fn(usize, RResult<AbiReport, AbiFailure>),
     result: Option<Result<Report, Failure>>,
 }
@@ -205,7 +205,7 @@ impl CheckCompletion {
             ));
         };
         Ok(Self {
-            call: call.call,
+            call: *call,
             complete,
             result: None,
         })
@@ -223,7 +223,7 @@ impl Drop for CheckCompletion {
                 "the plugin's runtime dropped the check before its end",
             ))
         });
-        (self.complete)(self.call, abi(result));
+        (self.complete)(self.call.call, abi(&self.call, result));
     }
 }
 
@@ -236,9 +236,9 @@ fn drop_guarded<P>(probe: P) -> Result<(), Failure> {
     })
 }
 
-fn abi(result: Result<Report, Failure>) -> RResult<AbiReport, AbiFailure> {
+fn abi(call: &AbiCall, result: Result<Report, Failure>) -> RResult<AbiReport, AbiFailure> {
     match result {
-        Ok(report) => ROk(report.into()),
+        Ok(report) => ROk(report.into_abi(call)),
         Err(failure) => RErr(failure.into()),
     }
 }

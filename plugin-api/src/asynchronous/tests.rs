@@ -14,18 +14,22 @@ use std::{
 
 use abi_stable::{
     prefix_type::PrefixTypeTrait,
-    std_types::{RResult, RStr},
+    std_types::{RResult, RSlice, RStr, RVec},
 };
 
 use super::*;
 use crate::{
-    FailureKind, Status,
+    FailureKind, Metric, Status,
     abi::{
-        AbiFailure, AbiFailureKind, AbiHost, AbiHostHandle, AbiHostRef, AbiLevel, AbiLogRecord,
-        AbiReport,
+        AbiFailure, AbiFailureKind, AbiHost, AbiHostHandle, AbiHostRef, AbiLabel, AbiLevel,
+        AbiLogRecord, AbiReport,
     },
     testing::TestHost,
 };
+
+const PHASE: Metric<1> = Metric::gauge("phase", "Duration of each phase.")
+    .unit("seconds")
+    .labels(["phase"]);
 
 /// Acts as its config says, and counts its live instances.
 struct Actor {
@@ -83,6 +87,7 @@ impl AsyncProbe for Actor {
                 std::future::pending().await
             }
             "fail" => return Err(Failure::new("on purpose")),
+            "set" => return Ok(Report::healthy("set").set(&PHASE, ["connect"], 0.5)),
             _ => {}
         }
         Ok(Report::healthy(format!(
@@ -118,6 +123,21 @@ fn a_check_that_was_begun_is_completed_once_with_its_report() {
         assert_eq!(call.end().unwrap(), format!("shop {checks}"));
         call.is_over();
     }
+}
+
+#[test]
+fn the_values_of_declared_metrics_are_set_before_a_check_is_completed() {
+    let (mut probe, _alive) = actor("set");
+    let call = Begun::new(MINUTE);
+    call.begin(&mut probe).unwrap();
+    call.end().unwrap();
+    let set = SET.lock().unwrap();
+    let of_call: Vec<_> = set.iter().filter(|set| set.0 == call.call.call).collect();
+    let connect = vec!["connect".to_owned()];
+    assert_eq!(
+        of_call,
+        [&(call.call.call, "phase".to_owned(), connect, 0.5)]
+    );
 }
 
 #[test]
@@ -354,6 +374,11 @@ static FUNCTIONS: LazyLock<AbiHostRef> = LazyLock::new(|| {
         is_cancelled,
         platform,
         complete,
+        interval_ns,
+        labels,
+        set,
+        state,
+        store_state,
     }
     .leak_into_prefix()
 });
@@ -362,6 +387,41 @@ static FUNCTIONS: LazyLock<AbiHostRef> = LazyLock::new(|| {
 fn now() -> Instant {
     Instant::now()
 }
+
+extern "C" fn interval_ns(_: usize) -> u64 {
+    0
+}
+
+extern "C" fn labels(_: usize) -> RVec<AbiLabel> {
+    RVec::new()
+}
+
+/// Logs what is set, as a host's report would have it.
+extern "C" fn set(
+    _: usize,
+    call: usize,
+    metric: RStr<'_>,
+    labels: RSlice<'_, RStr<'_>>,
+    value: f64,
+) {
+    let mut set = SET.lock().unwrap();
+    let labels = labels.iter().map(|label| label.to_string()).collect();
+    set.push((call, metric.to_string(), labels, value));
+}
+
+extern "C" fn state(_: usize) -> RVec<u8> {
+    RVec::new()
+}
+
+extern "C" fn store_state(_: usize, _: RSlice<'_, u8>) -> bool {
+    false
+}
+
+/// Call, metric, labels and value.
+type SetValue = (usize, String, Vec<String>, f64);
+
+/// All that was set.
+static SET: Mutex<Vec<SetValue>> = Mutex::new(Vec::new());
 
 extern "C" fn max_level(_: usize) -> AbiLevel {
     AbiLevel::TRACE

@@ -13,12 +13,16 @@ use std::{
 
 use abi_stable::{
     prefix_type::PrefixTypeTrait,
-    std_types::{RResult, RStr},
+    std_types::{RResult, RSlice, RStr, RVec},
 };
 
 use super::LogEntry;
-use crate::abi::{
-    AbiCall, AbiFailure, AbiHost, AbiHostHandle, AbiHostRef, AbiLevel, AbiLogRecord, AbiReport,
+use crate::{
+    MAX_STATE,
+    abi::{
+        AbiCall, AbiFailure, AbiHost, AbiHostHandle, AbiHostRef, AbiLabel, AbiLevel, AbiLogRecord,
+        AbiReport,
+    },
 };
 
 /// The state a test host shares with its calls.
@@ -29,6 +33,8 @@ pub(super) struct TestHostState {
     #[cfg(feature = "tokio")]
     cancel: tokio::sync::Notify,
     log: Mutex<Vec<LogEntry>>,
+    /// The platform's state.
+    state: Mutex<Vec<u8>>,
 }
 
 impl TestHostState {
@@ -39,6 +45,7 @@ impl TestHostState {
             #[cfg(feature = "tokio")]
             cancel: tokio::sync::Notify::new(),
             log: Mutex::default(),
+            state: Mutex::default(),
         });
         lock(&HOSTS).insert(shared.number, Arc::downgrade(&shared));
         shared
@@ -64,6 +71,10 @@ impl TestHostState {
     pub(super) fn log(&self) -> Vec<LogEntry> {
         lock(&self.log).clone()
     }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, Vec<u8>> {
+        lock(&self.state)
+    }
 }
 
 impl Drop for TestHostState {
@@ -82,21 +93,31 @@ pub(super) struct TestCall {
 struct CallConditions {
     host: Arc<TestHostState>,
     platform: &'static str,
+    settings: TestPlatform,
     deadline: Instant,
     cancel_at: Option<Instant>,
+}
+
+/// The settings of a test host's platform.
+#[derive(Clone, Debug)]
+pub(super) struct TestPlatform {
+    pub(super) name: String,
+    pub(super) interval: Duration,
+    pub(super) labels: BTreeMap<String, String>,
 }
 
 impl TestCall {
     pub(super) fn begin(
         host: &Arc<TestHostState>,
-        platform: &str,
+        platform: &TestPlatform,
         timeout: Duration,
         cancel_after: Option<Duration>,
     ) -> Self {
         let start = now();
         let terms = Arc::new(CallConditions {
             host: Arc::clone(host),
-            platform: kept(platform),
+            platform: kept(&platform.name),
+            settings: platform.clone(),
             deadline: start + timeout,
             cancel_at: cancel_after.map(|after| start + after),
         });
@@ -135,6 +156,11 @@ static FUNCTIONS: LazyLock<AbiHostRef> = LazyLock::new(|| {
         is_cancelled,
         platform,
         complete,
+        interval_ns,
+        labels,
+        set,
+        state,
+        store_state,
     }
     .leak_into_prefix()
 });
@@ -173,6 +199,39 @@ extern "C" fn platform(call: usize) -> RStr<'static> {
 
 extern "C" fn complete(_: usize, _: RResult<AbiReport, AbiFailure>) {
     // No check is begun here: checks are awaited on the test's own thread.
+}
+
+extern "C" fn interval_ns(call: usize) -> u64 {
+    let interval = terms(call).map_or(Duration::ZERO, |terms| terms.settings.interval);
+    u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX)
+}
+
+extern "C" fn labels(call: usize) -> RVec<AbiLabel> {
+    let labels = terms(call).map(|terms| terms.settings.labels.clone());
+    let labels = labels.into_iter().flatten();
+    labels
+        .map(|(name, value)| AbiLabel {
+            name: name.into(),
+            value: value.into(),
+        })
+        .collect()
+}
+
+extern "C" fn set(_: usize, _: usize, _: RStr<'_>, _: RSlice<'_, RStr<'_>>, _: f64) {
+    // No report crosses here: a test gets the author's own.
+}
+
+extern "C" fn state(call: usize) -> RVec<u8> {
+    let state = terms(call).map(|terms| terms.host.state().clone());
+    state.unwrap_or_default().into()
+}
+
+extern "C" fn store_state(call: usize, state: RSlice<'_, u8>) -> bool {
+    let Some(terms) = terms(call).filter(|_| state.len() <= MAX_STATE) else {
+        return false;
+    };
+    *terms.host.state() = state.to_vec();
+    true
 }
 
 fn terms(call: usize) -> Option<Arc<CallConditions>> {

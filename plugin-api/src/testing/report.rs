@@ -22,6 +22,7 @@ pub fn assert_legal(report: &Report) {
 ///
 /// The message: not empty, one line of at most 2048 bytes without control characters. Measurements: at most 64, each
 /// once; a finite value; a name of at most 128 letters, digits and `_`, as in Prometheus, not starting with a digit.
+/// Values of declared metrics: at most 256, each series once, a finite value, labels of at most 256 bytes.
 pub fn objections(report: &Report) -> Vec<String> {
     let mut found = Vec::new();
     let message = report.message();
@@ -62,6 +63,30 @@ pub fn objections(report: &Report) -> Vec<String> {
             ));
         }
     }
+    if report.declared.len() > MAX_DECLARED {
+        let count = report.declared.len();
+        found.push(format!(
+            "it sets {count} values of declared metrics; a host keeps {MAX_DECLARED} series of a platform and drops the others"
+        ));
+    }
+    let mut series = BTreeSet::new();
+    for declared in &report.declared {
+        let name = format!("{}{:?}", declared.metric, declared.labels);
+        if !series.insert((declared.metric, &declared.labels)) {
+            found.push(format!("{name} is set twice; the last value counts"));
+        }
+        if declared.labels.iter().any(|label| label.len() > MAX_LABEL) {
+            found.push(format!(
+                "a label of {name} has more than {MAX_LABEL} bytes, to which it is cut"
+            ));
+        }
+        if !declared.value.is_finite() {
+            let value = declared.value;
+            found.push(format!(
+                "{name} is {value}, which a host drops; leave it out"
+            ));
+        }
+    }
     found
 }
 
@@ -76,3 +101,5 @@ fn is_name(name: &str) -> bool {
 const MAX_MESSAGE: usize = 2048;
 const MAX_MEASUREMENTS: usize = 64;
 const MAX_NAME: usize = 128;
+const MAX_DECLARED: usize = 256;
+const MAX_LABEL: usize = 256;

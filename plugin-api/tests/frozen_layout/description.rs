@@ -13,7 +13,7 @@ use abi_stable::{
 };
 use conductor_plugin_api::{
     abi::AbiPluginRef,
-    manifest::{self, Manifest},
+    manifest::{self, CrateFacts, Manifest},
 };
 
 /// Describes the whole ABI: a block for each type, sorted, a line for each field, in order.
@@ -225,7 +225,14 @@ fn constants(blocks: &mut BTreeMap<String, Vec<String>>) {
 
 /// Returns the location of the manifest and of its fields.
 fn places() -> Vec<String> {
-    let record = manifest::record("the-id", "7.7.7", "The name", true, &["network"]);
+    let facts = CrateFacts {
+        version: "7.7.7",
+        description: "The description",
+        authors: "The author",
+        licence: "The licence",
+        panics_unwind: true,
+    };
+    let record = manifest::record("the-id", "The name", &["network"], &facts);
     let place = |text: &str| {
         let mut windows = record.windows(text.len());
         windows
@@ -245,5 +252,8 @@ fn places() -> Vec<String> {
         format!("name at {}", place("The name")),
         format!("symbol of the module {ROOT_MODULE_LOADER_NAME}"),
         format!("needs at {}", place("network")),
+        format!("description at {}", place("The description")),
+        format!("author at {}", place("The author")),
+        format!("licence at {}", place("The licence")),
     ]
 }

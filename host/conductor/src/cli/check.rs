@@ -1,4 +1,5 @@
-//! `conductor check`: checks platforms of a running host now, and waits for the results.
+//! `conductor check`: checks platforms of a running host now, and waits for the results; or prints the state of one for
+//! Nagios.
 
 use std::{thread, time::Duration};
 
@@ -8,13 +9,18 @@ use conductor_command::{
     json, print, table,
 };
 use conductor_core::clock::Clock;
-use conductor_types::{requests::CHECK_RUNNING, views::PlatformDetail};
+use conductor_types::{
+    requests::CHECK_RUNNING,
+    views::{PlatformDetail, PlatformView},
+};
 use hyper::{Method, StatusCode};
 
 use super::{
     selection::RequiredSelection,
-    status::{ColorMode, is_bad, rows},
+    status::{ColorMode, rows},
 };
+
+pub(super) mod nagios;
 
 #[derive(clap::Args)]
 pub(super) struct PlatformCheckArgs {
@@ -23,8 +29,19 @@ pub(super) struct PlatformCheckArgs {
     /// Output format
     #[arg(long, default_value = "table")]
     output: OutputFormat,
+    /// Make no check: print the state of one platform and its measurements as a Nagios plugin does, and exit with 0 (ok),
+    /// 1 (degraded), 2 (unhealthy) or 3 (unknown, also if the host cannot be reached)
+    #[arg(long, conflicts_with_all = ["output", "labels"])]
+    nagios: bool,
     #[command(flatten)]
     remote: RemoteArgs,
+}
+
+impl PlatformCheckArgs {
+    /// Returns `true` if the state is printed for Nagios, without a check.
+    pub(super) fn is_for_nagios(&self) -> bool {
+        self.nagios
+    }
 }
 
 pub(super) fn run(args: &PlatformCheckArgs) -> Result<CommandExit, CliError> {
@@ -58,6 +75,9 @@ pub(super) fn run(args: &PlatformCheckArgs) -> Result<CommandExit, CliError> {
             }
         }
     }
+    // The result of this check counts, confirmed or not.
+    let is_bad =
+        |platform: &PlatformView| platform.maintenance.is_none() && platform.has_bad_result();
     if found.iter().any(is_bad) {
         exit = CommandExit::Unhealthy;
     }

@@ -101,6 +101,7 @@ pub(super) fn as_host(
     #[cfg(target_os = "linux")]
     let reaper = worker::OrphanReaper::start()
         .inspect_err(|e| tracing::warn!("processes that plugins leave behind are not reaped: {e}"));
+    worker::hold_program();
     let exit = match work(tail) {
         Ok(exit) => exit,
         Err(error) => {

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use conductor_command::{CliError, CommandExit, GlobalArgs, OutputFormat, json, print, table};
-use conductor_config::ConductorConfig;
+use conductor_config::{ConductorConfig, PlatformConfig};
 use conductor_core::{
     clock::Clock,
+    confirmation::ConfirmationRules,
     schedule::{PlannedEntry, Schedule, ScheduleError, ScheduleKey},
 };
 use conductor_types::views::WindowView;
@@ -41,7 +42,10 @@ pub(super) fn run(args: &ScheduleArgs, global: &GlobalArgs) -> Result<CommandExi
 struct ScheduleSummary {
     /// The starts, by interval and then by offset.
     starts: Vec<ScheduledStart>,
+    /// Without re-checks.
     checks_per_second: f64,
+    /// The most re-checks, if the state of every platform with a `retry_interval` were soft.
+    most_rechecks_per_second: f64,
     /// The most starts within any 100 ms, and the number for an even spread.
     peak_per_100ms: u64,
     ideal_per_100ms: u64,
@@ -60,6 +64,8 @@ struct ScheduledStart {
     interval_seconds: f64,
     /// The time from the beginning of each interval to the start.
     offset_seconds: f64,
+    /// The time from a check to the next one while the state is soft; none if the schedule alone decides.
+    retry_interval_seconds: Option<f64>,
 }
 
 fn summarise(
@@ -82,7 +88,11 @@ fn summarise(
     for id in config.plugins_in_use() {
         let threads = config.plugin(id).call_threads;
         let busy = plan.busy(|planned| match platform(planned) {
-            Some(platform) if platform.plugin == id => platform.timeout,
+            // A check begins only once the last one has ended.
+            Some(platform) if platform.plugin == id => {
+                let checks = rechecks(platform).saturating_add(1);
+                (platform.timeout.saturating_mul(checks)).min(platform.interval)
+            }
             _ => Duration::ZERO,
         });
         if busy > f64::from(threads) {
@@ -103,9 +113,18 @@ fn summarise(
                 plugin: platform(planned).map(|platform| platform.plugin.clone()),
                 interval_seconds: planned.interval.as_secs_f64(),
                 offset_seconds: planned.phase.as_secs_f64(),
+                retry_interval_seconds: platform(planned)
+                    .filter(|platform| rechecks(platform) > 0)
+                    .and_then(|platform| platform.confirmation.retry_interval)
+                    .map(|retry| retry.as_secs_f64()),
             })
             .collect(),
         checks_per_second: plan.starts_per_second(),
+        most_rechecks_per_second: config
+            .platforms
+            .iter()
+            .map(|platform| f64::from(rechecks(platform)) / platform.interval.as_secs_f64())
+            .sum(),
         peak_per_100ms: peak.count,
         ideal_per_100ms: peak.ideal,
         maintenance: windows
@@ -113,6 +132,18 @@ fn summarise(
             .collect(),
         warnings,
     })
+}
+
+/// Returns the most re-checks between two slots of a platform.
+fn rechecks(platform: &PlatformConfig) -> u32 {
+    let retry = platform.confirmation.retry_interval;
+    let is_ever_soft = platform.confirmation.rules != ConfirmationRules::default();
+    let Some(retry) = retry.filter(|retry| is_ever_soft && !retry.is_zero()) else {
+        return 0;
+    };
+    // One that coincides with the slot is not made.
+    let before_slot = platform.interval.as_nanos().saturating_sub(1) / retry.as_nanos();
+    u32::try_from(before_slot).unwrap_or(u32::MAX)
 }
 
 fn text(summary: &ScheduleSummary) -> String {
@@ -131,6 +162,12 @@ fn text(summary: &ScheduleSummary) -> String {
         "\n{:.1} starts a second, at most {} in any 100 ms (an even spread has {})\n",
         summary.checks_per_second, summary.peak_per_100ms, summary.ideal_per_100ms
     ));
+    if summary.most_rechecks_per_second > 0.0 {
+        text.push_str(&format!(
+            "plus at most {:.1} re-checks a second, while the states of all platforms with a retry_interval are soft\n",
+            summary.most_rechecks_per_second
+        ));
+    }
     if !summary.maintenance.is_empty() {
         text.push('\n');
         text.push_str(&maintenance::text(&summary.maintenance));

@@ -243,7 +243,7 @@ pub(super) fn rows(
         [
             platform.name.clone(),
             coloring.paint(
-                format!("{}{age}", platform.status),
+                format!("{}{age}", platform.state_text()),
                 state_color(platform.urgency()),
             ),
             coloring.paint(

@@ -84,6 +84,12 @@ impl PlanBuilder {
         }
     }
 
+    /// Returns the guard of a plugin that the config in force uses.
+    pub(super) fn plugin_guard(&self, id: &str) -> Option<Arc<PluginGuard>> {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(Arc::clone(&made.plugins.get(id)?.guard))
+    }
+
     /// Waits until the probes of all loaded plugins have been tried.
     pub(super) fn finish_trials(&self) {
         self.trials.finish();
@@ -249,6 +255,10 @@ impl PlanBuilder {
                 &self.shared,
             )),
         };
+        let is_kept = config
+            .templates
+            .values()
+            .any(|template| template.plugin == id);
         let renew = known.is_some_and(|known| !known.config.runs_like(&settings));
         let must_end = known.is_some_and(|known| !known.config.permits_like(&settings));
         let plugin = GuardedPlugin {
@@ -260,6 +270,7 @@ impl PlanBuilder {
             guard,
             loader: Arc::new(self.loader_of(config, id)),
             renew,
+            is_kept,
             must_end,
         }
     }
@@ -280,6 +291,8 @@ impl PlanBuilder {
             Some(known) => Arc::clone(&known.guard),
             None => self.new_guard(platform, plugin, old),
         };
+        let confirmation = &platform.confirmation;
+        guard.set_confirmation(confirmation.rules, confirmation.retry_interval);
         let remembered = GuardedPlatform {
             config: platform.clone(),
             guard: Arc::clone(&guard),
@@ -348,16 +361,19 @@ impl PlanBuilder {
     }
 }
 
-/// Returns `true` if two configs define a platform identically, wherever in the file.
+/// Returns `true` if two configs define a platform identically, wherever in the file, except for the confirmation of its
+/// state, which its guard can change.
 fn is_same(a: &PlatformConfig, b: &PlatformConfig) -> bool {
     let moved = PlatformConfig {
         location: b.location.clone(),
+        confirmation: b.confirmation,
         ..a.clone()
     };
     moved == *b
 }
 
-fn breaker_settings(config: &BreakerConfig) -> breaker::BreakerSettings {
+/// Returns the settings of breakers that the config gives.
+pub(super) fn breaker_settings(config: &BreakerConfig) -> breaker::BreakerSettings {
     breaker::BreakerSettings::try_new(
         config.failure_threshold,
         config.reset_timeout,

@@ -26,6 +26,8 @@ use conductor_runtime::{
 use conductor_types::ErrorType;
 use sha2::{Digest as _, Sha256};
 
+mod templates;
+
 /// Judges configs, and remembers those that were accepted.
 #[derive(Clone)]
 pub(crate) struct ConfigJudge {
@@ -96,9 +98,10 @@ impl ConfigJudge {
             platforms.partition(|p| p.secrets.unresolved.is_empty());
         let (platforms, candidates): (Vec<_>, Vec<_>) = {
             let mut accepted = self.accepted();
+            let conditions = conditions(vetted, how);
             let open = whole.into_iter().filter_map(|platform| {
                 let candidate = candidate(config, platform);
-                let key = |creates| key(vetted, how, &candidate, creates);
+                let key = |creates| key(conditions.clone(), &candidate, creates);
                 // A config that a probe was created with conforms to the schema.
                 let keys = match creates {
                     true => vec![key(true), key(false)],
@@ -157,6 +160,8 @@ fn candidate(config: &ConductorConfig, platform: &PlatformConfig) -> ConfigCandi
     ConfigCandidate {
         platform: name.into(),
         config: platform.config.to_string().into(),
+        interval: platform.interval,
+        labels: platform.labels.clone(),
         subject: config.subject(platform),
     }
 }
@@ -174,12 +179,8 @@ fn without_unresolved(
     (!violations.is_empty()).then_some(ConfigFinding::Violations(violations))
 }
 
-fn key(
-    vetted: &Vetted,
-    how: &GenerationSettings,
-    candidate: &ConfigCandidate,
-    creates: bool,
-) -> Key {
+/// Returns the hash of a library and how it runs, which its platforms share.
+fn conditions(vetted: &Vetted, how: &GenerationSettings) -> Sha256 {
     let mut hash = Sha256::new();
     hash.update(vetted.sha256.0);
     let GenerationSettings {
@@ -194,7 +195,13 @@ fn key(
     hash.update(format!(
         "{isolation:?} {call_threads} {limits:?} {allow:?} {no_udp}"
     ));
-    for text in [&candidate.platform, &candidate.config] {
+    hash
+}
+
+fn key(conditions: Sha256, candidate: &ConfigCandidate, creates: bool) -> Key {
+    let mut hash = conditions;
+    let labels = format!("{:?} {:?}", candidate.interval, candidate.labels);
+    for text in [&*candidate.platform, &candidate.config, &labels] {
         hash.update(text.len().to_le_bytes());
         hash.update(text.as_bytes());
     }
@@ -240,7 +247,7 @@ impl ConfigJudge {
             (None, Some(error)) => return Err(error.into()),
             (None, None) => unreachable!("a reading without errors has a config"),
         };
-        redaction::learn(config.platforms.iter().flat_map(|p| p.secrets.texts()));
+        redaction::learn(config.secrets().flat_map(|secrets| secrets.texts()));
         self.accepted().begin();
         let (tell, told) = mpsc::channel();
         let (judge, judged) = (self.clone(), Arc::clone(&config));
@@ -312,7 +319,10 @@ impl ConfigJudge {
                 let library = libraries.by_id.get(id)?;
                 let mut how = config.how(id);
                 how.hidden.extend_from_slice(hidden);
-                let ask = move || self.platforms(config, library, &how, true);
+                let ask = move || {
+                    let wrong = self.platforms(config, library, &how, true)?;
+                    Ok((wrong, self.templates(config, library, &how)?))
+                };
                 Some((id.to_owned(), scope.spawn(ask)))
             };
             let asked: Vec<_> = config
@@ -322,12 +332,13 @@ impl ConfigJudge {
                 .collect();
             for (id, answer) in asked {
                 match answer.join() {
-                    Ok(Ok(wrong)) => {
-                        only_loading &= wrong.is_empty();
+                    Ok(Ok((wrong, of_templates))) => {
+                        only_loading &= wrong.is_empty() && of_templates.is_empty();
                         let wrong = wrong.into_iter();
                         mistakes.extend(
                             wrong.map(|(platform, found)| self::mistakes(config, platform, found)),
                         );
+                        mistakes.extend(of_templates);
                     }
                     Ok(Err(error)) => mistakes.extend(does_not_load(config, &id, &error)),
                     Err(_) => {
@@ -354,17 +365,22 @@ struct PluginConfigErrors {
     only_loading: bool,
 }
 
-/// Reports a library that does not load as an error of the first platform that needs it.
+/// Reports a library that does not load as an error of the first platform that needs it, or of a template.
 fn does_not_load(config: &ConductorConfig, id: &str, error: &LoadError) -> Option<ConfigError> {
+    let help = "correct or replace its library";
     let mut platforms = config.platforms.iter().filter(|p| p.plugin == id);
-    let first = platforms.next()?;
+    let Some(first) = platforms.next() else {
+        let template = config.templates.values().find(|t| t.plugin == id)?;
+        let message = format!("plugin {id} does not load: {error}");
+        return Some(config.mistake_of_template(template, &message, help));
+    };
     let more = match platforms.count() {
         0 => String::new(),
         1 => " (1 more platform uses it)".to_owned(),
         more => format!(" ({more} more platforms use it)"),
     };
     let message = format!("plugin {id} does not load{more}: {error}");
-    Some(config.mistake_of_platform(first, &message, "correct or replace its library"))
+    Some(config.mistake_of_platform(first, &message, help))
 }
 
 /// Converts a finding to errors in the file.
@@ -373,9 +389,22 @@ pub(crate) fn mistakes(
     platform: &PlatformConfig,
     finding: ConfigFinding,
 ) -> ConfigError {
-    let plugin = &platform.plugin;
-    let (message, help) = match finding {
-        ConfigFinding::Violations(violations) => return config.mistakes(violations),
+    match explain(&platform.plugin, finding) {
+        Ok((message, help)) => config.mistake_of_config(platform, &message, help),
+        Err(violations) => config.mistakes(violations),
+    }
+}
+
+/// Returns what a finding says, and the cure.
+///
+/// # Errors
+/// The violations, if it consists of those: they have messages of their own.
+fn explain(
+    plugin: &str,
+    finding: ConfigFinding,
+) -> Result<(String, &'static str), Vec<SchemaViolation>> {
+    Ok(match finding {
+        ConfigFinding::Violations(violations) => return Err(violations),
         ConfigFinding::Create(failure) => match failure.kind {
             ErrorType::Panic => (
                 format!("plugin {plugin} panics when its probe is created or dropped: {failure}"),
@@ -408,8 +437,7 @@ pub(crate) fn mistakes(
             ),
             "try again: accepted configs are not checked again",
         ),
-    };
-    config.mistake_of_config(platform, &message, help)
+    })
 }
 
 /// Logs the platforms that a plugin creates no probe for, each with its position in the file, as `config check` reports

@@ -9,7 +9,10 @@ use std::{
 };
 
 use conductor_core::clock::Clock;
-use conductor_engine::metrics::{HostMetrics, log::LogFallback};
+use conductor_engine::metrics::{
+    HostMetrics,
+    log::{FallbackStep, LogFallback},
+};
 use conductor_server::{HttpServer, ServerSecurity, ServerState, caller};
 
 /// The state of scraping.
@@ -84,16 +87,19 @@ pub(super) async fn log_samples(
     // Serving starts first.
     tokio::time::sleep(LOG_PERIOD).await;
     loop {
-        let (metrics, served) = (metrics.clone(), Arc::clone(&served));
         fallback.set_patience(*after.lock().unwrap_or_else(PoisonError::into_inner));
-        let ticked = tokio::task::spawn_blocking(move || {
-            let bound = served.bound.load(Ordering::Relaxed);
-            fallback.tick(&metrics, bound, served.last_scrape(), served.clock.now());
-            fallback
-        });
-        match ticked.await {
-            Ok(back) => fallback = back,
-            Err(_) => return,
+        let bound = served.bound.load(Ordering::Relaxed);
+        let step = fallback.decide(bound, served.last_scrape(), served.clock.now());
+        if step != FallbackStep::Nothing {
+            let metrics = metrics.clone();
+            let taken = tokio::task::spawn_blocking(move || {
+                fallback.act(step, &metrics);
+                fallback
+            });
+            match taken.await {
+                Ok(back) => fallback = back,
+                Err(_) => return,
+            }
         }
         tokio::time::sleep(LOG_PERIOD).await;
     }

@@ -52,6 +52,7 @@ impl WorkerWatch {
                         loads: HashMap::new(),
                         asked: HashSet::new(),
                         hidden: Vec::new(),
+                        turns: 0,
                         clock,
                         scheduler,
                     },
@@ -81,6 +82,7 @@ struct WorkerMonitor {
     asked: HashSet<(u32, RenewalReason)>,
     /// The hidden files at the last turn.
     hidden: Vec<PathBuf>,
+    turns: u32,
     clock: Clock,
     scheduler: Arc<SchedulerHandle>,
 }
@@ -89,6 +91,7 @@ impl WorkerMonitor {
     fn look(&mut self, plugins: &[Arc<PluginGuard>], hidden: Vec<PathBuf>) {
         let rehidden = hidden != self.hidden;
         self.hidden = hidden;
+        self.turns = self.turns.wrapping_add(1);
         let workers: Vec<_> = plugins
             .iter()
             .filter_map(|guard| {
@@ -165,7 +168,9 @@ impl WorkerMonitor {
         }
         if let Some(what) = ledger.exceeded(now, usage, limits.memory, limits.cpu_percent) {
             renew(RenewalReason::Limit, RestartReason::Limit, what);
-        } else if let Some(path) = confinement.openings.changed() {
+        } else if self.turns.is_multiple_of(FILES_PERIOD)
+            && let Some(path) = confinement.openings.changed()
+        {
             let what = format!(
                 "cannot see the new {}, which took the place of the one it was given",
                 path.display()
@@ -188,3 +193,5 @@ enum RenewalReason {
 
 /// Monitoring period.
 const PERIOD: Duration = Duration::from_secs(1);
+/// Number of periods between two looks for replaced files, of which a worker has dozens.
+const FILES_PERIOD: u32 = 4;

@@ -55,6 +55,11 @@ impl<'a> TableValidator<'a> {
         self.places.name(&self.path)
     }
 
+    /// Returns `true` if the file has this key of the table.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.places.exact_key(&self.path_to(&[key])).is_some()
+    }
+
     /// Returns `true` if the file has the key at this path from its root.
     pub(super) fn file_has(&self, path: &[&str]) -> bool {
         let path: Vec<_> = path.iter().map(|key| (*key).to_owned()).collect();
@@ -108,15 +113,16 @@ impl<'a> TableValidator<'a> {
         least: Duration,
         most: Duration,
     ) -> bool {
-        let allowed = least <= value && value <= most;
+        if least <= value && value <= most {
+            return true;
+        }
         // A missing value was derived from another key, which gets the error instead.
-        let given = self.places.exact_key(&self.path_to(&[key])).is_some();
-        if given && !allowed {
+        if self.places.exact_key(&self.path_to(&[key])).is_some() {
             let (least, most) = (show(least), show(most));
             let message = format!("{} is {}, out of range", self.name(key), show(value));
             self.refuse(key, message, format!("choose from {least} to {most}"));
         }
-        allowed
+        false
     }
 
     /// Requires a check to end before the next one starts.

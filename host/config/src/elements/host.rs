@@ -1,6 +1,7 @@
 //! `[host]`: the settings of the host itself.
 
 use std::{
+    num::NonZeroU16,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,6 +14,7 @@ use serde::Deserialize;
 
 use super::{
     check::TableValidator,
+    confirmation::{ConfirmationConfig, RawConfirmation},
     duration::{self, LONGEST, SHORTEST, given},
     limits,
 };
@@ -30,6 +32,8 @@ pub struct HostConfig {
     pub stagger: Duration,
     /// Longest time one check may take, at most the interval.
     pub timeout: Duration,
+    /// Confirmation of the states of platforms without their own settings.
+    pub confirmation: ConfirmationConfig,
     /// Checks due within this time start together, 1 ms to 1 s.
     pub tick: Duration,
     /// Isolation of plugins without their own setting.
@@ -44,7 +48,7 @@ pub struct HostConfig {
     pub shutdown_grace: Duration,
     /// Samples also go to the log if there was no scrape for this long; zero means always.
     pub metrics_log_after: Duration,
-    /// Folder for private copies of plugin libraries, resolved against the file's own folder; `None` for the store's
+    /// Folder for private copies of plugin libraries and what plugins store, resolved against the file's own folder; `None` for the store's
     /// default.
     pub state_dir: Option<PathBuf>,
 }
@@ -72,6 +76,20 @@ pub(crate) struct RawHostConfig {
     #[schemars(with = "duration::RawDuration", extend("default" = "4s"))]
     #[serde(default)]
     timeout: Option<duration::RawDuration>,
+    /// Number of consecutive results worse than a platform's state that change it, at most 1000. A failed check counts as
+    /// a result. Until then, the state of the last check is shown as soft.
+    #[schemars(with = "u16", range(min = 1, max = 1000), extend("default" = 1))]
+    #[serde(default)]
+    unhealthy_after: Option<NonZeroU16>,
+    /// Number of consecutive results better than a platform's state that change it, at most 1000.
+    #[schemars(with = "u16", range(min = 1, max = 1000), extend("default" = 1))]
+    #[serde(default)]
+    healthy_after: Option<NonZeroU16>,
+    /// Time from a check whose result is not confirmed yet to the next one, at most the interval; `"0s"` leaves it to the
+    /// schedule.
+    #[schemars(with = "duration::RawDuration", extend("default" = "0s"))]
+    #[serde(default)]
+    retry_interval: Option<duration::RawDuration>,
     /// Checks that are due within this time start together, from 1ms to 1s. A longer tick costs less CPU.
     #[schemars(with = "duration::RawDuration", extend("default" = "10ms"))]
     #[serde(default)]
@@ -101,7 +119,7 @@ pub(crate) struct RawHostConfig {
     #[schemars(with = "duration::RawDuration", extend("default" = "5m"))]
     #[serde(default)]
     metrics_log_after: Option<duration::RawDuration>,
-    /// Folder of the private copies of libraries and of the quarantine, relative to the config file; one host per
+    /// Folder of private library copies, quarantine and plugin states, relative to the config file; one host per
     /// folder. Without it, the first of these that is writable and not mounted `noexec`: `$STATE_DIRECTORY`,
     /// `$RUNTIME_DIRECTORY`, `$XDG_STATE_HOME/conductor`, `/var/lib/conductor`, `~/.local/state/conductor`,
     /// `/run/conductor`, `$XDG_RUNTIME_DIR/conductor`; else the temporary folder.
@@ -120,6 +138,7 @@ impl Default for HostConfig {
             interval: Duration::from_secs(5),
             stagger: Duration::from_millis(500),
             timeout: Duration::from_secs(4),
+            confirmation: ConfirmationConfig::default(),
             tick: Duration::from_millis(10),
             isolation: Isolation::Process,
             call_threads: 64,
@@ -145,6 +164,12 @@ impl RawHostConfig {
         let interval = given(self.interval).unwrap_or(default.interval);
         let tick = given(self.tick).unwrap_or(default.tick.min(interval));
         let stagger = given(self.stagger).unwrap_or(default.stagger.max(tick).min(interval));
+        let tick = given(self.tick).unwrap_or(tick.min(stagger));
+        let confirmation = RawConfirmation {
+            unhealthy_after: self.unhealthy_after,
+            healthy_after: self.healthy_after,
+            retry_interval: self.retry_interval,
+        };
         let call_threads = self.call_threads.unwrap_or(default.call_threads);
         let host = HostConfig {
             plugin_dirs_are_default: self.plugin_dirs.is_none(),
@@ -158,7 +183,8 @@ impl RawHostConfig {
             interval,
             stagger,
             timeout: given(self.timeout).unwrap_or(default.timeout.min(interval)),
-            tick: given(self.tick).unwrap_or(tick.min(stagger)),
+            confirmation: confirmation.resolve(&default.confirmation, interval, tick, check),
+            tick,
             isolation: self.isolation,
             call_threads,
             stuck_limit: self

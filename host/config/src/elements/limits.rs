@@ -1,13 +1,11 @@
 //! `limits = { … }` in `[host]` and `[plugin.<id>]`: resource limits of a plugin in its own process.
 
+use conductor_plugin_api::config::Size;
 use conductor_sandbox::WorkerLimits;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{
-    check::TableValidator,
-    size::{self, given},
-};
+use super::check::TableValidator;
 
 /// `limits`, as it is written: any subset of its keys.
 #[derive(Default, Deserialize, JsonSchema)]
@@ -16,9 +14,9 @@ use super::{
 pub(crate) struct RawLimits {
     /// Memory, including the full stack of each thread, from 32MiB to 1TiB. Without it: 512MiB, or what `call_threads`
     /// needs if that is more.
-    #[schemars(with = "size::RawSize")]
+    #[schemars(with = "Size")]
     #[serde(default)]
-    memory: Option<size::RawSize>,
+    memory: Option<Size>,
     /// Number of open files and sockets. Without it: 1024, or four for each of `call_threads` if that is more.
     #[schemars(with = "u32", range(min = 32, max = 1_000_000))]
     #[serde(default)]
@@ -48,7 +46,7 @@ impl RawLimits {
         check: &mut TableValidator<'_>,
     ) -> WorkerLimits {
         let default = call_threads.map_or(*default, |threads| with_room(default, threads));
-        let memory = given(self.memory);
+        let memory = self.memory.map(Size::bytes);
         if let Some(memory) = memory {
             check_memory(memory, check);
         }
@@ -76,8 +74,8 @@ fn with_room(limits: &WorkerLimits, threads: u32) -> WorkerLimits {
 fn check_memory(memory: u64, check: &mut TableValidator<'_>) {
     if !(LEAST_MEMORY..=MOST_MEMORY).contains(&memory) {
         let name = check.name("memory");
-        let (least, most) = (size::show(LEAST_MEMORY), size::show(MOST_MEMORY));
-        let message = format!("{name} is {}, out of range", size::show(memory));
+        let [memory, least, most] = [memory, LEAST_MEMORY, MOST_MEMORY].map(Size::from_bytes);
+        let message = format!("{name} is {memory}, out of range");
         check.refuse("memory", message, format!("choose from {least} to {most}"));
     }
 }

@@ -1,6 +1,6 @@
 //! `[platform.<name>]`: one monitored thing.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, num::NonZeroU16, time::Duration};
 
 use conductor_types::Priority;
 use schemars::JsonSchema;
@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::{
     breaker::{self, BreakerConfig},
     check::TableValidator,
+    confirmation::{ConfirmationConfig, RawConfirmation},
     duration::{self, LONGEST, SHORTEST, given},
     host::HostConfig,
 };
@@ -26,6 +27,8 @@ pub struct PlatformConfig {
     pub interval: Duration,
     /// Longest time one check may take, at most the interval.
     pub timeout: Duration,
+    /// Confirmation of its state.
+    pub confirmation: ConfirmationConfig,
     /// Importance of its checks when the machine is short of resources.
     pub priority: Priority,
     /// The breaker settings.
@@ -69,6 +72,22 @@ pub(crate) struct RawPlatformConfig {
     #[schemars(with = "duration::RawDuration")]
     #[serde(default)]
     timeout: Option<duration::RawDuration>,
+    /// Number of consecutive results worse than its state that change it, at most 1000. A failed check counts as
+    /// a result. Until then, the state of the last check is shown as soft. Without it:
+    /// `host.unhealthy_after`.
+    #[schemars(with = "u16", range(min = 1, max = 1000))]
+    #[serde(default)]
+    unhealthy_after: Option<NonZeroU16>,
+    /// Number of consecutive results better than its state that change it, at most 1000. Without it:
+    /// `host.healthy_after`.
+    #[schemars(with = "u16", range(min = 1, max = 1000))]
+    #[serde(default)]
+    healthy_after: Option<NonZeroU16>,
+    /// Time from a check whose result is not confirmed yet to the next one, at most the interval; `"0s"` leaves it to the
+    /// schedule. Without it: `host.retry_interval`, or the interval if that is shorter.
+    #[schemars(with = "duration::RawDuration")]
+    #[serde(default)]
+    retry_interval: Option<duration::RawDuration>,
     /// Importance of its checks when the machine is short of resources: `critical` checks are never stretched, `low`
     /// ones first.
     #[schemars(with = "Priority", extend("default" = "normal"))]
@@ -105,11 +124,19 @@ impl RawPlatformConfig {
             check.timeout(timeout, interval);
             check.at_least_a_tick("interval", interval, host.tick);
         }
+        let confirmation = RawConfirmation {
+            unhealthy_after: self.unhealthy_after,
+            healthy_after: self.healthy_after,
+            retry_interval: self.retry_interval,
+        };
+        let confirmation = confirmation.resolve(&host.confirmation, interval, host.tick, check);
+        confirmation.warn(check);
         PlatformConfig {
             name,
             plugin: self.plugin,
             interval,
             timeout,
+            confirmation,
             priority: self.priority,
             breaker: self
                 .breaker

@@ -37,14 +37,14 @@ pub(super) fn drop_misshapen(values: &mut Value, misshapen: &[MalformedSetting])
                 are_libraries_known = false;
             }
             // Only its name is wrong.
-            ["platform" | "maintenance", _] if *at_key => {}
+            ["platform" | "maintenance" | "template", _] if *at_key => {}
             ["platform", name, key, ..] if is_meant(key, &OF_SCHEDULE, &OF_PLUGIN) => {
                 if let Some(platform) = values["platform"][name].as_object_mut() {
                     platform.retain(|key, _| OF_PLUGIN.contains(&key.as_str()));
                 }
             }
             ["maintenance", name, key, ..] => drop_from_window(values, name, key),
-            ["platform" | "maintenance", _, ..] => drop(remove(values, &path[..2])),
+            ["platform" | "maintenance" | "template", _, ..] => drop(remove(values, &path[..2])),
             ["plugin", _, key, ..] if is_meant(key, &OF_CALLS, &OF_SANDBOX) => {
                 remove(values, &path[..3]);
             }
@@ -64,8 +64,9 @@ pub(super) fn drop_misshapen(values: &mut Value, misshapen: &[MalformedSetting])
 
 /// Removes the keys that must not exceed the host's interval, which is unknown.
 fn drop_bound_by_interval(values: &mut Value) {
-    remove(values, &["host", "timeout"]);
-    remove(values, &["host", "stagger"]);
+    for key in ["timeout", "stagger", "retry_interval"] {
+        remove(values, &["host", key]);
+    }
     let platforms = values.get_mut("platform").and_then(Value::as_object_mut);
     for platform in platforms
         .into_iter()
@@ -73,6 +74,7 @@ fn drop_bound_by_interval(values: &mut Value) {
     {
         if platform.get("interval").is_none() {
             remove(platform, &["timeout"]);
+            remove(platform, &["retry_interval"]);
         }
     }
 }
@@ -101,9 +103,18 @@ fn is_meant(key: &str, these: &[&str], others: &[&str]) -> bool {
 }
 
 /// Keys of `[host]` that could be mistaken for its interval.
-const OF_HOST: [&str; 2] = ["timeout", "isolation"];
+const OF_HOST: [&str; 3] = ["timeout", "isolation", "retry_interval"];
 /// Keys of a platform that its plugin does not see.
-const OF_SCHEDULE: [&str; 5] = ["interval", "timeout", "priority", "breaker", "labels"];
+const OF_SCHEDULE: [&str; 8] = [
+    "interval",
+    "timeout",
+    "unhealthy_after",
+    "healthy_after",
+    "retry_interval",
+    "priority",
+    "breaker",
+    "labels",
+];
 /// Keys of a platform that its plugin validates.
 const OF_PLUGIN: [&str; 2] = ["plugin", "config"];
 /// Keys that a maintenance window can do without.

@@ -43,6 +43,30 @@ fn an_unknown_key_names_the_nearest() {
 }
 
 #[test]
+fn numbers_of_results_and_retry_intervals_out_of_range_are_refused() {
+    assert_snapshot!(host("unhealthy_after = 0\nhealthy_after = 1001"), @r"
+    conductor.toml:2:19: host.unhealthy_after must be a whole number from 1 to 1000, not the number 0
+    conductor.toml:3:17: host.healthy_after must be a whole number from 1 to 1000, not the number 1001
+    ");
+    assert_snapshot!(platform("unhealthy_after = 2.5\nhealthy_after = -1"), @r"
+    conductor.toml:3:19: platform.discord.unhealthy_after must be a whole number from 1 to 1000, not the number 2.5
+    conductor.toml:4:17: platform.discord.healthy_after must be a whole number from 1 to 1000, not the number -1
+    ");
+    assert_snapshot!(host("retry_interval = \"6s\""), @r"
+    conductor.toml:2:18: host.retry_interval is 6s, above the interval of 5s
+      help: lower it, or raise interval
+    ");
+    assert_snapshot!(platform("unhealthy_after = 2\nretry_interval = \"1ms\""), @r"
+    conductor.toml:4:18: platform.discord.retry_interval is 1ms, below the tick of 10ms
+      help: raise it, or lower host.tick
+    ");
+    assert_snapshot!(platform("unhealthy_afer = 2"), @r"
+    conductor.toml:3:1: platform.discord has no key `unhealthy_afer`
+      help: did you mean `unhealthy_after`?
+    ");
+}
+
+#[test]
 fn an_unknown_table_names_the_nearest() {
     assert_snapshot!(mistakes(&with_platform("[hots]\ninterval = \"5s\"")), @r"
     conductor.toml:1:2: the file has no table `hots`
@@ -54,7 +78,7 @@ fn an_unknown_table_names_the_nearest() {
     ");
     assert_snapshot!(mistakes(&with_platform("[weather]")), @r"
     conductor.toml:1:2: the file has no table `weather`
-      help: its tables are `breaker`, `host`, `maintenance`, `metrics`, `platform`, `plugin`, `resources`, `trust`
+      help: its tables are `breaker`, `host`, `maintenance`, `metrics`, `platform`, `plugin`, `probe`, `resources`, `template`, `trust`
     ");
 }
 
@@ -62,7 +86,7 @@ fn an_unknown_table_names_the_nearest() {
 fn a_plugins_key_in_the_platform_itself_is_told_where_it_belongs() {
     assert_snapshot!(platform("url = \"https://discord.com\""), @r"
     conductor.toml:3:1: platform.discord has no key `url`
-      help: what the plugin reads goes into `config = { … }`; a platform's own keys are `breaker`, `config`, `interval`, `labels`, `plugin`, `priority`, `timeout`
+      help: what the plugin reads goes into `config = { … }`; a platform's own keys are `breaker`, `config`, `healthy_after`, `interval`, `labels`, `plugin`, `priority`, `retry_interval`, `timeout`, `unhealthy_after`
     ");
 }
 
@@ -522,7 +546,7 @@ fn control_characters_from_the_file_do_not_reach_the_message() {
     assert_snapshot!(plain, @r#"
     conductor.toml:2:13: host.isolation must be one of "process", "in-process", not the string "\u{1b}[2J"
     conductor.toml:3:1: host has no key `"a\u{7}"`
-      help: its keys are `call_threads`, `interval`, `isolation`, `limits`, `metrics_log_after`, `plugin_dirs`, `shutdown_grace`, `stagger`, `state_dir`, `stuck_limit`, `tick`, `timeout`
+      help: its keys are `call_threads`, `healthy_after`, `interval`, `isolation`, `limits`, `metrics_log_after`, `plugin_dirs`, `retry_interval`, `shutdown_grace`, `stagger`, `state_dir`, `stuck_limit`, `tick`, `timeout`, `unhealthy_after`
     "#);
 }
 

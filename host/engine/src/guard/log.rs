@@ -1,84 +1,167 @@
 //! The log lines about a platform.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use conductor_core::breaker::{CircuitState, Transition};
-use conductor_plugin_api::Status;
+use conductor_core::{
+    breaker::{CircuitState, Transition},
+    flapping::FLAP_STEPS,
+};
 use conductor_runtime::{CallFailure, CheckReport};
-use conductor_types::{BreakerState, ErrorType, StateUrgency};
+use conductor_types::{BreakerState, ErrorType, PlatformState, SoftState, StateUrgency};
 
-use super::PlatformGuard;
+use super::{EndedCheck, PlatformGuard, change::StateChange};
+
+/// The text of a check's result.
+#[derive(Clone, Copy)]
+pub(super) struct CheckText<'a> {
+    message: &'a str,
+    /// The kind of failure, if it failed.
+    failure: Option<ErrorType>,
+}
+
+impl<'a> CheckText<'a> {
+    pub(super) fn of(result: Result<&'a CheckReport, &'a CallFailure>) -> Self {
+        match result {
+            Ok(report) => Self::report(&report.message),
+            Err(failure) => Self {
+                message: &failure.message,
+                failure: Some(failure.kind),
+            },
+        }
+    }
+
+    pub(super) fn report(message: &'a str) -> Self {
+        Self {
+            message,
+            failure: None,
+        }
+    }
+}
+
+/// Shows the kind of failure, too.
+impl fmt::Display for CheckText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.failure {
+            Some(kind) => write!(f, "{kind}: {}", self.message),
+            None => f.write_str(self.message),
+        }
+    }
+}
 
 impl PlatformGuard {
-    /// Logs the change caused by the end of a check: one line, even if it also moved the breaker.
-    pub(super) fn log_end(
-        &self,
-        change: Option<StateUrgency>,
-        result: Result<&CheckReport, &CallFailure>,
-        transition: Option<Transition>,
-        now: Duration,
-    ) {
-        let Some(before) = change else {
-            return self.log_transition(transition, now);
+    /// Logs the changes caused by the end of a check. A change of state is one line, even if it also moved the breaker.
+    pub(super) fn log_end(&self, ended: &EndedCheck, text: CheckText<'_>, now: Duration) {
+        let Some(change) = &ended.change else {
+            return self.log_transition(ended.transition, now);
         };
-        let breaker = match transition.map(|transition| transition.to) {
-            Some(CircuitState::Closed) => "; breaker closed".to_owned(),
-            Some(CircuitState::Open { until: Some(until) }) => {
-                format!("; breaker open for {}", whole_seconds(now, until))
-            }
-            _ => String::new(),
-        };
+        if change.after != change.before {
+            let breaker = match ended.transition.map(|transition| transition.to) {
+                Some(CircuitState::Closed) => "; breaker closed".to_owned(),
+                Some(CircuitState::Open { until: Some(until) }) => {
+                    format!("; breaker open for {}", whole_seconds(now, until))
+                }
+                _ => String::new(),
+            };
+            self.log_state(change, text, &breaker);
+        } else {
+            self.log_soft(change, text);
+            self.log_transition(ended.transition, now);
+        }
+        self.log_flapping(change);
+    }
+
+    fn log_state(&self, change: &StateChange, text: CheckText<'_>, breaker: &str) {
         let (platform, plugin) = (&*self.settings.name, self.plugin.id());
-        let was = match before {
+        let was = match change.before {
             StateUrgency::NotChecked => String::new(),
             before => format!(" (was {})", before.label()),
         };
-        match result {
-            Ok(CheckReport {
-                status: Status::Healthy,
-                message,
-                ..
-            }) => {
-                if before == StateUrgency::NotChecked && !self.shared.logs_first_report() {
-                    tracing::debug!(platform, plugin, "healthy: {message}");
+        match change.after {
+            StateUrgency::Healthy => {
+                let is_quiet = || self.is_target() || !self.shared.logs_first_report();
+                if change.before == StateUrgency::NotChecked && is_quiet() {
+                    tracing::debug!(platform, plugin, "healthy: {text}");
                 } else {
-                    tracing::info!(platform, plugin, "healthy{was}: {message}{breaker}");
+                    tracing::info!(platform, plugin, "healthy{was}: {text}{breaker}");
                 }
             }
-            Ok(CheckReport {
-                status: Status::Degraded,
-                message,
-                ..
-            }) => {
-                tracing::warn!(platform, plugin, "degraded{was}: {message}{breaker}");
+            state @ (StateUrgency::Degraded | StateUrgency::Unhealthy) => {
+                let state = state.label();
+                tracing::warn!(platform, plugin, "{state}{was}: {text}{breaker}");
             }
-            Ok(CheckReport {
-                status: Status::Unhealthy,
-                message,
-                ..
-            }) => {
-                tracing::warn!(platform, plugin, "unhealthy{was}: {message}{breaker}");
+            StateUrgency::CheckFailed | StateUrgency::NotChecked => {
+                self.log_failure(text, breaker);
             }
-            // The cause of the crash is in the plugin's own line, and can affect many platforms.
-            Err(failure) if failure.kind == ErrorType::Crash => {
-                tracing::error!(
+        }
+    }
+
+    fn log_failure(&self, text: CheckText<'_>, breaker: &str) {
+        let (platform, plugin) = (&*self.settings.name, self.plugin.id());
+        // The cause of the crash is in the plugin's own line, and can affect many platforms.
+        if text.failure == Some(ErrorType::Crash) {
+            tracing::error!(
+                platform,
+                plugin,
+                "check failed: its worker crashed{breaker}"
+            );
+        // The same applies to the reason why it is not loaded.
+        } else if text.message.starts_with(NOT_LOADED) {
+            tracing::error!(platform, plugin, "check failed: {NOT_LOADED}{breaker}");
+        } else if text.message == no_answer_within(self.settings.timeout) {
+            let timeout = humantime::format_duration(self.settings.timeout);
+            tracing::error!(platform, plugin, "check timed out after {timeout}{breaker}");
+        } else {
+            tracing::error!(platform, plugin, "check failed: {text}{breaker}");
+        }
+    }
+
+    /// Logs a new soft state, or the end of one that was not confirmed; more results like the last are not news.
+    fn log_soft(&self, change: &StateChange, text: CheckText<'_>) {
+        let (platform, plugin) = (&*self.settings.name, self.plugin.id());
+        match (&change.soft_before, &change.soft_after) {
+            (before, Some(soft)) if before.map(|b| b.status) != Some(soft.status) => {
+                let SoftState {
+                    results, needed, ..
+                } = soft;
+                let found = match soft.status {
+                    PlatformState::Unknown => "check failed".to_owned(),
+                    status => status.to_string(),
+                };
+                tracing::info!(
                     platform,
                     plugin,
-                    "check failed: its worker crashed{breaker}"
+                    "soft state: {found} ({results} of {needed}): {text}"
                 );
             }
-            // The same applies to the reason why it is not loaded.
-            Err(failure) if failure.message.starts_with(NOT_LOADED) => {
-                tracing::error!(platform, plugin, "check failed: {NOT_LOADED}{breaker}");
+            (Some(before), None) => {
+                let SoftState {
+                    results, needed, ..
+                } = before;
+                let state = change.after.label();
+                tracing::info!(
+                    platform,
+                    plugin,
+                    "soft state ended ({results} of {needed}): still {state}"
+                );
             }
-            Err(failure) if failure.message == no_answer_within(self.settings.timeout) => {
-                let timeout = humantime::format_duration(self.settings.timeout);
-                tracing::error!(platform, plugin, "check timed out after {timeout}{breaker}");
-            }
-            Err(failure) => {
-                let kind = failure.kind.label();
-                tracing::error!(platform, plugin, "check failed: {kind}: {failure}{breaker}");
-            }
+            _ => {}
+        }
+    }
+
+    fn log_flapping(&self, change: &StateChange) {
+        let Some(flapping) = change.flapping.filter(|_| !self.is_target()) else {
+            return;
+        };
+        let (platform, plugin) = (&*self.settings.name, self.plugin.id());
+        let changes = flapping.changes;
+        if flapping.is_flapping {
+            tracing::warn!(
+                platform,
+                plugin,
+                "flapping: {changes} changes in {FLAP_STEPS} checks"
+            );
+        } else {
+            tracing::info!(platform, plugin, "no longer flapping");
         }
     }
 

@@ -17,12 +17,16 @@ use conductor_core::{
     locked::NonPoisoningMutex,
 };
 use conductor_library::Vetted;
-use conductor_runtime::{CallFailure, loader::LoadedGeneration};
+use conductor_runtime::{CallFailure, ProbeStates, loader::LoadedGeneration};
 use conductor_types::ErrorType;
 
 pub use self::start::StartPermit;
 use super::{log::NOT_LOADED, shared::GuardContext};
-use crate::{metrics::PluginMetrics, resources::workers::ProcessUsage, state::LoadState};
+use crate::{
+    metrics::{HostMetrics, PluginMetrics},
+    resources::workers::ProcessUsage,
+    state::LoadState,
+};
 
 mod start;
 mod stuck;
@@ -33,6 +37,8 @@ mod view;
 pub struct PluginGuard {
     id: Arc<str>,
     metrics: Arc<PluginMetrics>,
+    host_metrics: HostMetrics,
+    states: Arc<dyn ProbeStates>,
     /// The number of stuck calls from which a generation gets no further calls.
     stuck_limit: AtomicU64,
     /// `true` if its generation's calls use no thread while they wait.
@@ -84,6 +90,8 @@ impl PluginGuard {
         Self {
             id: id.into(),
             metrics: shared.metrics.plugin(id),
+            host_metrics: shared.metrics.clone(),
+            states: shared.states.of_plugin(id),
             stuck_limit: AtomicU64::new(stuck_limit),
             asynchronous: AtomicBool::new(false),
             generation: AtomicU64::new(0),
@@ -100,6 +108,11 @@ impl PluginGuard {
                 stretched: None,
             }),
         }
+    }
+
+    /// Returns the store of its platforms' states.
+    pub fn states(&self) -> &Arc<dyn ProbeStates> {
+        &self.states
     }
 
     /// Returns the id by which platforms refer to the plugin.

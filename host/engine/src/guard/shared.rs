@@ -8,7 +8,7 @@ use std::{
 use conductor_core::clock::Clock;
 
 use super::starvation::StarvationDetector;
-use crate::metrics::HostMetrics;
+use crate::{metrics::HostMetrics, probe_states::ProbeStateFolder};
 
 /// State shared by all guards of a host.
 pub struct GuardContext {
@@ -16,6 +16,8 @@ pub struct GuardContext {
     pub clock: Clock,
     /// The host's metrics.
     pub metrics: HostMetrics,
+    /// The states that plugins store for their platforms.
+    pub states: ProbeStateFolder,
     /// Detects a host that is too slow for failures to be blamed on plugins.
     pub starvation: StarvationDetector,
     /// The origin of all randomness: the jitter of breakers.
@@ -42,6 +44,7 @@ impl GuardContext {
         Self {
             clock,
             metrics,
+            states: ProbeStateFolder::in_memory(),
             starvation: StarvationDetector::new(platforms),
             seed: 0,
             in_flight: AtomicUsize::new(0),
@@ -55,6 +58,12 @@ impl GuardContext {
     #[must_use]
     pub fn with_seed(self, seed: u64) -> Self {
         Self { seed, ..self }
+    }
+
+    /// Sets the store of platforms' states; without it, they are lost with the process.
+    #[must_use]
+    pub fn with_states(self, states: ProbeStateFolder) -> Self {
+        Self { states, ..self }
     }
 
     /// Returns a seed for the breakers of the platform or plugin of this name.

@@ -1,10 +1,15 @@
 //! Next check, effective interval and age of results in a guard's view.
 
+use std::sync::LazyLock;
+
 use conductor_core::clock::Clock;
 use conductor_types::{Checks, requests::BreakerOrder};
+use tracing::{Dispatch, subscriber::NoSubscriber};
 
 use super::*;
 use crate::{actor::ActionOrigin, metrics::HostMetrics};
+
+mod confirmation;
 
 const S: Duration = Duration::from_secs(1);
 
@@ -52,7 +57,9 @@ fn the_next_check_is_the_one_that_is_made_and_not_the_next_slot() {
     assert_eq!(next(&guard), Some(12.0));
 
     for second in 1..=3 {
-        let call = guard.begin(second * S, second * S).unwrap();
+        let call = guard
+            .begin(second * S, second * S, &CallToken::default())
+            .unwrap();
         let failure = CallFailure::new(ErrorType::Error, "on purpose");
         guard.finished(call, second * S, Err(failure));
     }
@@ -101,7 +108,7 @@ fn a_stretched_interval_is_shown_and_makes_a_report_last_longer() {
 #[test]
 fn what_is_skipped_on_purpose_is_paused_and_not_stale() {
     let guard = guard();
-    let call = guard.begin(S, S).unwrap();
+    let call = guard.begin(S, S, &CallToken::default()).unwrap();
     guard.finished(call, S, Ok(&CheckReport::empty()));
     let shown = |now| {
         let view = guard.view_at(now);
@@ -139,7 +146,7 @@ fn a_failed_check_and_a_missing_one_are_unknown_and_differ_in_error_type_and_mes
         )
     };
     assert_eq!(shown(S), unknown("not checked yet", None));
-    let call = guard.begin(S, S).unwrap();
+    let call = guard.begin(S, S, &CallToken::default()).unwrap();
     let failure = CallFailure::new(ErrorType::Error, "no route");
     guard.finished(call, S, Err(failure));
     assert_eq!(shown(2 * S), unknown("no route", Some("error")));
@@ -187,7 +194,7 @@ fn a_state_from_before_a_pause_is_shown_as_such() {
     ];
     for pause in pauses {
         let start = second * S;
-        let call = guard.begin(start, start).unwrap();
+        let call = guard.begin(start, start, &CallToken::default()).unwrap();
         guard.finished(call, start, Ok(&unhealthy));
         pause(true, start);
         assert_eq!(shown(start), (PlatformState::Unhealthy, "503".to_owned()));
@@ -196,7 +203,9 @@ fn a_state_from_before_a_pause_is_shown_as_such() {
         assert_eq!(guard.view_at(start + 99 * S).since, None);
         pause(false, start + 100 * S);
         assert_eq!(shown(start + 101 * S), waiting, "the next check is due");
-        let call = guard.begin(start + 102 * S, start + 102 * S).unwrap();
+        let call = guard
+            .begin(start + 102 * S, start + 102 * S, &CallToken::default())
+            .unwrap();
         guard.finished(call, start + 102 * S, Ok(&unhealthy));
         assert_eq!(
             shown(start + 103 * S),
@@ -210,7 +219,7 @@ fn a_state_from_before_a_pause_is_shown_as_such() {
 fn age_counts_from_the_end_of_a_held_or_open_breaker() {
     let guard = guard();
     let stale = |now| guard.view_at(now).stale;
-    let call = guard.begin(S, S).unwrap();
+    let call = guard.begin(S, S, &CallToken::default()).unwrap();
     guard.finished(call, S, Ok(&CheckReport::empty()));
     for order in [
         BreakerOrder::Release,
@@ -225,7 +234,9 @@ fn age_counts_from_the_end_of_a_held_or_open_breaker() {
     guard.order(BreakerOrder::Reset, &ActionOrigin::default(), 100 * S);
 
     for second in 101..=103 {
-        let call = guard.begin(second * S, second * S).unwrap();
+        let call = guard
+            .begin(second * S, second * S, &CallToken::default())
+            .unwrap();
         let failure = CallFailure::new(ErrorType::Error, "on purpose");
         guard.finished(call, second * S, Err(failure));
     }
@@ -234,7 +245,9 @@ fn age_counts_from_the_end_of_a_held_or_open_breaker() {
     let until = Duration::from_secs_f64(until);
     assert!(!stale(until + 13 * S), "the trial is due");
     assert!(stale(until + 15 * S));
-    let trial = guard.begin(until + 15 * S, until + 15 * S).unwrap();
+    let trial = guard
+        .begin(until + 15 * S, until + 15 * S, &CallToken::default())
+        .unwrap();
     assert!(!stale(until + 16 * S), "the trial is under way");
     guard.finished(trial, until + 16 * S, Ok(&CheckReport::empty()));
     assert!(!stale(until + 16 * S));
@@ -254,6 +267,10 @@ fn logged(write: impl FnOnce()) -> Vec<String> {
             Ok(())
         }
     }
+    // While there is one subscriber alone, `tracing` turns off for good each line that a thread without a subscriber is the
+    // first to reach, as other tests do.
+    static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::new()));
+    LazyLock::force(&SECOND);
     let captured = Captured::default();
     let writer = captured.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -273,7 +290,9 @@ fn a_check_that_changes_a_platform_and_its_breaker_is_one_line() {
     let guard = guard();
     let lines = logged(|| {
         for second in 1..=3 {
-            let call = guard.begin(second * S, second * S).unwrap();
+            let call = guard
+                .begin(second * S, second * S, &CallToken::default())
+                .unwrap();
             let failure = match second {
                 1 => CallFailure::new(
                     ErrorType::Crash,
@@ -283,7 +302,7 @@ fn a_check_that_changes_a_platform_and_its_breaker_is_one_line() {
             };
             guard.finished(call, second * S, Err(failure));
         }
-        let trial = guard.begin_asked(4 * S).unwrap();
+        let trial = guard.begin_asked(4 * S, &CallToken::default()).unwrap();
         guard.finished(trial, 4 * S, Ok(&CheckReport::empty()));
     });
     let [failed, open, healthy] = &lines[..] else {
@@ -309,11 +328,13 @@ fn lines_of_the_host_about_a_platform_fit_80_columns() {
     let operator = ActionOrigin::Unauthenticated;
     let lines = logged(|| {
         let check = |second: u32, result: Result<&CheckReport, CallFailure>| {
-            let call = guard.begin_asked(second * S).unwrap();
+            let call = guard
+                .begin_asked(second * S, &CallToken::default())
+                .unwrap();
             guard.finished(call, second * S, result);
         };
         check(1, Ok(&CheckReport::empty()));
-        let call = guard.begin(2 * S, 2 * S).unwrap();
+        let call = guard.begin(2 * S, 2 * S, &CallToken::default()).unwrap();
         guard.started(call, 2 * S).unwrap();
         guard.expire(call, 6 * S, || ());
         guard.finished(call, 7 * S, Ok(&CheckReport::empty()));
@@ -325,7 +346,17 @@ fn lines_of_the_host_about_a_platform_fit_80_columns() {
         for (_, order) in BreakerOrder::ALL {
             guard.order(order, &operator, 20 * S);
         }
+        let twice = ConfirmationRules {
+            unhealthy_after: 2.try_into().unwrap(),
+            ..ConfirmationRules::default()
+        };
+        guard.set_confirmation(twice, None);
+        for second in 21..40 {
+            check(second, Ok(&CheckReport::empty()));
+            check(second, Err(CallFailure::new(ErrorType::Error, "")));
+        }
     });
+    assert!(lines.iter().any(|line| line.contains("flapping")));
     // The time of each line was cut off.
     let time = "2026-11-29T18:44:03Z ".len();
     assert!(lines.len() >= 9, "{lines:#?}");
@@ -349,4 +380,67 @@ fn of_many_healthy_first_checks_ten_are_logged_one_by_one() {
         assert!(shared.logs_first_report(), "a platform that is new");
     });
     assert_eq!(lines, ["INFO  38 more platforms are healthy"]);
+}
+
+#[test]
+fn the_same_report_again_is_a_check_like_any_other_and_keeps_what_the_first_one_said() {
+    let guard = guard();
+    let report = CheckReport {
+        message: "42 items".to_owned(),
+        measurements: vec![("items".to_owned(), 42.0)],
+        ..CheckReport::empty()
+    };
+    let call = guard.begin(S, S, &CallToken::default()).unwrap();
+    guard.started(call, S);
+    let outcome = guard.finished(call, S, Ok(&report));
+    assert_eq!(outcome, DeliveryOutcome::Kept);
+    let first = guard.view();
+    for second in 2..=4 {
+        let call = guard
+            .begin(second * S, second * S, &CallToken::default())
+            .unwrap();
+        guard.started(call, second * S);
+        let outcome = guard.finished_same(call, second * S + S / 2);
+        assert_eq!(outcome, DeliveryOutcome::Kept);
+    }
+    assert_eq!(guard.shared.in_flight(), 0);
+    assert_eq!(guard.shared.ended(), 4);
+    let ends: Vec<_> = guard.metrics.ends().filter(|(_, n)| *n > 0).collect();
+    assert_eq!(ends, [("healthy", 4)]);
+    assert_eq!(guard.metrics.last_report(), Some(4 * S + S / 2));
+    let mut measured = Vec::new();
+    guard
+        .metrics
+        .measured(5 * S, |name, value| measured.push((name.to_owned(), value)));
+    assert_eq!(measured, [("items".to_owned(), 42.0)]);
+
+    let view = guard.view();
+    assert_eq!(view.message, "42 items");
+    assert_eq!(view.measurements, first.measurements);
+    assert_eq!((view.status, view.since), (first.status, first.since));
+    assert_eq!(since_start(&guard, view.last_report), Some(4.5));
+    assert_eq!(since_start(&guard, view.last_check), Some(4.5));
+    assert_eq!(view.last_duration, Some(0.5));
+    assert_eq!(guard.history().len(), 4);
+}
+
+#[test]
+fn a_report_that_must_be_looked_at_again_is_not_kept() {
+    let guard = guard();
+    let mut report = CheckReport::empty();
+    report.measurements = vec![("not a number".to_owned(), f64::NAN)];
+    let call = guard.begin(S, S, &CallToken::default()).unwrap();
+    let outcome = guard.finished(call, S, Ok(&report));
+    assert_eq!(outcome, DeliveryOutcome::Yes, "each drop is counted");
+
+    let call = guard.begin(2 * S, 2 * S, &CallToken::default()).unwrap();
+    guard.started(call, 2 * S);
+    guard.expire(call, 6 * S, || {});
+    assert_eq!(
+        guard.finished(call, 7 * S, Ok(&CheckReport::empty())),
+        DeliveryOutcome::No,
+        "the message is that of the timeout"
+    );
+    assert_eq!(guard.finished_same(call, 7 * S), DeliveryOutcome::Yes);
+    assert!(guard.view().message.starts_with("no answer"));
 }

@@ -1,6 +1,7 @@
 //! A platform's view for the status page and the API.
 
 use std::{
+    collections::BTreeMap,
     sync::{PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -56,24 +57,36 @@ impl PlatformGuard {
         let inner = self.inner.lock();
         let (view, breaker) = (inner.view.clone(), inner.calls.breaker().state());
         let forced = inner.calls.breaker().is_forced();
+        let rules = inner.rules;
         drop(inner);
         let settings = &self.settings;
         let at = |time: Duration| self.shared.unix_seconds(time);
         let age = view.last_check.map(|(ended, _)| now.saturating_sub(ended));
         let maintenance = self.maintenance_view();
         let pause = SchedulePause::of(breaker, maintenance.as_ref(), now);
-        let next = self.next_check(pause);
+        let next = match self.recheck_at(view.confirmation.is_soft()) {
+            Some(recheck) if pause.is_none() && recheck >= now => Some(recheck),
+            _ => self.next_check(pause),
+        };
         let paused = match pause {
             Some(pause) => Some(pause.why),
             None => self.is_shed().then_some("critical mode"),
         };
-        let view = view.displayed(self.is_outdated_by_pause(now));
+        let is_outdated = self.is_outdated_by_pause(now);
+        let mut view = view.displayed(is_outdated);
+        let mut measurements: BTreeMap<_, _> =
+            std::mem::take(&mut view.measurements).into_iter().collect();
+        if !is_outdated {
+            measurements.extend(self.metrics.declared_values());
+        }
         let has_result = view.urgency() != StateUrgency::NotChecked;
         PlatformView {
             name: settings.name.to_string(),
             plugin: self.plugin.id().to_owned(),
             generation: self.plugin.generation(),
-            status: view.state,
+            status: view.confirmation.state(),
+            soft: view.confirmation.soft(rules),
+            flapping: view.flaps.is_flapping(),
             message: view.message,
             error_type: view.error_type.map(|kind| kind.label().to_owned()),
             since: has_result.then(|| at(view.since)),
@@ -101,7 +114,7 @@ impl PlatformGuard {
             },
             maintenance,
             labels: settings.labels.clone(),
-            measurements: view.measurements.into_iter().collect(),
+            measurements,
         }
     }
 

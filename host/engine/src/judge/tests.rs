@@ -1,6 +1,7 @@
 //! Trials of configs in a fake worker: a config's text determines the result of its trial.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -127,6 +128,8 @@ fn tried_within(configs: &[&str], all: Duration) -> (Vec<String>, usize) {
         .map(|config| ConfigCandidate {
             platform: "shop".into(),
             config: (*config).into(),
+            interval: Duration::from_secs(5),
+            labels: BTreeMap::new(),
             subject: ValueLocation::default(),
         })
         .collect();
@@ -139,6 +142,7 @@ fn tried_within(configs: &[&str], all: Duration) -> (Vec<String>, usize) {
                 version: "1.0.0".to_owned(),
                 api: ApiVersion::CURRENT,
                 config_schema: ConfigSchema::new("{}").unwrap(),
+                metrics: Arc::default(),
                 asynchronous: false,
             },
             configs: Mutex::default(),

@@ -8,12 +8,12 @@ use conductor_config::SeriesDetail;
 use conductor_types::{Resource, Tracked};
 
 use super::{
-    PlatformMetrics, PluginMetrics, RegisteredPlatform, SharedMetrics,
+    DeclaredFamily, PlatformMetrics, PluginMetrics, RegisteredPlatform, SharedMetrics, declared,
     sample::{OwnerSamples, SampleSink, SampleValue},
 };
 
 /// Every metric of the host, in display order.
-pub static FAMILIES: [MetricDefinition; 26] = [
+pub static FAMILIES: [MetricDefinition; 28] = [
     MetricDefinition {
         name: "health_check_total",
         help: "Checks that ran, by status.",
@@ -70,7 +70,7 @@ pub static FAMILIES: [MetricDefinition; 26] = [
     },
     MetricDefinition {
         name: "conductor_platform_up",
-        help: "1 if the platform's last check found it healthy or degraded; 0 if it is unhealthy, its last check failed or its report is stale; absent before the first check, and after a pause that made the report stale.",
+        help: "1 if the platform is healthy or degraded; 0 if it is unhealthy, its checks fail or its report is stale; absent before the first check, and after a pause that made the report stale.",
         kind: MetricKind::Gauge,
         labels: &["platform", "plugin"],
         source: SampleSource::Platform(|p, of, out| {
@@ -81,10 +81,32 @@ pub static FAMILIES: [MetricDefinition; 26] = [
     },
     MetricDefinition {
         name: "conductor_platform_state",
-        help: "State of the platform: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown (no check yet, the last check failed, or the report is stale).",
+        help: "State of the platform: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown (no check yet, its checks fail, or the report is stale). Confirmed by as many results as unhealthy_after and healthy_after ask for.",
         kind: MetricKind::Gauge,
         labels: &["platform", "plugin"],
         source: SampleSource::Platform(|p, of, out| out.count(p.state_value(of.now))),
+    },
+    MetricDefinition {
+        name: "conductor_platform_soft_state",
+        help: "State that the platform's last check found, confirmed or not, with the values of conductor_platform_state; absent where unhealthy_after and healthy_after are 1.",
+        kind: MetricKind::Gauge,
+        labels: &["platform", "plugin"],
+        source: SampleSource::Platform(|p, of, out| {
+            if let Some(state) = p.soft_value(of.now) {
+                out.count(state);
+            }
+        }),
+    },
+    MetricDefinition {
+        name: "conductor_platform_flapping",
+        help: "1 while the platform is flapping, else 0: flapping begins with six changes of state within 20 checks, and ends with less than three. Absent until the first flapping.",
+        kind: MetricKind::Gauge,
+        labels: &["platform", "plugin"],
+        source: SampleSource::Platform(|p, _, out| {
+            if let Some(is_flapping) = p.flapping_value() {
+                out.count(is_flapping);
+            }
+        }),
     },
     MetricDefinition {
         name: "conductor_platform_info",
@@ -141,7 +163,7 @@ pub static FAMILIES: [MetricDefinition; 26] = [
     },
     MetricDefinition {
         name: "conductor_measurements_dropped_total",
-        help: "Measurements that were dropped: the value is not finite, the name is empty or too long, or there are too many names.",
+        help: "Measurements and values of declared metrics that were dropped: the value is not finite, the name is not valid or not declared, or there are too many series.",
         kind: MetricKind::Counter,
         labels: &["platform", "plugin"],
         source: SampleSource::Platform(|p, _, out| {
@@ -355,6 +377,17 @@ pub struct SeriesSnapshot {
 }
 
 impl SeriesSnapshot {
+    #[cfg(test)]
+    pub(crate) fn platform_count(&self) -> usize {
+        self.platforms.len()
+    }
+
+    /// Returns the families of declared metrics, by name.
+    #[must_use]
+    pub fn declared_families(&self) -> Vec<DeclaredFamily> {
+        declared::families(&self.plugins)
+    }
+
     /// Converts a time of the host's clock to seconds since 1970.
     fn unix_seconds(&self, at: Duration) -> f64 {
         self.origin + at.as_secs_f64()

@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    FAMILIES, HostMetrics, MetricDefinition, MetricKind, Sample, SampleValue, SeriesSnapshot,
-    label_text::push_label, sample::float,
+    FAMILIES, HostMetrics, MetricKind, Sample, SampleValue, SeriesSnapshot, label_text::push_label,
+    sample::float,
 };
 
 #[cfg(test)]
@@ -74,18 +74,12 @@ impl LogFallback {
         }
     }
 
-    /// Decides and acts: logs one event at the start, one at the end, and each minute in between one event per sample
-    /// that changed.
+    /// Acts on a decision: logs one event at the start, one at the end, and each minute in between one event per sample that
+    /// changed.
     ///
-    /// Call it every few seconds, from a thread that is not latency-sensitive.
-    pub fn tick(
-        &mut self,
-        metrics: &HostMetrics,
-        bound: bool,
-        last_scrape: Option<Duration>,
-        now: Duration,
-    ) {
-        match self.decide(bound, last_scrape, now) {
+    /// Call it from a thread that is not latency-sensitive.
+    pub fn act(&mut self, step: FallbackStep, metrics: &HostMetrics) {
+        match step {
             FallbackStep::Nothing => {}
             FallbackStep::Start(reason) => {
                 tracing::warn!(
@@ -162,38 +156,52 @@ impl WrittenValues {
     /// Counters start as if 0 had been written: a counter that never moved is not logged.
     fn changed(&mut self, snapshot: &SeriesSnapshot, mut write: impl FnMut(&str)) {
         for family in &FAMILIES {
-            let mut sink = |sample: Sample<'_>| {
-                if let Some(value) = sample.value.number() {
-                    self.one(family, "", &sample, value, &mut write);
-                }
-                if let SampleValue::Histogram(reading) = sample.value {
-                    let count = float(reading.count);
-                    self.one(family, "_count", &sample, count, &mut write);
-                    self.one(family, "_sum", &sample, reading.sum, &mut write);
-                }
-            };
+            let mut sink = self.family(family.name, family.kind, &mut write);
             family.visit(snapshot, &mut sink);
+        }
+        for family in snapshot.declared_families() {
+            let mut sink = self.family(&family.name, family.kind, &mut write);
+            family.visit(snapshot, &mut sink);
+        }
+    }
+
+    /// Returns a sink for the samples of a family.
+    fn family(
+        &mut self,
+        name: &str,
+        kind: MetricKind,
+        write: &mut impl FnMut(&str),
+    ) -> impl FnMut(Sample<'_>) {
+        move |sample| {
+            if let Some(value) = sample.value.number() {
+                self.one((name, ""), kind, &sample, value, write);
+            }
+            if let SampleValue::Histogram(reading) = sample.value {
+                let count = float(reading.count);
+                self.one((name, "_count"), kind, &sample, count, write);
+                self.one((name, "_sum"), kind, &sample, reading.sum, write);
+            }
         }
     }
 
     fn one(
         &mut self,
-        family: &MetricDefinition,
-        suffix: &str,
+        (name, suffix): (&str, &str),
+        kind: MetricKind,
         sample: &Sample<'_>,
         value: f64,
         write: &mut impl FnMut(&str),
     ) {
-        let names = (family.name, suffix, sample.owner, sample.labels);
+        let names = (name, suffix, sample.owner, sample.labels);
         let series = self.hasher.hash_one(names);
         let last = match self.values.get(&series) {
             Some(bits) => Some(*bits),
-            None if family.kind == MetricKind::Gauge => None,
+            None if kind == MetricKind::Gauge => None,
             None => Some(0.0_f64.to_bits()),
         };
         if last != Some(value.to_bits()) {
             self.values.insert(series, value.to_bits());
-            write(&line(family.name, suffix, sample, value));
+            write(&line(name, suffix, sample, value));
         }
     }
 }

@@ -1,7 +1,8 @@
 //! OpenMetrics 1.0, for scrapers that ask for it: the same samples as in the text format, under its stricter rules.
 //!
 //! It differs from the text encoder's output in three ways: the headers of a counter lack the `_total` of its samples,
-//! upper bounds of buckets are written as floats, and the text has an explicit end.
+//! upper bounds of buckets are written as floats, and the text has an explicit end. The units of declared families, which
+//! the text format cannot state, are added by the encoder.
 
 use std::io::{self, Write};
 

@@ -2,18 +2,20 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use conductor_runtime::{SetValues, series_name};
 use conductor_types::{
     BreakerState, ErrorType, SkipReason, Status,
     limits::{MEASUREMENT_NAME_BYTES, MEASUREMENTS},
 };
 
 use super::{
+    declared::DeclaredSeries,
     histogram::{BucketBounds, DurationHistogram},
     label_text::rendered,
     labels::LabelCounters,
@@ -133,9 +135,19 @@ pub struct PlatformMetrics {
     patience: AtomicU64,
     measurements_dropped: AtomicU64,
     measurements: Mutex<Vec<MeasurementSeries>>,
+    /// Absent before the first value of a declared metric: most plugins declare none.
+    declared: OnceLock<Box<Mutex<DeclaredSeries>>>,
     breaker: AtomicU8,
     /// The result of the last check: a [`Status`], or [`NEVER`].
     last: AtomicU8,
+    /// The confirmed state, in the same form.
+    confirmed: AtomicU8,
+    /// `true` if it can take several results to confirm a state.
+    is_damped: AtomicBool,
+    /// `true` while the platform is flapping.
+    is_flapping: AtomicBool,
+    /// `true` if it was flapping since the registration.
+    has_flapped: AtomicBool,
     maintenance: AtomicBool,
     /// `true` if a report since the registration had measurements.
     has_measured: AtomicBool,
@@ -164,8 +176,13 @@ impl PlatformMetrics {
             patience: AtomicU64::new(u64::MAX),
             measurements_dropped: AtomicU64::new(0),
             measurements: Mutex::default(),
+            declared: OnceLock::new(),
             breaker: AtomicU8::new(BreakerState::Closed as u8),
             last: AtomicU8::new(NEVER),
+            confirmed: AtomicU8::new(NEVER),
+            is_damped: AtomicBool::new(false),
+            is_flapping: AtomicBool::new(false),
+            has_flapped: AtomicBool::new(false),
             maintenance: AtomicBool::new(false),
             has_measured: AtomicBool::new(false),
             info: Mutex::new(PlatformInfo::default().rendered()),
@@ -204,16 +221,34 @@ impl PlatformMetrics {
         self.paused.store(false, Ordering::Relaxed);
         self.resumed.store(0, Ordering::Relaxed);
         self.lock_measurements().clear();
+        if let Some(declared) = self.declared.get() {
+            lock(declared).clear();
+        }
         self.has_measured.store(false, Ordering::Relaxed);
         self.breaker(BreakerState::Closed);
         self.last.store(NEVER, Ordering::Relaxed);
+        self.confirmed.store(NEVER, Ordering::Relaxed);
+        self.set_damped(false);
+        self.is_flapping.store(false, Ordering::Relaxed);
+        self.has_flapped.store(false, Ordering::Relaxed);
         self.maintenance(false);
     }
 
-    /// Counts one check that ran, sets the platform's state and, if there is a report, its time.
+    /// Counts one check that ran and whose result is the platform's state; like [`Self::record_unconfirmed`] otherwise.
+    pub fn record(&self, outcome: CheckOutcome, duration: Duration, ended: Duration) {
+        self.record_unconfirmed(outcome, outcome.status(), duration, ended);
+    }
+
+    /// Counts one check that ran, sets the platform's state to `confirmed` and, if there is a report, its time.
     ///
     /// `ended` is the end of the check by the host's clock.
-    pub fn record(&self, outcome: CheckOutcome, duration: Duration, ended: Duration) {
+    pub fn record_unconfirmed(
+        &self,
+        outcome: CheckOutcome,
+        confirmed: Status,
+        duration: Duration,
+        ended: Duration,
+    ) {
         self.checks.add(outcome.status(), 1);
         self.duration.record(duration);
         if let CheckOutcome::Failed(error_type) = outcome {
@@ -223,6 +258,20 @@ impl PlatformMetrics {
         }
         self.last_check.store(nanos(ended), Ordering::Relaxed);
         self.last.store(outcome.status() as u8, Ordering::Relaxed);
+        self.confirmed.store(confirmed as u8, Ordering::Relaxed);
+    }
+
+    /// Sets whether it can take several results to confirm a state: then the state of the last one is exported too.
+    pub fn set_damped(&self, is_damped: bool) {
+        self.is_damped.store(is_damped, Ordering::Relaxed);
+    }
+
+    /// Sets whether the platform is flapping.
+    pub fn set_flapping(&self, is_flapping: bool) {
+        self.is_flapping.store(is_flapping, Ordering::Relaxed);
+        if is_flapping {
+            self.has_flapped.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Sets the age up to which a report is current.
@@ -284,9 +333,11 @@ impl PlatformMetrics {
     /// A name missing from the new report is no longer shown. These are dropped, and counted: a value that is not
     /// finite, a name that is empty or longer than 128 bytes, and names beyond the first 64 that the platform has ever
     /// used, so that a probe that invents names cannot flood Prometheus.
-    pub fn measurements<N: AsRef<str>>(&self, measured: &[(N, f64)]) {
+    ///
+    /// Returns `true` if none was dropped: the same measurements again would change nothing.
+    pub fn measurements<N: AsRef<str>>(&self, measured: &[(N, f64)]) -> bool {
         if measured.is_empty() && !self.has_measured.load(Ordering::Relaxed) {
-            return;
+            return true;
         }
         self.has_measured.store(true, Ordering::Relaxed);
         let mut kept = self.lock_measurements();
@@ -311,6 +362,52 @@ impl PlatformMetrics {
         }
         self.measurements_dropped
             .fetch_add(dropped, Ordering::Relaxed);
+        dropped == 0
+    }
+
+    /// Replaces the values of declared metrics by those of the platform's last report.
+    ///
+    /// Series beyond the first 256 that the platform has ever used are dropped and counted, so that a probe that invents
+    /// labels cannot flood Prometheus.
+    ///
+    /// Returns `true` if none was dropped: the same values again would change nothing.
+    pub fn set_declared(&self, set: &SetValues) -> bool {
+        if set.kept.is_empty() && set.dropped == 0 && self.declared.get().is_none() {
+            return true;
+        }
+        self.has_measured.store(true, Ordering::Relaxed);
+        let declared = self.declared.get_or_init(Box::default);
+        let dropped = set.dropped + lock(declared).replace(set);
+        self.measurements_dropped
+            .fetch_add(dropped, Ordering::Relaxed);
+        dropped == 0
+    }
+
+    /// Calls `visit` with the declared series while the last report is current.
+    pub(super) fn with_declared(&self, now: Duration, visit: impl FnOnce(&DeclaredSeries)) {
+        if let Some(declared) = self.declared.get()
+            && self.result_value(now) != UNKNOWN
+        {
+            visit(&lock(declared));
+        }
+    }
+
+    /// Returns the values of declared metrics of the last report, with name and labels as in `used_bytes{mount="/"}`.
+    #[must_use]
+    pub fn declared_values(&self) -> Vec<(String, f64)> {
+        let Some(declared) = self.declared.get() else {
+            return Vec::new();
+        };
+        let declared = lock(declared);
+        let values = declared
+            .current()
+            .map(|(declared, labels, value)| (series_name(declared, labels), value));
+        values.collect()
+    }
+
+    /// Returns the id of its plugin.
+    pub(super) fn plugin_name(&self) -> &str {
+        &self.plugin.name
     }
 
     /// Returns the number of checks that have ended in each status, and in each reason for a skip.
@@ -322,6 +419,24 @@ impl PlatformMetrics {
             _ => (label, count),
         };
         self.checks.each().chain(self.skips.each().map(renamed))
+    }
+
+    /// Returns the number of skipped checks, by reason.
+    #[cfg(test)]
+    pub(crate) fn skips(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.skips.each()
+    }
+
+    /// Returns the time of the last check's end, in nanoseconds.
+    #[cfg(test)]
+    pub(crate) fn last_check(&self) -> u64 {
+        self.last_check.load(Ordering::Relaxed)
+    }
+
+    /// Returns `true` if checks are paused, or were at some time after this one, in nanoseconds.
+    #[cfg(test)]
+    pub(crate) fn has_paused_since(&self, time: u64) -> bool {
+        self.paused.load(Ordering::Relaxed) || self.resumed.load(Ordering::Relaxed) > time
     }
 
     /// Returns the number of times that the breaker opened.
@@ -342,15 +457,38 @@ impl PlatformMetrics {
         self.maintenance.load(Ordering::Relaxed).into()
     }
 
-    /// Returns 0 for healthy, 1 for degraded, 2 for unhealthy, 3 for unknown: the last check failed, its report is out
-    /// of date, or there was no check yet.
+    /// Returns the confirmed state: 0 for healthy, 1 for degraded, 2 for unhealthy, 3 for unknown (checks failed, the
+    /// last one is out of date, or there was none yet).
     pub(super) fn state_value(&self, now: Duration) -> u8 {
-        let last = self.last.load(Ordering::Relaxed);
-        let reported = self.last_report.load(Ordering::Relaxed);
-        match last <= Status::Unhealthy as u8 && self.is_current(reported, now) {
-            true => last,
+        self.current_value(&self.confirmed, now)
+    }
+
+    /// Returns the state that the last check found, confirmed or not; the values are those of
+    /// [`Self::state_value`].
+    fn result_value(&self, now: Duration) -> u8 {
+        self.current_value(&self.last, now)
+    }
+
+    /// Returns a state if the last check is current, else unknown.
+    fn current_value(&self, state: &AtomicU8, now: Duration) -> u8 {
+        let state = state.load(Ordering::Relaxed);
+        let checked = self.last_check.load(Ordering::Relaxed);
+        match state <= Status::Unhealthy as u8 && self.is_current(checked, now) {
+            true => state,
             false => UNKNOWN,
         }
+    }
+
+    /// Returns the state that the last check found, if it can take several results to confirm it.
+    pub(super) fn soft_value(&self, now: Duration) -> Option<u8> {
+        let is_damped = self.is_damped.load(Ordering::Relaxed);
+        is_damped.then(|| self.result_value(now))
+    }
+
+    /// Returns 1 while the platform is flapping, else 0; `None` if it never was.
+    pub(super) fn flapping_value(&self) -> Option<u8> {
+        let has_flapped = self.has_flapped.load(Ordering::Relaxed);
+        has_flapped.then(|| self.is_flapping.load(Ordering::Relaxed).into())
     }
 
     fn is_current(&self, since: u64, now: Duration) -> bool {
@@ -366,14 +504,14 @@ impl PlatformMetrics {
     }
 
     /// Returns the time of the last report by the host's clock.
-    pub(super) fn last_report(&self) -> Option<Duration> {
+    pub(crate) fn last_report(&self) -> Option<Duration> {
         let nanos = self.last_report.load(Ordering::Relaxed);
         (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 
     /// Calls `each` with the measurements of the last report while it is current.
-    pub(super) fn measured(&self, now: Duration, mut each: impl FnMut(&str, f64)) {
-        if !self.has_measured.load(Ordering::Relaxed) || self.state_value(now) == UNKNOWN {
+    pub(crate) fn measured(&self, now: Duration, mut each: impl FnMut(&str, f64)) {
+        if !self.has_measured.load(Ordering::Relaxed) || self.result_value(now) == UNKNOWN {
             return;
         }
         for kept in self.lock_measurements().iter() {
@@ -388,6 +526,10 @@ impl PlatformMetrics {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn lock(series: &Mutex<DeclaredSeries>) -> MutexGuard<'_, DeclaredSeries> {
+    series.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A name the platform has used, and its value: NaN if the last report lacked it.

@@ -4,6 +4,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
+use conductor_runtime::DeclaredMetrics;
 use conductor_types::{BreakerState, Isolation, RestartReason, SkipReason};
 
 use super::{label_text::rendered, labels::LabelCounters};
@@ -39,6 +40,7 @@ pub struct PluginMetrics {
     cpu_seconds_before: AtomicU64,
     stretched: AtomicBool,
     info: Mutex<Option<PluginInfo>>,
+    declared: Mutex<Arc<DeclaredMetrics>>,
 }
 
 impl PluginMetrics {
@@ -55,6 +57,7 @@ impl PluginMetrics {
             cpu_seconds_before: AtomicU64::new(f64::NAN.to_bits()),
             stretched: AtomicBool::new(false),
             info: Mutex::default(),
+            declared: Mutex::default(),
         }
     }
 
@@ -135,6 +138,16 @@ impl PluginMetrics {
             info.sha256.truncate(end);
         }
         *self.info.lock().unwrap_or_else(PoisonError::into_inner) = Some(info);
+    }
+
+    /// Sets what the plugin's current generation declares.
+    pub(super) fn set_declared(&self, declared: Arc<DeclaredMetrics>) {
+        *self.declared.lock().unwrap_or_else(PoisonError::into_inner) = declared;
+    }
+
+    /// Returns what the plugin's current or last generation declares.
+    pub(super) fn declared(&self) -> Arc<DeclaredMetrics> {
+        Arc::clone(&self.declared.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Records that nothing of the plugin is loaded.

@@ -17,11 +17,13 @@ use super::{FAMILIES, HostMetrics, SeriesSnapshot, openmetrics};
 mod crate_model;
 mod encoder;
 mod process;
+mod target;
 #[cfg(test)]
 mod tests;
 
 use crate_model::FamilyBuilder;
 pub use encoder::{CHUNK_BYTES, ChunkSink, SeriesEncoder};
+pub use target::render_target;
 
 /// A format that a scraper can ask for.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -66,6 +68,10 @@ fn render_snapshot(
     let mut encoder = SeriesEncoder::new(format, out);
     for family in FAMILIES.iter().filter(|family| !family.is_of_host()) {
         encoder.begin_family(family.name, family.help, family.kind);
+        family.visit(&snapshot, &mut encoder);
+    }
+    for family in snapshot.declared_families() {
+        encoder.begin_family_in(&family.name, &family.unit, &family.help, family.kind);
         family.visit(&snapshot, &mut encoder);
     }
     encoder.crate_text(&host_families(snapshot)?)?;

@@ -28,6 +28,8 @@ pub(super) fn small_host() -> HostMetrics {
         Duration::from_millis(5500),
     );
     chat.measurements(&[("first_byte_seconds", 0.25), ("say \"hi\"\\\n", -1.0)]);
+    chat.set_damped(true);
+    chat.set_flapping(true);
     let disk = metrics.platform("disk", "disk");
     disk.record(
         CheckOutcome::Failed(ErrorType::Timeout),

@@ -7,7 +7,10 @@ use conductor_core::schedule::{DueEntry, LatticeStart, ResourceMode, next_run, s
 use conductor_types::SkipReason;
 
 use super::{SchedulerDriver, index::PlatformIx, platforms::ScheduledPlatform, takeover::progress};
-use crate::{guard::SkipCause, state::CheckNow};
+use crate::{
+    guard::{PlatformGuard, SkipCause},
+    state::CheckNow,
+};
 
 impl SchedulerDriver {
     pub(super) fn begin_due(&mut self, now: Duration) {
@@ -36,13 +39,8 @@ impl SchedulerDriver {
         else {
             return;
         };
-        let settings = guard.settings();
-        let interval = settings.interval;
-        let mode = match self.culprits.spare_others() {
-            true if !self.culprits.contains(guard.plugin().id()) => ResourceMode::Normal,
-            _ => self.stretch,
-        };
-        let factor = stretch_factor(settings.priority, mode, interval);
+        let interval = guard.settings().interval;
+        let factor = self.stretch_of(guard);
         let left_out = next_run(factor, tick, slot);
         let intervals = if left_out == 0 { factor } else { left_out };
         let intervals = u32::try_from(intervals).unwrap_or(u32::MAX);
@@ -57,6 +55,16 @@ impl SchedulerDriver {
         }
     }
 
+    /// Returns the number of intervals per check that the state of the machine allows a platform.
+    pub(super) fn stretch_of(&self, guard: &PlatformGuard) -> u64 {
+        let mode = match self.culprits.spare_others() {
+            true if !self.culprits.contains(guard.plugin().id()) => ResourceMode::Normal,
+            _ => self.stretch,
+        };
+        let settings = guard.settings();
+        stretch_factor(settings.priority, mode, settings.interval)
+    }
+
     /// Begins one platform's check, if its guard admits it.
     pub(super) fn begin(&mut self, at: PlatformIx, slot_time: Duration, now: Duration) {
         // The guard has counted a skipped check.
@@ -69,12 +77,17 @@ impl SchedulerDriver {
         slot_time: Duration,
         now: Duration,
     ) -> Result<(), SkipCause> {
-        let begun = self.platforms[at].guard.begin(slot_time, now);
-        self.go_on(at, begun, now)
+        let token = self.watch.token();
+        let begun = self.platforms[at].guard.begin(slot_time, now, token);
+        let begun = self.go_on(at, begun, now);
+        if begun.is_ok() {
+            self.plan_recheck(at, slot_time, now);
+        }
+        begun
     }
 
     /// Hands over a call that its guard has begun, or handles the reason why there is none.
-    fn go_on(
+    pub(super) fn go_on(
         &mut self,
         at: PlatformIx,
         begun: Result<u64, SkipCause>,
@@ -83,11 +96,14 @@ impl SchedulerDriver {
         let platform = &self.platforms[at];
         let plugin = platform.plugin;
         match begun {
-            Ok(sequence) if self.plugins[plugin].current.is_some() => {
-                self.hand_over(at, sequence, now);
-                self.watch.begun(at, sequence, now);
+            Ok(sequence) => {
+                let timeout = platform.guard.settings().timeout;
+                self.watch.begun(at, sequence, timeout, now);
+                match self.plugins[plugin].current {
+                    Some(_) => self.hand_over(at, sequence, now),
+                    None => self.hold(plugin, at, sequence, now),
+                }
             }
-            Ok(sequence) => self.hold(plugin, at, sequence, now),
             Err(SkipCause::Stuck(since)) => {
                 let patience = platform.guard.settings().breaker.reset_timeout();
                 self.consider_stuck(plugin, now.saturating_sub(since) >= patience, now);
@@ -118,9 +134,13 @@ impl SchedulerDriver {
             return CheckNow::Unknown;
         };
         let now = self.shared.clock.now();
-        let begun = self.platforms[at].guard.begin_asked(now);
+        let token = self.watch.token();
+        let begun = self.platforms[at].guard.begin_asked(now, token);
         match self.go_on(at, begun, now) {
-            Ok(()) => CheckNow::Begun,
+            Ok(()) => {
+                self.plan_recheck(at, now, now);
+                CheckNow::Begun
+            }
             Err(skip) => CheckNow::Skipped(skip.into()),
         }
     }
@@ -154,5 +174,6 @@ impl SchedulerDriver {
             self.consider_stuck(at, false, now);
         }
         self.let_leave();
+        self.drop_checked_targets();
     }
 }

@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use super::{LibraryChange, ReloadPlan, ReplacementOrder, SchedulerCommand};
-use crate::state::CheckNow;
+use super::{LibraryChange, ReloadPlan, ReplacementOrder, SchedulerCommand, TargetCheck};
+use crate::{guard::SkipCause, state::CheckNow};
 
 /// Sends commands to the scheduler.
 pub struct SchedulerHandle {
@@ -41,6 +41,15 @@ impl SchedulerHandle {
             .commands
             .send(SchedulerCommand::CheckNow(platform.to_owned(), tell));
         told.recv().unwrap_or(CheckNow::Leaving)
+    }
+
+    /// Begins a check of a target, if its guard admits it; `None` if the host is stopping.
+    pub fn check_target(&self, check: TargetCheck) -> Option<Result<(), SkipCause>> {
+        let (tell, told) = channel();
+        let _ = self
+            .commands
+            .send(SchedulerCommand::CheckTarget(check, tell));
+        told.recv().ok().flatten()
     }
 
     /// Returns `true` if its loop completes another turn within this time.

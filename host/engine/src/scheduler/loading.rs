@@ -146,13 +146,13 @@ impl SchedulerDriver {
         refused: &BTreeMap<String, RefusedConfig>,
         now: Duration,
     ) {
-        if !self.platforms.staying().any(|(_, p)| p.plugin == at) {
+        if !self.is_used(at) {
             // A reload has removed its platforms meanwhile.
             generation.plugin.end();
             return;
         }
         let mut probes = CandidateProbes::new();
-        for (ix, platform) in self.platforms.of(at).filter(|(_, p)| !p.leaving) {
+        for (ix, platform) in self.platforms.of(at).filter(|(_, p)| p.stays()) {
             let refused = refused.get(&*platform.guard.settings().name);
             let probe = match refused.filter(|refused| refused.config == platform.config) {
                 Some(refused) => Err(Arc::clone(&refused.reason)),

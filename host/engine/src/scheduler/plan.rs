@@ -49,10 +49,14 @@ impl SchedulerDriver {
     /// Adds and updates plugins and platforms, and removes those that are no longer wanted.
     pub(super) fn take_in(&mut self, plugins: Vec<PluginSetup>, platforms: Vec<PlatformSetup>) {
         let now = self.shared.clock.now();
+        for plugin in self.plugins.iter_mut() {
+            plugin.is_kept = false;
+        }
         for setup in plugins {
-            let at = self.plugin_ix(setup.guard.id());
+            let (at, is_kept) = (self.plugin_ix(setup.guard.id()), setup.is_kept);
             match at {
                 Some(at) => {
+                    self.plugins[at].is_kept = is_kept;
                     self.plugins[at].loader = setup.loader;
                     // The rules for libraries may have changed since it was announced.
                     self.plugins[at].announced = None;
@@ -66,9 +70,10 @@ impl SchedulerDriver {
                         self.want_renewal(at, now);
                     }
                 }
-                None => self
-                    .plugins
-                    .add(ScheduledPlugin::new(setup.guard, setup.loader)),
+                None => self.plugins.add(ScheduledPlugin {
+                    is_kept,
+                    ..ScheduledPlugin::new(setup.guard, setup.loader)
+                }),
             }
         }
         self.remove_platforms(&platforms);
@@ -85,11 +90,15 @@ impl SchedulerDriver {
             }
         }
         for at in self.plugins.indices() {
-            let used = self.platforms.staying().any(|(_, p)| p.plugin == at);
-            if !used {
+            if !self.is_used(at) {
                 self.let_go_of_plugin(at, now);
             }
         }
+    }
+
+    /// Returns `true` if a generation of this plugin should run.
+    pub(super) fn is_used(&self, at: PluginIx) -> bool {
+        self.plugins[at].is_kept || self.platforms.staying().any(|(_, p)| p.plugin == at)
     }
 
     /// Handles a plugin that no platform uses any more.
@@ -125,7 +134,9 @@ impl SchedulerDriver {
             plugin,
             config: setup.config,
             probe: Ok(None),
+            recheck: None,
             leaving: false,
+            is_target: false,
         };
         if let Some(reason) = setup.refused {
             platform.probe = Err(reason);
@@ -170,16 +181,23 @@ impl SchedulerDriver {
         for at in leaving {
             if busy.contains(&at) {
                 self.leaving.push(at);
-            } else if let Some(platform) = self.platforms.remove(at)
-                && let Ok(Some(probe)) = platform.probe
-                && let Some(loaded) = self.plugins[platform.plugin].loaded()
-            {
-                loaded.close(probe);
+            } else {
+                self.drop_platform(at);
             }
         }
         if self.leaving.len() < before {
             // Their last calls may have logged something since the reload.
             self.board.forget_lines();
+        }
+    }
+
+    /// Removes a platform without a call under way, and closes its probe.
+    pub(super) fn drop_platform(&mut self, at: PlatformIx) {
+        if let Some(platform) = self.platforms.remove(at)
+            && let Ok(Some(probe)) = platform.probe
+            && let Some(loaded) = self.plugins[platform.plugin].loaded()
+        {
+            loaded.close(probe);
         }
     }
 

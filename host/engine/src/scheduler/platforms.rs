@@ -3,9 +3,10 @@
 use std::{
     ops::{Index, IndexMut},
     sync::Arc,
+    time::Duration,
 };
 
-use conductor_runtime::{ProbeId, ProbeSpec};
+use conductor_runtime::{MemoryStates, ProbeId, ProbeSpec, ProbeStates};
 
 use super::index::{PlatformIx, PluginIx};
 use crate::guard::PlatformGuard;
@@ -24,15 +25,36 @@ pub(super) struct ScheduledPlatform {
     pub(super) config: Arc<str>,
     /// Its probe in the plugin's current generation, or the reason why it cannot have one.
     pub(super) probe: Result<Option<ProbeId>, Arc<str>>,
+    /// The time at which a re-check is considered; earlier times in the queue no longer count.
+    pub(super) recheck: Option<Duration>,
     /// Removed from the schedule; dropped once its call has ended.
     pub(super) leaving: bool,
+    /// A target, which is on no schedule and is dropped once its call has ended.
+    pub(super) is_target: bool,
 }
 
 impl ScheduledPlatform {
+    /// Returns `true` if it is on the schedule.
+    pub(super) fn stays(&self) -> bool {
+        !self.leaving && !self.is_target
+    }
+
     /// Returns the spec of its probe.
     pub(super) fn spec(&self) -> ProbeSpec {
-        let name = Arc::clone(&self.guard.settings().name);
-        ProbeSpec::new(name, Arc::clone(&self.config))
+        let settings = self.guard.settings();
+        let states: Arc<dyn ProbeStates> = match self.is_target {
+            // Requests name targets, and what they name must not fill the disk.
+            true => Arc::new(MemoryStates::default()),
+            false => Arc::clone(self.guard.plugin().states()),
+        };
+        ProbeSpec {
+            platform: Arc::clone(&settings.name),
+            config: Arc::clone(&self.config),
+            interval: settings.interval,
+            labels: settings.labels.clone(),
+            states,
+            trial: None,
+        }
     }
 }
 
@@ -55,7 +77,7 @@ impl PlatformTable {
         Some(gone)
     }
 
-    /// Returns the number of platforms, including leaving ones.
+    /// Returns the number of platforms, including targets and leaving ones.
     pub(super) fn count(&self) -> usize {
         self.platforms.len() - self.free.len()
     }
@@ -66,12 +88,12 @@ impl PlatformTable {
             .iter()
             .enumerate()
             .filter_map(|(position, platform)| {
-                let platform = platform.as_ref().filter(|p| !p.leaving)?;
+                let platform = platform.as_ref().filter(|p| p.stays())?;
                 Some((PlatformIx::at(position), platform))
             })
     }
 
-    /// Returns each platform of a plugin, including leaving ones.
+    /// Returns each platform of a plugin, including targets and leaving ones.
     pub(super) fn of(
         &mut self,
         plugin: PluginIx,

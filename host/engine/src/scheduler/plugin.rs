@@ -16,6 +16,8 @@ use crate::guard::{PlatformGuard, PluginGuard, StartPermit};
 pub(super) struct ScheduledPlugin {
     pub(super) guard: Arc<PluginGuard>,
     pub(super) loader: Arc<dyn PluginLoader>,
+    /// It runs even if no platform uses it.
+    pub(super) is_kept: bool,
     /// No platform uses it and its library is gone: it is dropped once its last call has ended.
     pub(super) is_forgotten: bool,
     pub(super) current: Option<Arc<LoadedGeneration>>,
@@ -92,6 +94,7 @@ impl ScheduledPlugin {
         Self {
             guard,
             loader,
+            is_kept: false,
             is_forgotten: false,
             current: None,
             next: None,

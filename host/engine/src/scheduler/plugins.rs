@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    ops::{Index, IndexMut},
+    ops::{Bound, Index, IndexMut},
 };
 
 use super::{index::PluginIx, plugin::ScheduledPlugin};
@@ -47,6 +47,13 @@ impl PluginTable {
     /// Returns the index of each plugin.
     pub(super) fn indices(&self) -> Vec<PluginIx> {
         self.by_index.keys().copied().collect()
+    }
+
+    /// Returns the index of the plugin after this one, or of the first; for loops that change the driver.
+    pub(super) fn after(&self, at: Option<PluginIx>) -> Option<PluginIx> {
+        let start = at.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut later = self.by_index.range((start, Bound::Unbounded));
+        later.next().map(|(at, _)| *at)
     }
 
     /// Iterates over the plugins.

@@ -63,6 +63,8 @@ pub struct PluginSetup {
     pub loader: Arc<dyn PluginLoader>,
     /// `true` if the settings of its workers changed, so that a new one must take over.
     pub renew: bool,
+    /// `true` if it runs even if no platform uses it: targets can be checked with it.
+    pub is_kept: bool,
     /// `true` if its current generation has access that the config forbids: it ends even if no other can take over.
     pub must_end: bool,
 }
@@ -90,6 +92,14 @@ pub struct PlatformSetup {
     pub config: Arc<str>,
     /// The reason why its plugin, which already runs, refuses its config.
     pub refused: Option<Arc<str>>,
+}
+
+/// A request to check a target once, outside of the schedule.
+pub struct TargetCheck {
+    /// The guard of its checks, [of a target](PlatformGuard::of_target).
+    pub guard: Arc<PlatformGuard>,
+    /// Its config as JSON text.
+    pub config: Arc<str>,
 }
 
 /// Loads the generations of one plugin, as the config in force says.

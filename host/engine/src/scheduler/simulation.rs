@@ -5,11 +5,12 @@
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroU16,
     sync::{Arc, mpsc::channel},
     time::Duration,
 };
 
-use conductor_core::breaker::BreakerSettings;
+use conductor_core::{breaker::BreakerSettings, confirmation::ConfirmationRules};
 use conductor_library::{Catalog, TrustPolicy};
 use conductor_types::{Isolation, Priority};
 
@@ -31,6 +32,7 @@ use crate::{
     resources::ResourceLimits,
 };
 
+mod confirmed;
 mod disturbances;
 mod ledger;
 mod plugin;
@@ -70,6 +72,24 @@ pub(super) struct SimulatedPlatform {
     pub(super) plugin: usize,
     pub(super) interval: Duration,
     pub(super) priority: Priority,
+    pub(super) rules: ConfirmationRules,
+    pub(super) retry_interval: Option<Duration>,
+}
+
+impl SimulatedPlatform {
+    /// Returns a platform of the first plugin, whose state each result changes.
+    pub(super) const fn new() -> Self {
+        Self {
+            plugin: 0,
+            interval: Duration::from_secs(5),
+            priority: Priority::Normal,
+            rules: ConfirmationRules {
+                unhealthy_after: NonZeroU16::MIN,
+                healthy_after: NonZeroU16::MIN,
+            },
+            retry_interval: None,
+        }
+    }
 }
 
 impl SimulatedHost {
@@ -156,6 +176,7 @@ impl SimulatedHost {
             labels: BTreeMap::new(),
         };
         let guard = PlatformGuard::new(settings, Arc::clone(plugin), Arc::clone(&self.shared));
+        guard.set_confirmation(platform.rules, platform.retry_interval);
         let guard = Arc::new(guard);
         let metrics = self.shared.metrics.platform(name, plugin.id());
         self.ledger.add(&guard, metrics);
@@ -193,6 +214,7 @@ impl SimulatedHost {
         self.driver.follow(plan);
         let now = self.world.now();
         self.see_begun(now, TIMING.tick);
+        self.ledger.see_results();
         self.polled = now;
         for name in removed {
             self.ledger.removed(&name, now);
@@ -204,7 +226,9 @@ impl SimulatedHost {
     pub(super) fn run_until(&mut self, end: Duration) {
         while self.world.now() < end {
             self.turn();
+            self.ledger.see_results();
             self.pass_until(self.driver.wakeup.min(end));
+            self.ledger.see_results();
         }
     }
 
@@ -254,6 +278,7 @@ impl SimulatedHost {
             guard: Arc::clone(&plugin.guard),
             loader: Arc::clone(&plugin.source) as Arc<_>,
             renew: false,
+            is_kept: false,
             must_end: false,
         };
         let platform = |guard: &Arc<PlatformGuard>| PlatformSetup {
@@ -298,11 +323,27 @@ impl SimulatedHost {
         }
     }
 
-    /// Checks the calls that have begun since the last look: each at its slot.
+    /// Checks the calls that have begun since the last look: each at its slot, or as a re-check.
     fn see_begun(&mut self, now: Duration, window: Duration) {
+        let rechecked: Vec<_> = std::mem::take(&mut self.driver.rechecks.considered);
+        let name = |ix| Arc::clone(&self.driver.platforms[ix].guard.settings().name);
+        let rechecked: BTreeMap<_, _> = rechecked
+            .into_iter()
+            .map(|(at, ix)| (name(ix), at))
+            .collect();
+        for (platform, at) in &rechecked {
+            self.world.note(format_args!("re-checks {platform}"));
+            self.ledger.rechecked(platform, *at);
+        }
         for (ix, platform) in self.take_begun() {
             self.world.note(format_args!("begins {platform}"));
-            self.ledger.started(&platform, now, window);
+            let is_recheck = rechecked
+                .get(&platform)
+                .is_some_and(|at| now.saturating_sub(*at) <= window);
+            if !is_recheck {
+                self.ledger.started(&platform, now, window);
+            }
+            self.ledger.begun(&platform);
             assert!(self.driver.platforms.get(ix).is_some());
         }
     }

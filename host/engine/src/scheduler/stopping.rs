@@ -37,7 +37,7 @@ impl SchedulerDriver {
         });
         self.turn_away();
         self.expire(now);
-        self.watch.each_recent(|at, sequence| {
+        self.watch.each(|at, sequence| {
             if let Some(platform) = self.platforms.get(at) {
                 platform.guard.withdraw(sequence, now, SkipReason::Shutdown);
             }
@@ -62,6 +62,7 @@ impl SchedulerDriver {
     /// Replies to waiting callers; other commands no longer matter.
     pub(super) fn turn_away(&self) {
         for command in self.inbox.try_iter() {
+            // The others that wait for an answer notice that it was dropped.
             if let SchedulerCommand::CheckNow(_, tell) = command {
                 let _ = tell.send(CheckNow::Leaving);
             }

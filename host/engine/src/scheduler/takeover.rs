@@ -97,7 +97,8 @@ impl SchedulerDriver {
 
     /// Ends drained generations and overdue verifications, and fails checks that have waited too long.
     pub(super) fn look_after_generations(&mut self, now: Duration) {
-        for at in self.plugins.indices() {
+        let mut next = self.plugins.after(None);
+        while let Some(at) = next {
             let platforms = &self.platforms;
             let plugin = &mut self.plugins[at];
             for old in &mut plugin.old {
@@ -116,6 +117,7 @@ impl SchedulerDriver {
                 // A breaker, or a shortage on the host, delayed it.
                 self.renew(at, None, now);
             }
+            next = self.plugins.after(Some(at));
         }
         self.forget_plugins();
     }

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use conductor_core::{breaker::BreakerSettings, maintenance::InForce, schedule::ResourceMode};
 use conductor_library::Vetted;
 use conductor_runtime::{CallFailure, CheckReport};
-use conductor_types::{
-    Checks, ErrorType, Isolation, Priority, RestartReason, requests::BreakerOrder,
-};
+use conductor_types::{Checks, ErrorType, Isolation, RestartReason, requests::BreakerOrder};
 
 use super::{
     platforms::ScheduledPlatform,
@@ -37,11 +35,7 @@ fn host(platforms: &[&str], is_asynchronous: bool) -> SimulatedHost {
     host
 }
 
-const PLATFORM: SimulatedPlatform = SimulatedPlatform {
-    plugin: 0,
-    interval: Duration::from_secs(5),
-    priority: Priority::Normal,
-};
+const PLATFORM: SimulatedPlatform = SimulatedPlatform::new();
 
 impl SimulatedHost {
     /// Ends all calls under way.

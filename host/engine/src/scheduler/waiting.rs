@@ -22,7 +22,6 @@ impl SchedulerDriver {
         now: Duration,
     ) {
         self.renew(at, None, now);
-        self.watch.begun(platform, sequence, now);
         self.start_elsewhere(at, platform, sequence, now);
     }
 

@@ -1,6 +1,6 @@
 //! All kinds of scans, with simulated time and no files.
 
-use conductor_plugin_api::manifest::{Manifest, record};
+use conductor_plugin_api::manifest::{CrateFacts, Manifest, record};
 
 use super::*;
 use crate::{LibraryHash, store::CopyHolder};
@@ -96,7 +96,7 @@ fn vetted(path: &Path, size: u64, id: &str) -> Vetted {
         path: holder.path().to_owned(),
         origin: path.to_owned(),
         sha256: LibraryHash([size; 32]),
-        manifest: Manifest::parse(&record(id, "1.0.0", "x", true, &[])).unwrap(),
+        manifest: Manifest::parse(&record(id, "x", &[], &CrateFacts::of("1.0.0"))).unwrap(),
         size: size.into(),
         signed_by: None,
         copy: Arc::new(holder),

@@ -172,7 +172,7 @@ fn of_libraries_for_another_machine() {
 
 #[test]
 fn of_libraries_whose_manifest_is_wrong() {
-    use objects::{API_MAJOR, DOOR, FLAGS, ID, NAME, NEEDS, VERSION, library_with};
+    use objects::{API_MAJOR, API_MINOR, DOOR, FLAGS, ID, NAME, NEEDS, VERSION, library_with};
     let place = Place::new();
     let none = objects::compile(&["-shared", "-fPIC"], "int x;");
     insta::assert_snapshot!(place.refusal_of(&none), @"DIR/x.so: refused by rule manifest: it has no plugin manifest; export a plugin from it (conductor_plugin_api::export_plugin!), or take it out of the plugin folder");
@@ -189,8 +189,8 @@ fn of_libraries_whose_manifest_is_wrong() {
     let need = |text: &str| -> Vec<_> { (NEEDS..).zip(text.bytes()).collect() };
     insta::assert_snapshot!(place.refusal_of(&library_with(&need("network\nread ../x"))), @r#"DIR/x.so: refused by rule manifest: its manifest has the need "read ../x"; a need is `network`, `unix-sockets`, `read PATH` or `run PATH`, with an absolute path without `.`, `..` and `//`; rebuild it with conductor-plugin-api 1.x"#);
     insta::assert_snapshot!(place.refusal_of(&library_with(&need("run /a\u{202e}b"))), @r#"DIR/x.so: refused by rule manifest: its manifest has the need "run /a\u{202e}b", which has invisible characters; rebuild it with conductor-plugin-api 1.x"#);
-    insta::assert_snapshot!(place.refusal_of(&library_with(&[(API_MAJOR, 2)])), @"DIR/x.so: refused by rule api-version: it was built for plugin API 2.0.0, this host speaks 1.x (it has CURRENT); rebuild it with conductor-plugin-api 1.x, or run it with a host that speaks 2.x");
-    insta::assert_snapshot!(place.refusal_of(&library_with(&[(API_MAJOR, 0)])), @"DIR/x.so: refused by rule api-version: it was built for plugin API 0.0.0, this host speaks 1.x (it has CURRENT); rebuild it with conductor-plugin-api 1.x");
+    insta::assert_snapshot!(place.refusal_of(&library_with(&[(API_MAJOR, 2), (API_MINOR, 0)])), @"DIR/x.so: refused by rule api-version: it was built for plugin API 2.0.0, this host speaks 1.x (it has CURRENT); rebuild it with conductor-plugin-api 1.x, or run it with a host that speaks 2.x");
+    insta::assert_snapshot!(place.refusal_of(&library_with(&[(API_MAJOR, 0), (API_MINOR, 0)])), @"DIR/x.so: refused by rule api-version: it was built for plugin API 0.0.0, this host speaks 1.x (it has CURRENT); rebuild it with conductor-plugin-api 1.x");
     insta::assert_snapshot!(place.refusal_of(&library_with(&[(FLAGS, 0)])), @r#"DIR/x.so: refused by rule panic-strategy: it was built with panic = "abort", so its first panic would end the process that holds it; rebuild it with panic = "unwind" in its Cargo profile"#);
     insta::assert_snapshot!(place.refusal_of(&library_with(&[(DOOR, 2), (FLAGS, 0)])), @"DIR/x.so: refused by rule door: it is a C plugin and exports no `conductor_plugin`; end its source with CONDUCTOR_PLUGIN of conductor_plugin.h, and hide nothing of that when it is linked");
 }
@@ -217,6 +217,7 @@ fn of_an_inspection() {
     let place = Place::new();
     let file = place.file(&objects::library_with(&[
         (objects::API_MAJOR, 2),
+        (objects::API_MINOR, 0),
         (objects::FLAGS, 0),
     ]));
     let mut inspection = inspect(&file);
@@ -245,6 +246,9 @@ fn of_an_inspection() {
     door           rust
     panics         abort
     needs          nothing but what every plugin may do
+    description    not stated
+    author         not stated
+    licence        not stated
     libraries      libc.so
 
     regular-file   passed
@@ -283,7 +287,10 @@ fn of_an_inspection() {
         "api": "2.0.0",
         "door": "rust",
         "panics": "abort",
-        "needs": []
+        "needs": [],
+        "description": "",
+        "author": "",
+        "licence": ""
       },
       "libraries": [
         "libc.so"
@@ -366,6 +373,9 @@ fn of_an_inspection() {
     door           unknown
     panics         unknown
     needs          unknown
+    description    unknown
+    author         unknown
+    licence        unknown
     libraries      unknown
 
     regular-file   REFUSED: there is no such file; check its name and folder

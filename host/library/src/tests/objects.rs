@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command, sync::OnceLock};
 
-use conductor_plugin_api::manifest::{Manifest, record};
+use conductor_plugin_api::manifest::{CrateFacts, Manifest, record};
 
 /// Offsets in the record; see the table in `conductor_plugin_api::manifest`.
 pub(super) const API_MAJOR: usize = 12;
@@ -62,11 +62,17 @@ pub(super) fn compile(flags: &[&str], source: &str) -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let (from, to) = (dir.path().join("x.c"), dir.path().join("x.so"));
     let mut note = Vec::new();
-    for number in [10, 800, 1] {
+    let size = u32::try_from(Manifest::FULL_SIZE).unwrap();
+    for number in [10, size, 1] {
         note.extend(u32::to_ne_bytes(number));
     }
     note.extend(b"Conductor\0\0\0");
-    note.extend(record("specimen", "1.2.3", "A specimen", true, &[]));
+    note.extend(record(
+        "specimen",
+        "A specimen",
+        &[],
+        &CrateFacts::of("1.2.3"),
+    ));
     let note: Vec<_> = note.iter().map(u8::to_string).collect();
     fs::write(&from, source.replace("NOTE", &note.join(","))).unwrap();
     cc(flags, &from, &to);
@@ -117,9 +123,9 @@ pub(super) fn dll(machine: u16) -> Vec<u8> {
     file.text(Manifest::PE_SECTION, 8)
         .u32(size)
         .u32(0x1000)
-        .u32(0x400)
+        .u32(0x600)
         .u32(0x200);
-    file.pad(0x200).record().pad(0x600);
+    file.pad(0x200).record().pad(0x800);
     file.0
 }
 
@@ -195,8 +201,12 @@ impl Bytes {
     }
 
     fn record(&mut self) -> &mut Self {
-        self.0
-            .extend(record("specimen", "1.2.3", "A specimen", true, &[]));
+        self.0.extend(record(
+            "specimen",
+            "A specimen",
+            &[],
+            &CrateFacts::of("1.2.3"),
+        ));
         self
     }
 }

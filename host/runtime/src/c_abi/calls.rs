@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    ffi::CStr,
+    ffi::{CStr, CString},
     ptr,
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, PoisonError,
@@ -20,8 +20,8 @@ use conductor_types::ErrorType;
 
 use super::config::ProbeConfig;
 use crate::{
-    CallFailure, CheckReport, MAX_MEASUREMENTS,
-    call_context::{self, CallContext, CallNumber},
+    CallFailure, CheckReport, DeclaredMetrics, MAX_MEASUREMENTS, ProbeSpec, SetValues,
+    call_context::{self, CallContext, CallNumber, CallTerms},
     observer::{CallObserver, ContractViolation},
 };
 
@@ -57,7 +57,7 @@ impl CallHandle {
 /// A call in progress.
 pub(super) struct CallInProgress {
     about: ContextSource,
-    pub(super) platform: Arc<CStr>,
+    pub(super) subject: Arc<CallSubject>,
     /// The config, for a call that creates a probe.
     pub(super) config: Option<ProbeConfig>,
     /// `None` once the call is over.
@@ -65,20 +65,67 @@ pub(super) struct CallInProgress {
     observer: Option<Arc<dyn CallObserver>>,
 }
 
+/// The platform of a probe's calls, as C reads it.
+pub(super) struct CallSubject {
+    pub(super) platform: CString,
+    /// Names and values.
+    labels: Vec<(CString, CString)>,
+    spec: ProbeSpec,
+    metrics: Arc<DeclaredMetrics>,
+}
+
+impl CallSubject {
+    pub(super) fn new(spec: &ProbeSpec, metrics: &Arc<DeclaredMetrics>) -> Arc<Self> {
+        // No name of a platform and no label contains the byte that ends a C string.
+        let text = |text: &str| CString::new(text).unwrap_or_default();
+        let labels = spec.labels.iter();
+        Arc::new(Self {
+            platform: text(&spec.platform),
+            labels: labels
+                .map(|(name, value)| (text(name), text(value)))
+                .collect(),
+            spec: spec.clone(),
+            metrics: Arc::clone(metrics),
+        })
+    }
+
+    /// Returns the value of a label of the platform.
+    pub(super) fn label(&self, name: &[u8]) -> Option<&CStr> {
+        let mut labels = self.labels.iter();
+        let found = labels.find(|(known, _)| known.to_bytes() == name);
+        found.map(|(_, value)| value.as_c_str())
+    }
+
+    /// Returns the time between the starts of the platform's checks.
+    pub(super) fn interval(&self) -> Duration {
+        self.spec.interval
+    }
+
+    /// Returns the platform's state.
+    pub(super) fn state(&self) -> Vec<u8> {
+        self.spec.states.load(&self.spec.platform)
+    }
+
+    /// Stores the platform's state.
+    pub(super) fn store_state(&self, state: &[u8]) {
+        self.spec.states.store(&self.spec.platform, state);
+    }
+}
+
 enum ContextSource {
-    Waited(CallContext),
+    Waited(CallTerms),
     Begun(usize),
 }
 
 impl CallInProgress {
     pub(super) fn remaining(&self) -> Duration {
-        let remaining = self.ask(CallContext::remaining);
+        let remaining = self.ask(CallTerms::remaining);
         remaining.unwrap_or_default()
     }
 
     pub(super) fn is_cancelled(&self) -> bool {
         // A call unknown to the host was given up.
-        self.ask(CallContext::is_cancelled).unwrap_or(true)
+        self.ask(CallTerms::is_cancelled).unwrap_or(true)
     }
 
     /// Changes the outcome, unless the call is over.
@@ -97,10 +144,12 @@ impl CallInProgress {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ask<T>(&self, question: impl FnOnce(&CallContext) -> T) -> Option<T> {
+    fn ask<T>(&self, question: impl FnOnce(&CallTerms) -> T) -> Option<T> {
         match &self.about {
-            ContextSource::Waited(data) => Some(question(data)),
-            ContextSource::Begun(number) => call_context::with(*number, question),
+            ContextSource::Waited(terms) => Some(question(terms)),
+            ContextSource::Begun(number) => {
+                call_context::with(*number, |data| question(&data.terms))
+            }
         }
     }
 }
@@ -110,6 +159,7 @@ impl CallInProgress {
 pub(super) struct ReportedOutcome {
     said: Option<ReportOrFailure>,
     measurements: Vec<(Vec<u8>, f64)>,
+    declared: SetValues,
 }
 
 enum ReportOrFailure {
@@ -126,6 +176,20 @@ impl ReportedOutcome {
         if self.measurements.len() < MAX_MEASUREMENTS {
             self.measurements.push((name.to_owned(), value));
         }
+    }
+
+    /// Sets the value of a declared metric; a second one for the same labels replaces the first.
+    pub(super) fn set<'a>(
+        &mut self,
+        subject: &CallSubject,
+        metric: &[u8],
+        labels: impl Iterator<Item = &'a [u8]>,
+        value: f64,
+    ) {
+        // What is not kept is counted, and logged once.
+        let _ = subject
+            .metrics
+            .set(&mut self.declared, metric, labels, value);
     }
 
     pub(super) fn fail(&mut self, kind: i32, message: &[u8], observer: Option<&dyn CallObserver>) {
@@ -174,6 +238,7 @@ impl ReportedOutcome {
                         format!("the probe reported status {status}; known are 0 healthy, 1 degraded and 2 unhealthy"),
                     )
                 })?;
+                report.declared = self.declared;
                 let measured = self.measurements.iter();
                 report.fill_observed(
                     observer,
@@ -197,7 +262,7 @@ impl ReportedOutcome {
 /// Makes a call that blocks this thread: returns the result of `run`, and the outcome reported meanwhile.
 pub(super) fn wait<T>(
     data: &CallContext,
-    platform: &Arc<CStr>,
+    subject: &Arc<CallSubject>,
     config: Option<ProbeConfig>,
     observer: Option<&Arc<dyn CallObserver>>,
     run: impl FnOnce(*const c::Call) -> T,
@@ -205,8 +270,8 @@ pub(super) fn wait<T>(
     let name = CallHandle(NEXT.fetch_add(2, Ordering::Relaxed));
     let running = add(
         name,
-        ContextSource::Waited(data.clone()),
-        platform,
+        ContextSource::Waited(data.terms.clone()),
+        subject,
         config,
         observer,
     );
@@ -219,17 +284,11 @@ pub(super) fn wait<T>(
 /// Registers a call that is about to begin.
 pub(super) fn begin(
     begun: CallNumber,
-    platform: &Arc<CStr>,
+    subject: &Arc<CallSubject>,
     observer: Option<&Arc<dyn CallObserver>>,
 ) -> CallHandle {
     let name = CallHandle::of(begun);
-    add(
-        name,
-        ContextSource::Begun(begun.0),
-        platform,
-        None,
-        observer,
-    );
+    add(name, ContextSource::Begun(begun.0), subject, None, observer);
     name
 }
 
@@ -270,13 +329,13 @@ fn misuse(observer: Option<&dyn CallObserver>, found: ContractViolation) {
 fn add(
     name: CallHandle,
     about: ContextSource,
-    platform: &Arc<CStr>,
+    subject: &Arc<CallSubject>,
     config: Option<ProbeConfig>,
     observer: Option<&Arc<dyn CallObserver>>,
 ) -> Arc<CallInProgress> {
     let running = Arc::new(CallInProgress {
         about,
-        platform: Arc::clone(platform),
+        subject: Arc::clone(subject),
         config,
         outcome: Mutex::new(Some(ReportedOutcome::default())),
         observer: observer.cloned(),

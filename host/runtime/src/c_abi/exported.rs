@@ -7,7 +7,7 @@ use std::{
     str::Utf8Error,
 };
 
-use conductor_plugin_api::c;
+use conductor_plugin_api::{c, metric::DeclarationError};
 
 use crate::SchemaTextError;
 
@@ -36,8 +36,12 @@ pub(super) enum ExportError {
     Null(&'static str),
     #[error("says it is {export}, its manifest says {manifest}; let CONDUCTOR_PLUGIN write both")]
     Identity { export: String, manifest: String },
-    #[error("its config schema is not UTF-8: {0}; correct it and rebuild it")]
+    #[error(
+        "its config schema or its declared metrics are not UTF-8: {0}; correct them and rebuild it"
+    )]
     SchemaText(#[from] Utf8Error),
+    #[error(transparent)]
+    Metrics(#[from] DeclarationError),
     #[error(transparent)]
     Schema(#[from] SchemaTextError),
 }
@@ -94,6 +98,7 @@ pub(super) unsafe fn read(exported: *const c::Plugin) -> Result<c::Plugin, Expor
         destroy: None,
         begin: None,
         cancel: None,
+        metrics: ptr::null(),
     };
     // SAFETY: both sides have that many bytes; members are pointers that may be null, and the alignment of `size`
     // leaves none half copied.

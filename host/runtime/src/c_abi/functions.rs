@@ -4,7 +4,8 @@
 
 use std::{
     borrow::Cow,
-    ffi::{c_char, c_int},
+    ffi::{c_char, c_int, c_void},
+    ptr,
     sync::Arc,
 };
 
@@ -13,7 +14,7 @@ use conductor_plugin_api::{abi::AbiLevel, c, manifest::ApiVersion};
 use super::calls::{self, CallHandle};
 use crate::{
     CheckReport, MAX_MESSAGE, call_context, door::HostFunctions, observer::ContractViolation,
-    redaction, set_message,
+    probe_state, redaction, set_message,
 };
 
 /// Returns one plugin's table of host functions; lives as long as the library, which is never closed.
@@ -38,11 +39,17 @@ pub(super) fn table(plugin: &str, functions: HostFunctions) -> *const c::Host {
             config_string,
             config_number,
             config_bool,
+            interval_ns,
+            label,
+            set,
+            state,
+            store_state,
+            log_fields,
         },
         appended: None,
         plugin: plugin.to_owned(),
     }));
-    std::ptr::from_ref(lent).cast()
+    ptr::from_ref(lent).cast()
 }
 
 /// The table that a plugin sees, followed by private data.
@@ -56,7 +63,7 @@ struct HostFunctionTable {
 
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "a constant, and it is 96 on 64 bits"
+    reason = "a constant, and it is 144 on 64 bits"
 )]
 const SIZE: u32 = size_of::<c::Host>() as u32;
 
@@ -65,7 +72,7 @@ const NEWER_SIZE: u32 = SIZE + 8;
 
 unsafe extern "C" fn platform(call: *const c::Call) -> *const c_char {
     // Owned by the call until it is over, as long as the header allows its use.
-    running(call).map_or(c"".as_ptr(), |call| call.platform.as_ptr())
+    running(call).map_or(c"".as_ptr(), |call| call.subject.platform.as_ptr())
 }
 
 unsafe extern "C" fn remaining_ns(call: *const c::Call) -> u64 {
@@ -83,16 +90,34 @@ unsafe extern "C" fn log(
     level: i32,
     message: *const c_char,
 ) {
+    // SAFETY: null or a text, by the header.
+    unsafe { log_fields(host, call, level, message, ptr::null()) };
+}
+
+unsafe extern "C" fn log_fields(
+    host: *const c::Host,
+    call: *const c::Call,
+    level: i32,
+    message: *const c_char,
+    fields: *const *const c_char,
+) {
     // SAFETY: by the header, a plugin passes back the address that `table` created.
     let plugin =
         unsafe { host.cast::<HostFunctionTable>().as_ref() }.map_or("", |lent| &lent.plugin);
     let running = running(call);
     let platform = running
         .as_ref()
-        .and_then(|call| call.platform.to_str().ok());
+        .and_then(|call| call.subject.platform.to_str().ok());
     let mut line = String::new();
     // SAFETY: null or a text, by the header.
     set_message(&mut line, &unsafe { said(&message) });
+    // SAFETY: by the header, a list of texts that ends with a null.
+    for field in unsafe { list(&fields) }.chunks(2) {
+        let (mut name, mut value) = (String::new(), String::new());
+        set_message(&mut name, field[0]);
+        set_message(&mut value, field.get(1).copied().unwrap_or_default());
+        line.push_str(&format!(" {name}={value}"));
+    }
     // The macros require a constant level.
     macro_rules! emit {
         ($level:ident) => {
@@ -106,6 +131,70 @@ unsafe extern "C" fn log(
         AbiLevel::TRACE => emit!(TRACE),
         _ => emit!(ERROR),
     }
+}
+
+unsafe extern "C" fn interval_ns(call: *const c::Call) -> u64 {
+    let interval = running(call).map(|call| call.subject.interval());
+    u64::try_from(interval.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
+}
+
+unsafe extern "C" fn label(
+    call: *const c::Call,
+    name: *const c_char,
+    otherwise: *const c_char,
+) -> *const c_char {
+    // SAFETY: null or a text, by the header.
+    let name = unsafe { text(&name) };
+    // Owned by the call's probe until the call is over, as long as the header allows its use.
+    let value = running(call).and_then(|call| Some(call.subject.label(name)?.as_ptr()));
+    value.unwrap_or(otherwise)
+}
+
+unsafe extern "C" fn set(
+    call: *const c::Call,
+    metric: *const c_char,
+    labels: *const *const c_char,
+    value: f64,
+) {
+    if let Some(call) = running(call) {
+        // SAFETY: null or a text, and null or a list of texts that ends with a null, by the header.
+        let (metric, labels) = unsafe { (text(&metric), list(&labels)) };
+        call.change(|outcome| outcome.set(&call.subject, metric, labels.into_iter(), value));
+    }
+}
+
+unsafe extern "C" fn state(call: *const c::Call, buffer: *mut c_void, capacity: usize) -> usize {
+    let Some(call) = running(call) else {
+        return 0;
+    };
+    let state = call.subject.state();
+    if !buffer.is_null() {
+        let length = state.len().min(capacity);
+        // SAFETY: by the header, the buffer has `capacity` bytes.
+        unsafe {
+            buffer
+                .cast::<u8>()
+                .copy_from_nonoverlapping(state.as_ptr(), length)
+        };
+    }
+    state.len()
+}
+
+unsafe extern "C" fn store_state(
+    call: *const c::Call,
+    state: *const c_void,
+    length: usize,
+) -> bool {
+    let Some(call) = running(call).filter(|_| probe_state::is_storable(length)) else {
+        return false;
+    };
+    let state = match length == 0 || state.is_null() {
+        true => &[],
+        // SAFETY: by the header, `state` has `length` bytes.
+        false => unsafe { std::slice::from_raw_parts(state.cast::<u8>(), length) },
+    };
+    call.subject.store_state(state);
+    true
 }
 
 unsafe extern "C" fn report(call: *const c::Call, status: i32, message: *const c_char) {
@@ -222,6 +311,27 @@ unsafe fn text(text: &*const c_char) -> &[u8] {
     // SAFETY: these bytes were read just now.
     unsafe { std::slice::from_raw_parts(text.cast(), length) }
 }
+
+/// Returns a plugin's list of texts, up to a limit beyond that of labels and fields.
+///
+/// # Safety
+/// `list` is null, or points to texts as [`text`] takes them that end with a null, and that are valid as long as the
+/// pointer is.
+unsafe fn list<'a>(list: &'a *const *const c_char) -> Vec<&'a [u8]> {
+    if list.is_null() {
+        return Vec::new();
+    }
+    let entries = (0..MAX_LIST).map_while(|nth| {
+        // SAFETY: no further than the null that the caller guarantees.
+        let entry: &'a *const c_char = unsafe { &*list.add(nth) };
+        // SAFETY: by the caller's contract.
+        (!entry.is_null()).then(|| unsafe { text(entry) })
+    });
+    entries.collect()
+}
+
+/// Maximum number of texts of a list that are looked at.
+const MAX_LIST: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -1,15 +1,17 @@
 //! The host's handling of a library's struct, and of finished calls.
 
 use std::{
+    collections::BTreeMap,
     mem::offset_of,
     sync::{Mutex, mpsc},
     time::Duration,
 };
 
 use conductor_core::clock::Clock;
+use conductor_plugin_api::MAX_STATE;
 
 use super::{exported::MANDATORY, *};
-use crate::{call_context, door::HostFunctions};
+use crate::{DeclaredValue, call_context, door::HostFunctions};
 
 unsafe extern "C" fn create(_: *const c::Call, _: *const c_char) -> *mut c_void {
     ptr::null_mut()
@@ -30,6 +32,7 @@ fn plugin() -> c::Plugin {
         destroy: Some(on_probe),
         begin: Some(on_probe),
         cancel: Some(on_probe),
+        metrics: ptr::null(),
     }
 }
 
@@ -44,16 +47,16 @@ fn read_as(size: usize) -> Result<c::Plugin, ExportError> {
 
 fn data() -> CallContext {
     let clock = Clock::start();
-    CallContext {
-        platform: "p".into(),
-        deadline: clock.now() + Duration::from_secs(60),
-        clock,
-        caller: None,
-    }
+    CallContext::new("p", clock.now() + Duration::from_secs(60), clock)
 }
 
-fn platform() -> Arc<CStr> {
-    CString::new("p").unwrap().into()
+fn platform() -> Arc<CallSubject> {
+    let declared = r#"[{"name":"used","kind":"gauge","help":"x","labels":["mount"]}]"#;
+    let spec = ProbeSpec {
+        labels: BTreeMap::from([("team".to_owned(), "a".to_owned())]),
+        ..ProbeSpec::new("p", "{}")
+    };
+    CallSubject::new(&spec, &Arc::new(DeclaredMetrics::new(declared).unwrap()))
 }
 
 /// Returns the host's functions as a plugin gets them.
@@ -130,6 +133,48 @@ fn what_was_said_last_counts() {
 }
 
 #[test]
+fn declared_values_labels_interval_and_state_are_the_platforms() {
+    let host = host();
+    let mut report = CheckReport::empty();
+    let subject = platform();
+    let ((), outcome) = calls::wait(&data(), &subject, None, None, |call| {
+        let labels = [c"/home".as_ptr(), ptr::null()];
+        let fields = [c"status".as_ptr(), c"503".as_ptr(), ptr::null()];
+        let mut state = [0_u8; 4];
+        // SAFETY: texts of this program, lists that end with null, and buffers of the given lengths.
+        unsafe {
+            (host.set)(call, c"used".as_ptr(), labels.as_ptr(), 2.0);
+            (host.set)(call, c"used".as_ptr(), ptr::null(), 3.0);
+            (host.report)(call, 0, c"fine".as_ptr());
+            (host.log_fields)(host, call, 3, c"line".as_ptr(), fields.as_ptr());
+            let team = (host.label)(call, c"team".as_ptr(), ptr::null());
+            assert_eq!(CStr::from_ptr(team), c"a");
+            assert!((host.label)(call, c"tier".as_ptr(), ptr::null()).is_null());
+            assert_eq!((host.interval_ns)(call), 5_000_000_000);
+            assert_eq!((host.state)(call, ptr::null_mut(), 0), 0);
+            assert!((host.store_state)(call, c"stored".as_ptr().cast(), 6));
+            assert!(!(host.store_state)(
+                call,
+                c"long".as_ptr().cast(),
+                MAX_STATE + 1
+            ));
+            assert_eq!((host.state)(call, state.as_mut_ptr().cast(), 4), 6);
+            assert_eq!(&state, b"stor");
+        }
+    });
+    outcome.fill(&mut report, None).unwrap();
+    let home = DeclaredValue {
+        metric: 0,
+        labels: vec!["/home".to_owned()],
+        value: 2.0,
+    };
+    assert_eq!(
+        (report.declared.kept, report.declared.dropped),
+        (vec![home], 1)
+    );
+}
+
+#[test]
 fn a_call_that_is_over_is_nobodys() {
     let host = host();
     let (over, _) = calls::wait(&data(), &platform(), None, None, |call| call);
@@ -142,6 +187,12 @@ fn a_call_that_is_over_is_nobodys() {
             assert_eq!((host.remaining_ns)(over), 0);
             assert!((host.is_cancelled)(over));
             assert_eq!(CStr::from_ptr((host.platform)(over)), c"");
+            assert_eq!(
+                CStr::from_ptr((host.label)(over, c"team".as_ptr(), c"".as_ptr())),
+                c""
+            );
+            assert_eq!((host.interval_ns)(over), 0);
+            assert!(!(host.store_state)(over, c"x".as_ptr().cast(), 1));
             assert_eq!((host.config_number)(over, c"x".as_ptr(), 7.0), 7.0);
         }
     });
@@ -209,7 +260,7 @@ fn a_status_that_no_byte_holds_is_refused_by_its_number() {
 struct Misuses(Mutex<Vec<ContractViolation>>);
 
 impl CallObserver for Misuses {
-    fn report(&self, _: u8, _: &[u8], _: &[(&[u8], f64)]) {}
+    fn report(&self, _: u8, _: &[u8], _: &[(&[u8], f64)], _: u64) {}
 
     fn failure(&self, _: &[u8]) {}
 

@@ -1,9 +1,9 @@
 //! The values of a key, in words.
 
+use conductor_plugin_api::config::{Duration, Size};
 use serde_json::Value;
 
 use super::{ConfigKeyReader, MAX_DEPTH, printable};
-use crate::schema::formats;
 
 impl<'a> ConfigKeyReader<'a> {
     /// Returns the values that a key's schema accepts, in words.
@@ -77,8 +77,8 @@ impl<'a> ConfigKeyReader<'a> {
             "integer" => format!("whole number{}", range(node)),
             "number" => format!("number{}", range(node)),
             "string" => match node.get("format").and_then(Value::as_str) {
-                Some(formats::DURATION) => "duration".to_owned(),
-                Some(formats::SIZE) => "size".to_owned(),
+                Some(Duration::FORMAT) => "duration".to_owned(),
+                Some(Size::FORMAT) => "size".to_owned(),
                 _ => "text".to_owned(),
             },
             "array" => match node.get("items").filter(|items| items.is_object()) {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicBool};
 
 use super::async_calls::UnderWay;
-use crate::{ProbeId, ProbeSpec, door::PluginProbe};
+use crate::{ProbeId, ProbeSpec, door::PluginProbe, redaction::HeldSecrets};
 
 /// The probes by id; free places are reused.
 #[derive(Default)]
@@ -16,7 +16,8 @@ struct ProbePlaces {
 }
 
 pub(super) struct InProcessProbe {
-    pub(super) spec: ProbeSpec,
+    pub(super) spec: Arc<ProbeSpec>,
+    _secrets: HeldSecrets,
     /// Locked while a thread is inside it. The guard admits one call at a time, so only the next call waits here, for
     /// the thread that began the last one to return.
     pub(super) probe: Mutex<Option<Box<dyn PluginProbe>>>,
@@ -29,9 +30,10 @@ pub(super) struct InProcessProbe {
 }
 
 impl ProbeTable {
-    pub(super) fn add(&self, spec: ProbeSpec) -> ProbeId {
+    pub(super) fn add(&self, spec: ProbeSpec, secrets: HeldSecrets) -> ProbeId {
         let cell = Some(Arc::new(InProcessProbe {
-            spec,
+            spec: Arc::new(spec),
+            _secrets: secrets,
             probe: Mutex::new(None),
             closed: AtomicBool::new(false),
             broken: AtomicBool::new(false),

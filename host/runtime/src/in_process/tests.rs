@@ -182,6 +182,7 @@ impl Played {
                 version: "0.1.0".to_owned(),
                 api: ApiVersion::CURRENT,
                 config_schema: ConfigSchema::new("{}").unwrap(),
+                metrics: Arc::default(),
                 asynchronous: true,
             },
             stage: Arc::new(Stage {

@@ -16,10 +16,10 @@ use super::{
 };
 use crate::{
     AdmittedCall, CallFailure, CheckReport, ConfigTrial, DeliveryOutcome,
-    call_context::{self, CallContext, CallNumber},
+    call_context::{self, CallContext, CallNumber, CallTerms},
     call_journal::{CallPhase, JournalSlot},
     door::{OpenedLibrary, PluginProbe},
-    schema::CompiledSchema,
+    schema::ConfigValidator,
     threads::{JobOutcome, JobRunner, ThreadPool},
 };
 
@@ -30,7 +30,7 @@ pub(super) struct CallThread {
     /// The pool it belongs to.
     pub(super) threads: Weak<ThreadPool<ProbeJob>>,
     pub(super) in_flight: Arc<InFlight>,
-    pub(super) schema: Arc<OnceLock<CompiledSchema>>,
+    pub(super) schema: Arc<OnceLock<Box<dyn ConfigValidator>>>,
     pub(super) clock: Clock,
     pub(super) report: CheckReport,
     pub(super) slot: JournalSlot,
@@ -89,7 +89,7 @@ impl CallThread {
         let mut probe = cell.probe.lock().unwrap_or_else(PoisonError::into_inner);
         let live = self.live(&mut probe, cell, &data)?;
         let result = {
-            let _in_call = self.slot.enter(&data.platform, CallPhase::Check);
+            let _in_call = self.slot.enter(data.platform(), CallPhase::Check);
             live.check(&data, &mut self.report)
         };
         if result.as_ref().is_err_and(|f| f.kind == ErrorType::Panic)
@@ -113,7 +113,9 @@ impl CallThread {
         };
         let config: Value = serde_json::from_str(&cell.spec.config)
             .map_err(|e| CallFailure::new(ErrorType::Config, format!("config: {e}")))?;
-        let violations = schema.violations(&config, &trial.subject);
+        let of_plugin = &self.door.description().config_schema;
+        let subject = of_plugin.hide_secrets(&config, &trial.subject);
+        let violations = schema.violations(&config, &subject);
         if let Some(first) = violations.first() {
             return Err(CallFailure {
                 violations: violations.clone(),
@@ -226,12 +228,12 @@ impl CallThread {
 
     /// Returns the data of a call for the host's functions.
     fn data(&self, cell: &InProcessProbe, call: &AdmittedCall, deadline: Duration) -> CallContext {
-        CallContext {
-            platform: Arc::clone(&cell.spec.platform),
+        CallContext::of(CallTerms {
+            spec: Arc::clone(&cell.spec),
             deadline,
             clock: self.clock,
             caller: Some((Arc::clone(&call.caller), call.sequence)),
-        }
+        })
     }
 
     /// Returns the probe, created if necessary.
@@ -244,7 +246,7 @@ impl CallThread {
         match probe {
             Some(live) => Ok(live),
             empty => {
-                let _in_call = self.slot.enter(&data.platform, CallPhase::Create);
+                let _in_call = self.slot.enter(data.platform(), CallPhase::Create);
                 Ok(empty.insert(self.door.create(&cell.spec, data)?))
             }
         }
@@ -254,7 +256,7 @@ impl CallThread {
         if let Err(second) = self.drop_probe(probe, data) {
             tracing::warn!(
                 plugin = self.door.description().id,
-                platform = &*data.platform,
+                platform = data.platform(),
                 "dropping the probe that panicked failed too: {second}"
             );
         }
@@ -265,7 +267,7 @@ impl CallThread {
         mut probe: Box<dyn PluginProbe>,
         data: &CallContext,
     ) -> Result<(), CallFailure> {
-        let _in_call = self.slot.enter(&data.platform, CallPhase::Drop);
+        let _in_call = self.slot.enter(data.platform(), CallPhase::Drop);
         probe.close(data)
     }
 
@@ -284,12 +286,12 @@ impl CallThread {
         let Some(probe) = probe else {
             return NOTHING;
         };
-        let data = CallContext {
-            platform: Arc::clone(&cell.spec.platform),
+        let data = CallContext::of(CallTerms {
+            spec: Arc::clone(&cell.spec),
             deadline: self.clock.now() + CLOSE_TIMEOUT,
             clock: self.clock,
             caller: None,
-        };
+        });
         if let Err(failure) = self.drop_probe(probe, &data) {
             tracing::warn!(
                 plugin = self.door.description().id,

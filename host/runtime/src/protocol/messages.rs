@@ -4,13 +4,13 @@
 //! clock, which both sides read. The receiver checks numbers that encode one of several values, so that it can
 //! report an invalid number.
 
-use std::{ffi::OsString, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, time::Duration};
 
 use conductor_plugin_api::manifest::{ApiVersion, Door, Manifest};
 use conductor_sandbox::SandboxPolicy;
 use serde::{Deserialize, Serialize};
 
-use crate::{ConfigTrial, schema::SchemaViolation};
+use crate::{ConfigTrial, DeclaredValue, schema::SchemaViolation};
 
 /// A message from a host to its worker.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -27,6 +27,12 @@ pub enum ToWorker {
         config: String,
         /// Its secrets, for the worker to redact from the plugin's output before cutting it.
         secrets: Vec<String>,
+        /// The time between the starts of its checks, in nanoseconds.
+        interval: u64,
+        /// The platform's labels.
+        labels: BTreeMap<String, String>,
+        /// The platform's state; empty if there is none.
+        state: Vec<u8>,
         /// The trial to run in place of checks, if any.
         trial: Option<ConfigTrial>,
     },
@@ -35,8 +41,8 @@ pub enum ToWorker {
         /// The host's number for it.
         probe: u64,
     },
-    /// Calls to make, in the order of their start.
-    Calls(Vec<CallRequest>),
+    /// A call to make; calls are made in the order of their requests.
+    Call(CallRequest),
     /// The host no longer waits for a call.
     Cancel {
         /// The call's probe.
@@ -122,6 +128,9 @@ impl ManifestFacts {
             name: self.name.clone(),
             // The policy already reflects them.
             needs: Vec::new(),
+            description: String::new(),
+            author: String::new(),
+            licence: String::new(),
         }
     }
 }
@@ -135,15 +144,19 @@ pub struct CallRequest {
     pub probe: u64,
     /// The deadline.
     pub deadline: u64,
+    /// `true` if the host still has the report of the probe's last call, so that [`CallResult::Same`] can refer to it.
+    pub known: bool,
 }
 
-/// A message from a worker to its host.
+/// A message from a worker to its host. A report is `R`: [`WireReport`], or the sender's [`ReportView`].
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub enum FromWorker<S> {
+pub enum FromWorker<S, R = WireReport<S>> {
     /// The first message after a successful load, apart from `Opened`.
     Loaded {
         /// The JSON Schema of a platform's `config` table.
         schema: S,
+        /// The declared metrics as JSON text.
+        metrics: S,
         /// `true` if its checks take no thread while they wait.
         asynchronous: bool,
         /// Restrictions that the kernel cannot enforce on the worker.
@@ -158,8 +171,8 @@ pub enum FromWorker<S> {
         /// The full details.
         detail: Option<S>,
     },
-    /// Calls that are over.
-    Answers(Vec<CallResponse<S>>),
+    /// A call that is over.
+    Answer(CallResponse<S, R>),
     /// A line for the host's log.
     Log {
         /// The level: 1 an error, … 5 a trace.
@@ -171,6 +184,13 @@ pub enum FromWorker<S> {
     },
     /// The library is open, and its config schema is being compiled.
     Opened,
+    /// The plugin has stored a platform's state.
+    State {
+        /// The platform's name.
+        platform: S,
+        /// The state; empty to remove it.
+        state: Vec<u8>,
+    },
     /// Log lines that the worker did not send, because they exceeded its limit; each line is counted once.
     Dropped {
         /// Number of lines, including errors.
@@ -182,7 +202,7 @@ pub enum FromWorker<S> {
 
 /// The end of a call.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct CallResponse<S> {
+pub struct CallResponse<S, R = WireReport<S>> {
     /// The host's number for it.
     pub call: u64,
     /// The time of its end.
@@ -190,7 +210,18 @@ pub struct CallResponse<S> {
     /// The plugin's running time.
     pub took: u64,
     /// The result.
-    pub result: Result<WireReport<S>, WireFailure<S>>,
+    pub result: CallResult<S, R>,
+}
+
+/// The result of a call.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub enum CallResult<S, R = WireReport<S>> {
+    /// A report.
+    Report(R),
+    /// A failure.
+    Failure(WireFailure<S>),
+    /// The report of the probe's last call again; only for a request with [`known`](CallRequest::known).
+    Same,
 }
 
 /// The result of a check.
@@ -202,6 +233,25 @@ pub struct WireReport<S> {
     pub message: S,
     /// Names and values.
     pub measurements: Vec<(S, f64)>,
+    /// Values of declared metrics: index, values of the labels, value.
+    pub declared: Vec<(u16, Vec<S>, f64)>,
+    /// The number of values of declared metrics that were not kept.
+    pub dropped: u64,
+}
+
+/// A [`WireReport`] in the memory of its sender: the same fields in the same order.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ReportView<'a> {
+    /// See [`WireReport::status`].
+    pub status: u8,
+    /// See [`WireReport::message`].
+    pub message: &'a str,
+    /// See [`WireReport::measurements`].
+    pub measurements: &'a [(String, f64)],
+    /// See [`WireReport::declared`].
+    pub declared: &'a [DeclaredValue],
+    /// See [`WireReport::dropped`].
+    pub dropped: u64,
 }
 
 /// The reason why a check produced no report.

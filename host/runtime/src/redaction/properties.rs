@@ -9,12 +9,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn known(secret: &str) -> SecretIndex {
-    let mut known = SecretIndex {
-        texts: BTreeMap::new(),
-        config: 0,
-        layers: Vec::new(),
-        longest: 0,
-    };
+    let mut known = SecretIndex::default();
     known.learn([secret].into_iter()).unwrap();
     known
 }

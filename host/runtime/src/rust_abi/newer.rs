@@ -7,11 +7,16 @@
 use abi_stable::{
     StableAbi,
     prefix_type::PrefixTypeTrait,
-    std_types::{RResult, RStr},
+    std_types::{RResult, RSlice, RStr, RVec},
 };
-use conductor_plugin_api::abi::{AbiFailure, AbiHostRef, AbiLevel, AbiLogRecord, AbiReport};
+use conductor_plugin_api::abi::{
+    AbiFailure, AbiHostRef, AbiLabel, AbiLevel, AbiLogRecord, AbiReport,
+};
 
-use super::{complete, is_cancelled, log, max_level, platform, remaining_ns};
+use super::{
+    complete, interval_ns, is_cancelled, labels, log, max_level, platform, remaining_ns, set,
+    state, store_state,
+};
 
 /// [`AbiHost`](conductor_plugin_api::abi::AbiHost) with an addition that a later minor version might make.
 #[repr(C)]
@@ -25,6 +30,17 @@ struct NewerHost {
     #[sabi(last_prefix_field)]
     platform: extern "C" fn(call: usize) -> RStr<'static>,
     complete: extern "C" fn(call: usize, result: RResult<AbiReport, AbiFailure>),
+    interval_ns: extern "C" fn(call: usize) -> u64,
+    labels: extern "C" fn(call: usize) -> RVec<AbiLabel>,
+    set: extern "C" fn(
+        plugin: usize,
+        call: usize,
+        metric: RStr<'_>,
+        labels: RSlice<'_, RStr<'_>>,
+        value: f64,
+    ),
+    state: extern "C" fn(call: usize) -> RVec<u8>,
+    store_state: extern "C" fn(call: usize, state: RSlice<'_, u8>) -> bool,
     appended: extern "C" fn(call: usize) -> u64,
 }
 
@@ -36,6 +52,11 @@ pub(super) fn functions() -> AbiHostRef {
         is_cancelled,
         platform,
         complete,
+        interval_ns,
+        labels,
+        set,
+        state,
+        store_state,
         appended: remaining_ns,
     }
     .leak_into_prefix();

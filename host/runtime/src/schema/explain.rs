@@ -1,12 +1,13 @@
 //! Explains why a value violates a schema: the key, the rule, and the fix.
 
+use conductor_plugin_api::config::{Duration, Size};
 use jsonschema::{
     ValidationError,
     error::{TypeKind, ValidationErrorKind as Kind},
 };
 use serde_json::Value;
 
-use super::{SchemaViolation, ValueLocation, formats};
+use super::{SchemaViolation, ValueLocation};
 use crate::{
     redaction::REDACTED,
     wording::{bare_or_quoted, listed, nearest, pointer, shorten},
@@ -285,12 +286,12 @@ impl ViolationExplainer<'_> {
 
     fn is_size(&self, error: &ValidationError<'_>) -> bool {
         self.node(error)
-            .is_some_and(|node| node["format"] == formats::SIZE)
+            .is_some_and(|node| node["format"] == Size::FORMAT)
     }
 
     fn is_duration(&self, error: &ValidationError<'_>) -> bool {
         self.node(error)
-            .is_some_and(|node| node["format"] == formats::DURATION)
+            .is_some_and(|node| node["format"] == Duration::FORMAT)
     }
 
     /// Returns the schema that contains the violated keyword.

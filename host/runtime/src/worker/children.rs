@@ -6,9 +6,10 @@
 use std::{
     collections::BTreeMap,
     io,
-    process::{Child, Command},
     sync::{Mutex, MutexGuard, PoisonError},
 };
+
+use rustix::process::Pid;
 
 /// The environment variable that marks all descendants of a worker.
 pub(super) const MARK: &str = "CONDUCTOR_WORKER";
@@ -36,6 +37,14 @@ impl std::fmt::Display for WorkerMark {
     }
 }
 
+/// A started worker.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SpawnedWorker {
+    pub(super) pid: Pid,
+    /// `true` if it is in its control group already.
+    pub(super) in_group: bool,
+}
+
 /// The workers by PID.
 #[derive(Debug, Default)]
 pub(super) struct RunningWorkers {
@@ -53,16 +62,21 @@ impl RunningWorkers {
         CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts the worker of a plugin, marked.
-    pub(super) fn spawn(&mut self, plugin: &str, command: &mut Command) -> io::Result<Child> {
+    /// Starts the worker of a plugin by `start`, which marks it.
+    pub(super) fn spawn(
+        &mut self,
+        plugin: &str,
+        start: impl FnOnce(&WorkerMark) -> io::Result<SpawnedWorker>,
+    ) -> io::Result<SpawnedWorker> {
         self.started += 1;
         let mark = WorkerMark {
             plugin: plugin.to_owned(),
             number: self.started,
         };
-        let child = command.env(MARK, mark.to_string()).spawn()?;
-        self.by_pid.insert(child.id(), mark);
-        Ok(child)
+        let started = start(&mark)?;
+        self.by_pid
+            .insert(started.pid.as_raw_pid().unsigned_abs(), mark);
+        Ok(started)
     }
 
     /// Removes a worker that was reaped; its PID may be reused from now on.
@@ -85,6 +99,8 @@ impl RunningWorkers {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]
@@ -103,7 +119,12 @@ mod tests {
     #[test]
     fn a_worker_is_known_until_it_is_forgotten() {
         let mut children = RunningWorkers::default();
-        let mut child = children.spawn("x", &mut Command::new("true")).unwrap();
+        let mut child = Command::new("true").spawn().unwrap();
+        let started = SpawnedWorker {
+            pid: Pid::from_child(&child),
+            in_group: false,
+        };
+        children.spawn("x", |_| Ok(started)).unwrap();
         let mark = children.by_pid[&child.id()].clone();
         assert!(children.has(child.id()) && children.has_mark(&mark) && children.has_plugin("x"));
         child.wait().unwrap();

@@ -14,14 +14,17 @@ use std::{
 use conductor_core::clock::Clock;
 
 use super::{
-    calls::{StartingCall, UnderWay, WorkerCalls},
+    calls::{CancelRequest, StartedCall, StartingCall, UnderWay, WorkerCalls},
     channel::{SupervisorWaker, WorkerChannel},
     error::MessageError,
 };
 use crate::{
-    AdmittedCall, CallFailure, CallOwner, ProbeId, ProbeSpec, UnexpectedExit,
-    protocol::{self, EncodeError, FrameEncoder, messages::ToWorker},
-    redaction,
+    AdmittedCall, CallFailure, CallOwner, ProbeId, ProbeSpec, ProbeStates, UnexpectedExit,
+    protocol::{
+        self, EncodeError, FrameEncoder, add_to_batch,
+        messages::{ToWorker, nanos},
+    },
+    redaction::{self, HeldSecrets},
 };
 
 /// The connection of the host to one worker.
@@ -39,6 +42,8 @@ struct ClientState {
     platforms: ProbePlatforms,
     outgoing: OutgoingFrames,
     phase: ConnectionPhase,
+    /// Memory for the calls that start together; several threads may start some at the same time.
+    starting: Vec<Vec<StartingCall>>,
 }
 
 /// The state of the connection.
@@ -68,6 +73,7 @@ impl WorkerClient {
                 platforms: ProbePlatforms::default(),
                 outgoing: OutgoingFrames::new(),
                 phase: ConnectionPhase::Open,
+                starting: Vec::new(),
             }),
         }
     }
@@ -92,22 +98,30 @@ impl WorkerClient {
         Ok(())
     }
 
-    pub(super) fn open(&self, spec: ProbeSpec) -> ProbeId {
+    /// Opens a probe, which holds the secrets of its config.
+    pub(super) fn open(&self, spec: ProbeSpec, held: HeldSecrets) -> ProbeId {
         let secrets = redaction::within(&spec.config);
+        let platform_state = spec.states.load(&spec.platform);
         let mut state = self.lock();
         let probe = state.calls.open();
         if spec.trial.is_some() {
             state.calls.keep_threads();
         }
-        state.platforms.add(probe, Arc::clone(&spec.platform));
+        state.platforms.add(probe, &spec, held);
         let told = state.outgoing.push(&ToWorker::Open {
-            probe: probe.0 as u64,
+            probe: probe.number(),
             platform: spec.platform.to_string(),
             config: spec.config.to_string(),
             secrets,
+            interval: nanos(spec.interval),
+            labels: spec.labels.clone(),
+            state: platform_state,
             trial: spec.trial.as_deref().cloned(),
         });
-        self.flush(&mut state);
+        // Thousands are opened one after the other, and none is needed before a call, which sends what is before it.
+        if state.outgoing.len() > MANY_BYTES {
+            self.flush(&mut state);
+        }
         drop(state);
         if let Err(unsent) = told {
             // Its calls will fail, because the worker does not know the probe.
@@ -125,9 +139,10 @@ impl WorkerClient {
             return;
         }
         state.platforms.remove(probe);
-        drop(state);
-        let probe = probe.0 as u64;
-        self.say_what_always_fits(&ToWorker::Close { probe });
+        let probe = probe.number();
+        // Its few bytes fit into any frame.
+        let _ = state.outgoing.push(&ToWorker::Close { probe });
+        self.send_soon(&mut state);
     }
 
     /// Returns the number of open probes.
@@ -138,6 +153,14 @@ impl WorkerClient {
     /// Returns `true` if the worker has a probe of this platform.
     pub(super) fn knows(&self, platform: &str) -> bool {
         self.lock().platforms.by_name.contains_key(platform)
+    }
+
+    /// Stores a platform's state; a platform that the worker does not check has none.
+    pub(super) fn store_state(&self, platform: &str, state: &[u8]) {
+        let states = self.lock().platforms.states(platform);
+        if let Some(states) = states {
+            states.store(platform, state);
+        }
     }
 
     /// Records that the plugin is asynchronous.
@@ -160,20 +183,17 @@ impl WorkerClient {
                 state.calls.take_all();
                 return false;
             }
-            let ready = state.calls.ready();
-            let waiting = state.calls.is_waiting();
-            drop(state);
-            if ready.is_empty() {
-                return waiting;
+            let mut starting = state.starting.pop().unwrap_or_default();
+            state.calls.ready(&mut starting);
+            if starting.is_empty() {
+                state.starting.push(starting);
+                return state.calls.is_waiting();
             }
+            drop(state);
             let now = self.clock.now();
-            let starting: Vec<_> = ready
-                .into_iter()
-                .map(|call| StartingCall {
-                    deadline: call.caller.started(call.sequence, now),
-                    call,
-                })
-                .collect();
+            for StartingCall { call, deadline } in &mut starting {
+                *deadline = call.caller.started(call.sequence, now);
+            }
             self.send(starting, now);
         }
     }
@@ -183,13 +203,9 @@ impl WorkerClient {
         let mut state = self.lock();
         if let Some(cancel) = state.calls.give_up(probe) {
             let (probe, call) = (cancel.probe, cancel.call);
-            let first = state.outgoing.len() == 0;
             // Its few bytes fit into any frame.
             let _ = state.outgoing.push(&ToWorker::Cancel { probe, call });
-            // Thousands may time out together, and the worker's thread has the time to send them.
-            if first {
-                self.wake();
-            }
+            self.send_soon(&mut state);
         }
     }
 
@@ -212,6 +228,11 @@ impl WorkerClient {
     /// Removes the call that was answered, see [`WorkerCalls::answered`].
     pub(super) fn answered(&self, call: u64, took: Duration) -> Result<UnderWay, MessageError> {
         self.lock().calls.answered(call, took)
+    }
+
+    /// Notes that the caller keeps the report of this call, see [`WorkerCalls::kept`].
+    pub(super) fn kept(&self, call: &UnderWay, secrets: u64) {
+        self.lock().calls.kept(call, secrets);
     }
 
     /// Sends the rest of the buffer.
@@ -249,7 +270,7 @@ impl WorkerClient {
         asked
     }
 
-    fn send(&self, starting: Vec<StartingCall>, now: Duration) {
+    fn send(&self, mut starting: Vec<StartingCall>, now: Duration) {
         let mut state = self.lock();
         if let ConnectionPhase::Over(failure) = &state.phase {
             let failure = failure.clone();
@@ -258,22 +279,21 @@ impl WorkerClient {
             self.fail(wanted.map(|call| owner(&call.call)), &failure);
             return;
         }
-        let to_send = state.calls.started(starting.into_iter(), now);
-        for requests in to_send.requests.chunks(PER_FRAME) {
-            // This many fit into a frame.
-            let _ = state.outgoing.push(&ToWorker::Calls(requests.to_vec()));
+        let secrets = redaction::revision();
+        let ClientState {
+            calls, outgoing, ..
+        } = &mut *state;
+        for call in starting.drain(..) {
+            if let Some(StartedCall { request, cancel }) = calls.started(call, now, secrets) {
+                outgoing.add(&ToWorker::Call(request));
+                if let Some(CancelRequest { probe, call }) = cancel {
+                    outgoing.add(&ToWorker::Cancel { probe, call });
+                }
+            }
         }
-        for cancel in to_send.cancels {
-            let (probe, call) = (cancel.probe, cancel.call);
-            let _ = state.outgoing.push(&ToWorker::Cancel { probe, call });
-        }
+        outgoing.frame_batch();
+        state.starting.push(starting);
         self.flush(&mut state);
-    }
-
-    fn say_what_always_fits(&self, message: &ToWorker) {
-        if let Err(unsent) = self.say(message) {
-            tracing::error!("a message to a worker {unsent}");
-        }
     }
 
     fn fail<'a>(
@@ -296,6 +316,13 @@ impl WorkerClient {
         }
     }
 
+    /// Makes the worker's thread send the buffer: thousands of calls may time out together, or of probes be closed.
+    fn send_soon(&self, state: &mut ClientState) {
+        if !std::mem::replace(&mut state.outgoing.is_due, true) {
+            self.wake();
+        }
+    }
+
     fn wake(&self) {
         self.waker.wake();
     }
@@ -311,18 +338,36 @@ impl WorkerClient {
 struct ProbePlatforms {
     by_probe: HashMap<usize, Arc<str>>,
     by_name: HashMap<Arc<str>, usize>,
+    /// The secrets in their configs, where there are some.
+    secrets: HashMap<usize, HeldSecrets>,
+    /// The store of their states, which they share.
+    states: Option<Arc<dyn ProbeStates>>,
 }
 
 impl ProbePlatforms {
-    fn add(&mut self, probe: ProbeId, name: Arc<str>) {
+    fn add(&mut self, probe: ProbeId, spec: &ProbeSpec, secrets: HeldSecrets) {
+        let name = Arc::clone(&spec.platform);
         *self.by_name.entry(Arc::clone(&name)).or_default() += 1;
         self.by_probe.insert(probe.0, name);
+        if !secrets.is_empty() {
+            self.secrets.insert(probe.0, secrets);
+        }
+        if spec.trial.is_none() {
+            self.states = Some(Arc::clone(&spec.states));
+        }
+    }
+
+    fn states(&self, platform: &str) -> Option<Arc<dyn ProbeStates>> {
+        self.states
+            .clone()
+            .filter(|_| self.by_name.contains_key(platform))
     }
 
     fn remove(&mut self, probe: ProbeId) {
         let Some(name) = self.by_probe.remove(&probe.0) else {
             return;
         };
+        self.secrets.remove(&probe.0);
         if let Some(probes) = self.by_name.get_mut(&name) {
             *probes -= 1;
             if *probes == 0 {
@@ -343,25 +388,49 @@ fn owner(call: &AdmittedCall) -> (&Arc<dyn CallOwner>, u64) {
 /// Frames on their way to the worker.
 struct OutgoingFrames {
     encoder: FrameEncoder,
+    /// Messages of the next frame.
+    batch: Vec<u8>,
     bytes: Vec<u8>,
     /// Number of bytes already sent.
     sent: usize,
     /// `true` while the channel accepts nothing more.
     waits: bool,
+    /// `true` if the worker's thread was woken to send the bytes.
+    is_due: bool,
 }
 
 impl OutgoingFrames {
     fn new() -> Self {
         Self {
             encoder: FrameEncoder::new(protocol::FROM_HOST),
+            batch: Vec::new(),
             bytes: Vec::new(),
             sent: 0,
             waits: false,
+            is_due: false,
         }
     }
 
     fn push(&mut self, message: &ToWorker) -> Result<(), EncodeError> {
         self.encoder.frame(message, &mut self.bytes)
+    }
+
+    /// Adds a short message to the batch.
+    fn add(&mut self, message: &ToWorker) {
+        // Its numbers can always be serialized.
+        let _ = add_to_batch(message, &mut self.batch);
+        if self.batch.len() > FULL {
+            self.frame_batch();
+        }
+    }
+
+    /// Frames the batch.
+    fn frame_batch(&mut self) {
+        if !self.batch.is_empty() {
+            // It is far from the limit.
+            let _ = self.encoder.frame_batch(&self.batch, &mut self.bytes);
+            self.batch.clear();
+        }
     }
 
     fn len(&self) -> usize {
@@ -394,12 +463,15 @@ impl OutgoingFrames {
         self.bytes.shrink_to(KEEP);
         self.sent = 0;
         self.waits = false;
+        self.is_due = false;
     }
 }
 
 /// A worker with more unsent bytes than this counts as stuck: the configs of 100 000 platforms are less.
 pub(super) const MAX_UNSENT: usize = 64 << 20;
-/// Maximum number of calls in one frame; each takes up to 30 bytes.
-const PER_FRAME: usize = 100_000;
+/// Calls of this many bytes get a frame.
+const FULL: usize = 256 << 10;
+/// Number of bytes worth a write of their own.
+const MANY_BYTES: usize = 64 << 10;
 /// Memory of the buffer that is kept, in bytes.
 const KEEP: usize = 256 << 10;

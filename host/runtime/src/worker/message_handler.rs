@@ -11,8 +11,11 @@ use super::{
     limiter::{DroppedLines, LogRateLimiter},
 };
 use crate::{
-    CallFailure, CheckReport, ConfigSchema, LoadError,
-    protocol::messages::{CallResponse, FromWorker, WireFailure, WireReport},
+    CallFailure, CheckReport, ConfigSchema, DeclaredMetrics, DeliveryOutcome, LoadError,
+    declared::label_value,
+    probe_state,
+    protocol::messages::{CallResponse, CallResult, FromWorker, WireFailure, WireReport},
+    redaction,
     schema::{MAX_VIOLATIONS, SchemaViolation},
     set_message,
 };
@@ -24,6 +27,8 @@ pub(super) struct MessageHandler {
     limiter: LogRateLimiter,
     loaded: bool,
     opened: bool,
+    /// Empty before the library is loaded.
+    metrics: Arc<DeclaredMetrics>,
     /// Reused for each answer, so that none allocates.
     report: CheckReport,
 }
@@ -33,6 +38,8 @@ pub(super) struct MessageHandler {
 pub(super) struct LoadedProperties {
     /// The JSON Schema of a platform's `config` table.
     pub(super) config_schema: ConfigSchema,
+    /// Its declared metrics.
+    pub(super) metrics: Arc<DeclaredMetrics>,
     /// `true` if its checks take no thread while they wait.
     pub(super) asynchronous: bool,
     /// The restrictions that it could not put on itself, a line each.
@@ -57,6 +64,7 @@ impl MessageHandler {
             limiter: LogRateLimiter::default(),
             loaded: false,
             opened: false,
+            metrics: Arc::default(),
             report: CheckReport::empty(),
         }
     }
@@ -71,10 +79,8 @@ impl MessageHandler {
         now: Duration,
     ) -> Result<MessageEffect, MessageError> {
         match message {
-            FromWorker::Answers(answers) => {
-                for answer in answers {
-                    self.answer(&answer, now)?;
-                }
+            FromWorker::Answer(answer) => {
+                self.answer(&answer, now)?;
                 Ok(MessageEffect::Nothing)
             }
             FromWorker::Log {
@@ -94,16 +100,25 @@ impl MessageHandler {
             {
                 Err(MessageError::LoadedTwice)
             }
+            FromWorker::State { platform, state } => {
+                if !probe_state::is_storable(state.len()) {
+                    return Err(MessageError::State(state.len()));
+                }
+                self.client.store_state(platform, &state);
+                Ok(MessageEffect::Nothing)
+            }
             FromWorker::Opened => {
                 self.opened = true;
                 Ok(MessageEffect::Nothing)
             }
             FromWorker::Loaded {
                 schema,
+                metrics,
                 asynchronous,
                 unconfined,
             } => {
                 let config_schema = ConfigSchema::new(schema)?;
+                self.metrics = Arc::new(DeclaredMetrics::new(metrics)?);
                 self.loaded = true;
                 if asynchronous {
                     self.client.is_asynchronous();
@@ -111,6 +126,7 @@ impl MessageHandler {
                 let unconfined = unconfined.into_iter().take(MAX_UNCONFINED).map(line);
                 Ok(MessageEffect::Loaded(LoadedProperties {
                     config_schema,
+                    metrics: Arc::clone(&self.metrics),
                     asynchronous,
                     unconfined: unconfined.collect(),
                 }))
@@ -149,22 +165,30 @@ impl MessageHandler {
     fn answer(&mut self, answer: &CallResponse<&str>, now: Duration) -> Result<(), MessageError> {
         let took = Duration::from_nanos(answer.took);
         let call = self.client.answered(answer.call, took)?;
-        let result = match &answer.result {
-            Ok(found) => take(&mut self.report, found, answer.call).map(Ok),
-            Err(failed) => failure(failed, answer.call).map(Err),
-        };
-        let (result, wrong) = match result {
-            Ok(result) => (result, None),
-            Err(wrong) => {
-                let failure = CallFailure::new(ErrorType::Protocol, format!("its worker {wrong}"));
-                (Err(failure), Some(wrong))
-            }
-        };
+        // Read before the report is redacted.
+        let secrets = redaction::revision();
         // A call cannot end before it began, nor after its answer arrived.
         let ended = Duration::from_nanos(answer.ended).clamp(call.started, now.max(call.started));
-        call.caller
-            .finished(call.sequence, ended, result.map(|()| &self.report));
-        wrong.map_or(Ok(()), Err)
+        let finished = |result: Result<&CheckReport, CallFailure>| {
+            call.caller.finished(call.sequence, ended, result)
+        };
+        let result = match &answer.result {
+            CallResult::Report(found) => take(&mut self.report, found, &self.metrics, answer.call)
+                .map(|()| finished(Ok(&self.report))),
+            CallResult::Failure(failed) => {
+                failure(failed, answer.call).map(|failure| finished(Err(failure)))
+            }
+            CallResult::Same if call.known => Ok(call.caller.finished_same(call.sequence, ended)),
+            CallResult::Same => Err(MessageError::NothingTheSame(answer.call)),
+        };
+        let outcome = result.inspect_err(|wrong| {
+            let failure = CallFailure::new(ErrorType::Protocol, format!("its worker {wrong}"));
+            finished(Err(failure));
+        })?;
+        if outcome == DeliveryOutcome::Kept {
+            self.client.kept(&call, secrets);
+        }
+        Ok(())
     }
 
     fn log(&mut self, level: u8, platform: Option<&str>, text: &str, now: Duration) {
@@ -195,7 +219,23 @@ impl MessageHandler {
 ///
 /// # Errors
 /// When it is nothing a worker sends.
-fn take(report: &mut CheckReport, found: &WireReport<&str>, call: u64) -> Result<(), MessageError> {
+fn take(
+    report: &mut CheckReport,
+    found: &WireReport<&str>,
+    metrics: &Arc<DeclaredMetrics>,
+    call: u64,
+) -> Result<(), MessageError> {
+    let declared = &mut report.declared;
+    declared.kept.clear();
+    declared.of = None;
+    declared.dropped = found.dropped;
+    for (metric, labels, value) in &found.declared {
+        let labels = labels.iter().map(|label| label_value(label.as_bytes()));
+        // What a worker's own check has passed is kept.
+        metrics
+            .check(declared, *metric, labels.collect(), *value)
+            .map_err(|why| MessageError::Declared { call, why })?;
+    }
     let measured = found.measurements.iter();
     let measured = measured.map(|(name, value)| (name.as_bytes(), *value));
     report

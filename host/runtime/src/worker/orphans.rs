@@ -77,19 +77,30 @@ impl Drop for OrphanReaper {
 
 fn tend_until_stopped(stopped: &UnixStream, mut child_ended: UnixStream, clock: Clock) {
     let mut adopted = AdoptedProcesses::default();
+    let mut quiet_turns = 0;
     loop {
         let mut awaited = [
             PollFd::new(stopped, PollFlags::IN),
             PollFd::new(&child_ended, PollFlags::IN),
         ];
-        // Also without a signal, which the host may have inherited as blocked.
-        let _ = poll(&mut awaited, Timespec::try_from(PERIOD).ok().as_ref());
+        // Also without a signal: what a worker leaves behind is adopted without one, and is only known to be left once
+        // the worker has been reaped.
+        let period = match quiet_turns >= QUIET_TURNS && adopted.is_empty() {
+            true => QUIET_PERIOD,
+            false => PERIOD,
+        };
+        let happened = poll(&mut awaited, Timespec::try_from(period).ok().as_ref());
         let is_over = !awaited[0].revents().is_empty();
         while matches!(child_ended.read(&mut [0; 64]), Ok(1..)) {}
         adopted.tend(clock.now());
         if is_over {
             break;
         }
+        if happened == Ok(0) {
+            quiet_turns += 1;
+            continue;
+        }
+        quiet_turns = 0;
         // A plugin that leaves hundreds a second behind must not keep this thread busy.
         thread::sleep(PAUSE);
     }
@@ -114,6 +125,11 @@ struct AdoptedProcesses {
 }
 
 impl AdoptedProcesses {
+    /// Returns `true` if no adopted process is alive or waits to be reaped.
+    fn is_empty(&self) -> bool {
+        self.known.is_empty() && self.told.is_empty() && self.ended.is_empty()
+    }
+
     /// Reaps exited processes, and kills those whose worker is gone; returns the number of the latter.
     fn tend(&mut self, now: Duration) -> usize {
         let children = children_of_this_process();
@@ -231,8 +247,12 @@ fn parent_of(pid: u32) -> Option<u32> {
         .ok()
 }
 
-/// Interval of checks without a signal.
+/// Interval of checks without a signal, while there are orphans and for a while after a child has exited.
 const PERIOD: Duration = Duration::from_secs(1);
+/// Number of such checks until the host counts as quiet.
+const QUIET_TURNS: u32 = 5;
+/// Interval of checks of a quiet host: each reads a file per thread.
+const QUIET_PERIOD: Duration = Duration::from_secs(10);
 /// Minimum time between two checks.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Maximum time an exited process waits for its parent, if that may be a plugin in this process.

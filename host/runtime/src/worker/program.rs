@@ -1,4 +1,11 @@
 //! The program and the environment of a worker.
+//!
+//! On Linux, ordinary workers are started from a program of their own, `conductor-worker`, if it is installed with the
+//! host: without the web server, the terminal UI and the validator of config schemas, a worker takes half of the memory.
+//! Workers that run trials of configs, and all workers elsewhere, are started from the host's own program.
+
+#[cfg(target_os = "linux")]
+mod installed;
 
 use std::{
     env,
@@ -8,18 +15,34 @@ use std::{
     sync::OnceLock,
 };
 
+use conductor_library::printable::path;
+
+#[cfg(target_os = "linux")]
+pub use self::installed::hold_program;
+#[cfg(target_os = "linux")]
+use self::installed::worker_program;
 use crate::RUST_STACKS;
 
-/// Starts workers from `program` instead of the running one, for programs other than `conductor`: tests and benchmarks.
+/// Starts all workers from `program`, for programs other than `conductor`: tests and benchmarks.
 ///
 /// The first call counts.
 pub fn use_program(program: impl Into<PathBuf>) {
-    let _ = PROGRAM.set(program.into());
+    let _ = CHOSEN.set(program.into());
 }
 
-/// Returns this program, even if its file has been replaced since.
-pub(super) fn program() -> io::Result<&'static Path> {
-    if let Some(program) = PROGRAM.get() {
+/// Returns the program to execute for a worker: as it was when the host started, even if its file has been replaced
+/// since.
+pub(super) fn program(trials: bool) -> io::Result<&'static Path> {
+    if let Some(program) = CHOSEN.get() {
+        return Ok(program);
+    }
+    #[cfg(target_os = "linux")]
+    if let Some(program) = worker_program().filter(|_| !trials) {
+        return Ok(program.executed());
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = trials;
+    if let Some(program) = OWN.get() {
         return Ok(program);
     }
     let program = if cfg!(target_os = "linux") {
@@ -27,8 +50,24 @@ pub(super) fn program() -> io::Result<&'static Path> {
     } else {
         env::current_exe()?
     };
-    Ok(PROGRAM.get_or_init(|| program))
+    Ok(OWN.get_or_init(|| program))
 }
+
+/// Returns the name of the program that workers are started from, for messages.
+pub(super) fn shown() -> String {
+    if let Some(program) = CHOSEN.get() {
+        return path(program);
+    }
+    #[cfg(target_os = "linux")]
+    if let Some(program) = worker_program() {
+        return path(program.path());
+    }
+    "of the host".to_owned()
+}
+
+/// Does nothing: workers are started from the host's own program.
+#[cfg(not(target_os = "linux"))]
+pub fn hold_program() {}
 
 /// Returns the environment of a worker.
 pub(super) fn environment() -> impl Iterator<Item = (&'static str, OsString)> {
@@ -38,7 +77,10 @@ pub(super) fn environment() -> impl Iterator<Item = (&'static str, OsString)> {
     kept.chain(RUNTIME.map(|(name, value)| (name, value.into())))
 }
 
-static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+/// The program that a test or benchmark has chosen.
+static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
+/// The host's own program.
+static OWN: OnceLock<PathBuf> = OnceLock::new();
 
 /// Settings of the C library and of Rust's runtime that a plugin depends on.
 pub const RUNTIME: [(&str, &str); 2] = [

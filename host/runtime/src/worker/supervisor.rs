@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     LoadError, UnexpectedExit,
-    protocol::{self, FrameDecoder},
+    protocol::{self, FrameDecoder, GreetingReader},
 };
 
 /// All event sources.
@@ -31,6 +31,7 @@ pub(super) struct WorkerSupervisor {
     client: Arc<WorkerClient>,
     wake_ups: WakeUps,
     output: WorkerOutput,
+    greeting: GreetingReader,
     decoder: FrameDecoder,
     handler: MessageHandler,
     buffer: Box<[u8]>,
@@ -71,6 +72,7 @@ impl WorkerSupervisor {
             watch,
             wake_ups,
             output,
+            greeting: GreetingReader::default(),
             decoder: FrameDecoder::new(protocol::FROM_WORKER),
             handler: MessageHandler::new(Arc::clone(&client), plugin),
             buffer: vec![0; 64 << 10].into(),
@@ -193,7 +195,9 @@ impl WorkerSupervisor {
                 ReadOutcome::Nothing => return Ok(MessageEffect::Nothing),
                 ReadOutcome::End => return Err(WorkerEndCause::Gone),
             };
-            self.decoder.feed(&self.buffer[..bytes]);
+            let messages = self.greeting.take(&self.buffer[..bytes]);
+            let messages = messages.map_err(|other| WorkerEndCause::Refused(other.into()))?;
+            self.decoder.feed(messages);
             let heard = self.hear()?;
             let more = all || bytes == self.buffer.len();
             if !more || !matches!(heard, MessageEffect::Nothing) {

@@ -13,9 +13,10 @@ use super::*;
 use crate::{
     CallFailure, CallOwner, CheckReport, DeliveryOutcome,
     protocol::{
-        self, FrameDecoder, FrameEncoder,
-        messages::{CallResponse, FromWorker, WireFailure, WireReport},
+        self, FrameDecoder, FrameEncoder, add_to_batch,
+        messages::{CallResponse, CallResult, FromWorker, WireFailure, WireReport},
     },
+    redaction::{self, HeldSecrets},
 };
 
 /// A simulated worker, and the host's reactions to it.
@@ -32,6 +33,10 @@ struct Fake {
 
 impl Fake {
     fn start(load_timeout: Duration) -> Self {
+        Self::greeted(load_timeout, &greeting())
+    }
+
+    fn greeted(load_timeout: Duration, greeting: &[u8]) -> Self {
         let (ours, theirs) = WorkerChannel::pair().unwrap();
         let theirs = UnixStream::from(theirs);
         let (waker, wake_ups) = SupervisorWaker::pair().unwrap();
@@ -57,6 +62,7 @@ impl Fake {
             });
         });
         theirs.set_read_timeout(Some(PATIENCE)).unwrap();
+        (&theirs).write_all(greeting).unwrap();
         Self {
             client,
             socket: theirs,
@@ -80,6 +86,10 @@ impl Fake {
         let mut bytes = Vec::new();
         self.encoder.frame(message, &mut bytes).unwrap();
         self.write(&bytes);
+    }
+
+    fn answer(&mut self, answer: CallResponse<String>) {
+        self.say(&FromWorker::Answer(answer));
     }
 
     fn write(&mut self, bytes: &[u8]) {
@@ -113,7 +123,7 @@ impl Fake {
         let spec = ProbeSpec::new("discord", "{}");
         let mut calls = (0..calls)
             .map(|sequence| AdmittedCall {
-                probe: self.client.open(spec.clone()),
+                probe: self.client.open(spec.clone(), HeldSecrets::default()),
                 caller: Arc::<Watcher>::clone(&watcher),
                 sequence: sequence as u64,
             })
@@ -127,8 +137,10 @@ impl Fake {
 /// Records the results of calls.
 #[derive(Default)]
 struct Watcher {
+    keeps_reports: bool,
     started: Mutex<Vec<u64>>,
     finished: Mutex<Vec<(u64, Result<CheckReport, CallFailure>)>>,
+    finished_same: Mutex<Vec<u64>>,
 }
 
 impl Watcher {
@@ -162,8 +174,17 @@ impl CallOwner for Watcher {
         result: Result<&CheckReport, CallFailure>,
     ) -> DeliveryOutcome {
         let result = result.cloned();
+        let kept = self.keeps_reports && result.is_ok();
         self.finished.lock().unwrap().push((sequence, result));
-        DeliveryOutcome::Yes
+        match kept {
+            true => DeliveryOutcome::Kept,
+            false => DeliveryOutcome::Yes,
+        }
+    }
+
+    fn finished_same(&self, sequence: u64, _: Duration) -> DeliveryOutcome {
+        self.finished_same.lock().unwrap().push(sequence);
+        DeliveryOutcome::Kept
     }
 
     fn is_cancelled(&self, _: u64) -> bool {
@@ -194,6 +215,7 @@ impl io::Write for Log {
 fn loaded(schema: &str) -> FromWorker<String> {
     FromWorker::Loaded {
         schema: schema.to_owned(),
+        metrics: r#"[{"name":"used","kind":"gauge","help":"x","labels":["mount"]}]"#.to_owned(),
         asynchronous: false,
         unconfined: Vec::new(),
     }
@@ -204,25 +226,30 @@ fn found(call: u64, status: u8, message: &str) -> CallResponse<String> {
         call,
         ended: 0,
         took: 1_000_000,
-        result: Ok(WireReport {
+        result: CallResult::Report(WireReport {
             status,
             message: message.to_owned(),
             measurements: Vec::new(),
+            declared: Vec::new(),
+            dropped: 0,
         }),
     }
 }
 
-fn answers(answers: impl IntoIterator<Item = CallResponse<String>>) -> FromWorker<String> {
-    FromWorker::Answers(answers.into_iter().collect())
-}
-
 fn failed(call: u64, kind: ErrorType) -> CallResponse<String> {
     CallResponse {
-        result: Err(WireFailure {
+        result: CallResult::Failure(WireFailure {
             kind: kind as u8,
             message: "no".to_owned(),
             violations: Vec::new(),
         }),
+        ..found(call, 0, "")
+    }
+}
+
+fn same(call: u64) -> CallResponse<String> {
+    CallResponse {
+        result: CallResult::Same,
         ..found(call, 0, "")
     }
 }
@@ -244,7 +271,7 @@ fn each_breach_of_the_protocol_ends_the_worker_and_fails_its_call_once() {
         }),
         ("sent frame 0 where frame 1 was due", |fake| {
             fake.encoder = FrameEncoder::new(usize::MAX);
-            fake.say(&answers([]));
+            fake.answer(found(0, 0, ""));
         }),
         ("sent text that is not UTF-8", |fake| {
             fake.write(&[6, 0, 0, 0, 1, 3, 3, 0, 1, 0xff])
@@ -260,16 +287,20 @@ fn each_breach_of_the_protocol_ends_the_worker_and_fails_its_call_once() {
             },
         ),
         ("answered call 17, which was never made", |fake| {
-            fake.say(&answers([found(17, 0, "")]))
+            fake.answer(found(17, 0, ""))
         }),
         ("answered call 0 with status 3", |fake| {
-            fake.say(&answers([found(0, 3, "")]))
+            fake.answer(found(0, 3, ""))
         }),
         ("answered call 0 with error type 4", |fake| {
             let crash = ErrorType::Crash;
             assert_eq!(crash as u8, 3);
-            fake.say(&answers([failed(0, ErrorType::Load)]));
+            fake.answer(failed(0, ErrorType::Load));
         }),
+        (
+            "answered call 0 with the last report, which the host does not have",
+            |fake| fake.answer(same(0)),
+        ),
         ("said twice whether its library is loaded", |fake| {
             fake.say(&loaded("{}"))
         }),
@@ -291,10 +322,13 @@ fn each_breach_of_the_protocol_ends_the_worker_and_fails_its_call_once() {
 fn a_second_answer_ends_the_worker_and_the_first_one_counts() {
     let mut fake = Fake::loaded();
     let watcher = fake.call(1);
-    fake.say(&answers([
-        found(0, 0, "the first"),
-        found(0, 2, "the second"),
-    ]));
+    let mut batch = Vec::new();
+    for answer in [found(0, 0, "the first"), found(0, 2, "the second")] {
+        add_to_batch(&FromWorker::Answer(answer), &mut batch).unwrap();
+    }
+    let mut bytes = Vec::new();
+    fake.encoder.frame_batch(&batch, &mut bytes).unwrap();
+    fake.write(&bytes);
     let ended = fake.end();
     assert_eq!(ended.message, "answered call 0 twice, and was killed");
     assert_eq!(watcher.one().unwrap().message, "the first");
@@ -305,17 +339,72 @@ fn what_a_worker_reports_is_held_to_the_limits_of_reports() {
     let mut fake = Fake::loaded();
     let watcher = fake.call(1);
     let mut answer = found(0, 1, &"two\nlines".repeat(1000));
-    let Ok(found) = &mut answer.result else {
+    let CallResult::Report(found) = &mut answer.result else {
         unreachable!()
     };
     found.measurements = vec![("a\u{1b}".to_owned(), f64::NAN); 5000];
-    fake.say(&answers([answer]));
+    fake.answer(answer);
     watcher.wait(1);
     let report = watcher.one().unwrap();
     assert!(report.message.len() < crate::MAX_MESSAGE + 1000);
     assert!(report.message.starts_with("two\\nlines"));
     assert_eq!(report.measurements.len(), 1000);
     assert_eq!(report.measurements[0].0, "a\\u{1b}");
+}
+
+#[test]
+fn the_report_that_the_caller_keeps_is_not_sent_again() {
+    let mut fake = Fake::loaded();
+    let probe = fake
+        .client
+        .open(ProbeSpec::new("discord", "{}"), HeldSecrets::default());
+    let watcher = Arc::new(Watcher {
+        keeps_reports: true,
+        ..Watcher::default()
+    });
+    let mut sequence = 0;
+    // Makes a call, and answers it with `first`, or with `again` if the host has the report of the call before; returns
+    // `true` in that case.
+    let mut call = |first: CallResponse<String>, again: CallResponse<String>| {
+        sequence += 1;
+        fake.client.start(&mut vec![AdmittedCall {
+            probe,
+            caller: Arc::<Watcher>::clone(&watcher),
+            sequence,
+        }]);
+        let request = loop {
+            if let ToWorker::Call(request) = fake.hear() {
+                break request;
+            }
+        };
+        let call = request.call;
+        let answer = if request.known { again } else { first };
+        fake.answer(CallResponse { call, ..answer });
+        // Handled once the host has done everything for the answer.
+        let mark = format!("after {sequence}");
+        fake.say(&FromWorker::Log {
+            level: 1,
+            platform: None,
+            text: mark.clone(),
+        });
+        while !fake.log.text().contains(&mark) {
+            thread::yield_now();
+        }
+        request.known
+    };
+    assert!(!call(found(0, 0, "42 items"), same(0)), "the first");
+    // Another test may add a secret meanwhile, which the report could contain: then it is sent again.
+    let healthy = || found(0, 0, "42 items");
+    let mut calls = (0..20).map(|_| call(healthy(), same(0)));
+    assert!(calls.any(|known| known));
+    assert!(calls.any(|known| known), "it is still the last report");
+    call(failed(0, ErrorType::Error), failed(0, ErrorType::Error));
+    assert!(!call(healthy(), same(0)), "the last result was a failure");
+    assert!((0..20).any(|_| call(healthy(), same(0))));
+    assert!(watcher.finished_same.lock().unwrap().len() >= 3);
+    let all = watcher.finished.lock().unwrap();
+    let mut reports = all.iter().filter_map(|(_, result)| result.as_ref().ok());
+    assert!(reports.all(|report| report.message == "42 items"));
 }
 
 #[test]
@@ -347,16 +436,16 @@ fn an_answer_makes_room_for_the_calls_that_wait() {
     let watcher = fake.call(3);
     let mut asked = Vec::new();
     while asked.len() < 2 {
-        if let ToWorker::Calls(requests) = fake.hear() {
-            asked.extend(requests.iter().map(|request| (request.call, request.probe)));
+        if let ToWorker::Call(request) = fake.hear() {
+            asked.push((request.call, request.probe));
         }
     }
     assert_eq!(asked, [(0, 0), (1, 1)]);
-    fake.say(&answers([failed(1, ErrorType::Panic)]));
-    let ToWorker::Calls(next) = fake.hear() else {
+    fake.answer(failed(1, ErrorType::Panic));
+    let ToWorker::Call(next) = fake.hear() else {
         panic!("a call was waiting");
     };
-    assert_eq!((next[0].call, next[0].probe), (2, 2));
+    assert_eq!(next.probe, 2);
     let failure = watcher.one().unwrap_err();
     assert_eq!((failure.kind, &*failure.message), (ErrorType::Panic, "no"));
 }
@@ -373,7 +462,7 @@ fn a_call_the_host_gave_up_is_cancelled_and_leaves_its_room() {
         }
     }
     fake.client.start(&mut Vec::new());
-    assert!(matches!(fake.hear(), ToWorker::Calls(next) if next[0].call == 2));
+    assert!(matches!(fake.hear(), ToWorker::Call(next) if next.probe == 2));
 }
 
 #[test]
@@ -381,8 +470,8 @@ fn a_worker_that_does_not_read_holds_nobody_up_and_gets_everything_in_the_end() 
     let mut fake = Fake::loaded();
     let config: Arc<str> = format!("\"{}\"", "x".repeat(100_000)).into();
     for _ in 0..100 {
-        fake.client
-            .open(ProbeSpec::new("discord", Arc::clone(&config)));
+        let spec = ProbeSpec::new("discord", Arc::clone(&config));
+        fake.client.open(spec, HeldSecrets::default());
     }
     assert!(fake.client.unsent() > 1 << 20, "the socket takes less");
     for nth in 0..100 {
@@ -395,12 +484,14 @@ fn a_worker_that_does_not_read_holds_nobody_up_and_gets_everything_in_the_end() 
 
 #[test]
 fn a_worker_is_told_the_secrets_of_its_platforms_before_their_probes_are_created() {
-    crate::redaction::learn(["open-sesame-of-this", "open-sesame-of-another"]);
+    redaction::learn(["open-sesame-of-this", "open-sesame-of-another"]);
     let mut fake = Fake::loaded();
-    fake.client.open(ProbeSpec::new(
-        "discord",
-        r#"{"token":"Bearer open-sesame-of-this"}"#,
-    ));
+    let config = r#"{"token":"Bearer open-sesame-of-this"}"#;
+    let probe = fake
+        .client
+        .open(ProbeSpec::new("discord", config), HeldSecrets::default());
+    // What was opened waits for a message that does not wait.
+    fake.client.close(probe);
     let ToWorker::Open { secrets, .. } = fake.hear() else {
         panic!("nothing else was said");
     };
@@ -412,7 +503,7 @@ fn nothing_is_kept_of_probes_that_were_closed() {
     let mut fake = Fake::loaded();
     let open = |fake: &Fake, platform: &str| {
         let spec = ProbeSpec::new(platform, "{}");
-        fake.client.open(spec)
+        fake.client.open(spec, HeldSecrets::default())
     };
     let first = open(&fake, "stays");
     for nth in 0..2000 {
@@ -435,8 +526,8 @@ fn a_worker_that_never_reads_is_ended() {
     let fake = Fake::loaded();
     let config: Arc<str> = "x".repeat(8 << 20).into();
     for _ in 0..=client::MAX_UNSENT / config.len() {
-        fake.client
-            .open(ProbeSpec::new("discord", Arc::clone(&config)));
+        let spec = ProbeSpec::new("discord", Arc::clone(&config));
+        fake.client.open(spec, HeldSecrets::default());
     }
     let ended = fake.end();
     assert_eq!(ended.message, "took no messages any more, and was killed");
@@ -449,7 +540,7 @@ fn a_worker_that_was_asked_to_end_is_not_reported() {
     let watcher = fake.call(1);
     fake.client.end();
     while fake.hear() != ToWorker::End {}
-    fake.say(&answers([found(0, 0, "in time")]));
+    fake.answer(found(0, 0, "in time"));
     fake.socket.shutdown(std::net::Shutdown::Both).unwrap();
     assert_eq!(
         fake.ended.recv_timeout(PATIENCE),
@@ -514,7 +605,8 @@ fn a_library_that_does_not_load_is_an_error_that_says_why() {
 #[test]
 fn what_a_worker_prints_and_logs_is_logged_within_limits() {
     let mut fake = Fake::loaded();
-    fake.client.open(ProbeSpec::new("discord", "{}"));
+    fake.client
+        .open(ProbeSpec::new("discord", "{}"), HeldSecrets::default());
     let mut output = fake.output.take().unwrap();
     output.write_all(b"\x1b[31mred\n").unwrap();
     fake.say(&FromWorker::Log {
@@ -583,4 +675,36 @@ fn a_message_names_its_file_once() {
         from_file("x.so", "x.so.1 is gone".to_owned()),
         "x.so: x.so.1 is gone"
     );
+}
+
+#[test]
+fn a_worker_of_another_build_gets_no_library_and_is_named_with_the_cure() {
+    let other = "conductor 9.9.9 (build 0123456789abcdef)";
+    let mut bytes = other.as_bytes().to_vec();
+    bytes.resize(protocol::GREETING, b' ');
+    let fake = Fake::greeted(PATIENCE, &bytes);
+    let error = fake.loaded.recv_timeout(PATIENCE).unwrap().unwrap_err();
+    assert_eq!(error.kind, ErrorType::Load);
+    let expected = format!(
+        "is of {other}, but this host is conductor {}: install both programs from the same release, then restart the \
+         host",
+        protocol::BUILD
+    );
+    assert!(error.message.ends_with(&expected), "{}", error.message);
+}
+
+#[test]
+fn opened_probes_wait_for_a_call_and_a_closed_one_for_nothing() {
+    let mut fake = Fake::loaded();
+    let spec = ProbeSpec::new("discord", "{}");
+    let first = fake.client.open(spec.clone(), HeldSecrets::default());
+    let _second = fake.client.open(spec, HeldSecrets::default());
+    assert!(fake.client.unsent() > 0);
+    // Behind unsent messages as well.
+    fake.client.close(first);
+    for _ in 0..2 {
+        assert!(matches!(fake.hear(), ToWorker::Open { .. }));
+    }
+    let probe = first.0 as u64;
+    assert_eq!(fake.hear(), ToWorker::Close { probe });
 }

@@ -17,6 +17,8 @@ pub struct ResourceWatch {
     reads: bool,
     next: Duration,
     looks: u32,
+    /// `true` if the kernel enforces the limits of memory and processes.
+    is_relaxed: bool,
     /// Time since which it has exceeded its memory limit.
     over_since: Option<Duration>,
 }
@@ -32,8 +34,14 @@ impl ResourceWatch {
             reads: !policy.capabilities.read.is_empty(),
             next: now + PERIOD,
             looks: 0,
+            is_relaxed: false,
             over_since: None,
         })
+    }
+
+    /// Checks rarely: the kernel enforces the limits of memory and processes, which change quickly.
+    pub fn relax(&mut self) {
+        self.is_relaxed = true;
     }
 
     /// Returns the time of the next check.
@@ -47,7 +55,10 @@ impl ResourceWatch {
         if now < self.next {
             return None;
         }
-        self.next = now + PERIOD;
+        self.next = match self.is_relaxed {
+            true => now + PERIOD * RARE,
+            false => now + PERIOD,
+        };
         self.looks = self.looks.wrapping_add(1);
         let members = match self.runs {
             true => holdings::group(self.pid),
@@ -61,7 +72,7 @@ impl ResourceWatch {
             return Some(what);
         }
         // The rest is more expensive to check, and grows more slowly.
-        if !self.looks.is_multiple_of(4) {
+        if !self.is_relaxed && !self.looks.is_multiple_of(RARE) {
             return None;
         }
         let open = holdings::descriptors(&members);
@@ -113,6 +124,8 @@ fn exceeded(count: u64, what: &str, limit: u64) -> String {
 
 /// Interval of checks: a process can fill about 500 MiB in it.
 const PERIOD: Duration = Duration::from_millis(250);
+/// Every so many checks the rest is checked, too.
+const RARE: u32 = 4;
 /// Maximum time a worker may exceed its memory limit by less than the tolerance.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A quarter above a limit is far above.
@@ -158,5 +171,14 @@ mod tests {
         let said = watch.look(Duration::from_secs(1));
         assert!(said.is_some_and(|said| said.contains("of memory")));
         assert_eq!(watch.due(), Duration::from_secs(1) + PERIOD);
+    }
+
+    #[test]
+    fn a_worker_whose_limits_the_kernel_enforces_is_checked_rarely() {
+        let mut watch = watch(u64::MAX);
+        watch.relax();
+        let second = Duration::from_secs(1);
+        assert_eq!(watch.look(second), None);
+        assert_eq!(watch.due(), second + PERIOD * RARE);
     }
 }

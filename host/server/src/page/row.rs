@@ -18,6 +18,9 @@ pub(super) struct PlatformRow {
     pub(super) rank: u8,
     /// The state in a word.
     pub(super) word: String,
+    /// The state of the last check, if it is not confirmed, with the number of such results and of those needed.
+    pub(super) soft: Option<String>,
+    pub(super) flapping: bool,
     pub(super) stale: bool,
     /// Checks are paused on purpose; the status is from the last one.
     pub(super) paused: bool,
@@ -76,6 +79,8 @@ impl PlatformRow {
             key: key(view),
             rank: state_rank(view.urgency()),
             word: view.status.to_string(),
+            soft: view.soft.map(|soft| soft.to_string()),
+            flapping: view.flapping,
             stale: view.stale,
             paused: view.is_paused(),
             message: view.message.clone(),

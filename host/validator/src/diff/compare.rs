@@ -14,11 +14,14 @@
 //! | libraries | one added | minor: it must be installed |
 //! | | one removed | patch |
 //! | config | see [`schema`](super::schema) | |
+//! | metrics | one removed, or with other labels | major: a query for it finds nothing, or something else |
+//! | | one added | minor |
+//! | | another help text | patch |
 //! | measurements | one removed | major: a query for it finds nothing |
 //! | | one added | minor |
-//! | name, exported symbols, how checks run, code | any | patch |
+//! | name, description, author, licence, exported symbols, how checks run, code | any | patch |
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use conductor_plugin_api::manifest::{Door, Manifest, Need};
 use serde::Serialize;
@@ -34,8 +37,18 @@ pub(super) struct VersionFacts {
     pub(super) symbols: BTreeSet<String>,
     pub(super) schema: Value,
     pub(super) asynchronous: bool,
+    /// The declared metrics by their full names.
+    pub(super) metrics: BTreeMap<String, MetricFacts>,
     /// The names of a check's measurements, if one was made.
     pub(super) measurements: Option<BTreeSet<String>>,
+}
+
+/// A declared metric; its kind and its unit are in its full name.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct MetricFacts {
+    /// The names of its labels, in order.
+    pub(super) labels: Vec<String>,
+    pub(super) help: String,
 }
 
 /// One change.
@@ -103,6 +116,14 @@ pub(super) fn changes(old: &VersionFacts, new: &VersionFacts) -> Vec<VersionChan
         VersionStep::Patch,
         VersionStep::Patch,
     );
+    let names = |facts: &VersionFacts| facts.metrics.keys().cloned().collect();
+    sets(
+        "metric",
+        &names(old),
+        &names(new),
+        VersionStep::Minor,
+        VersionStep::Major,
+    );
     if let (Some(old), Some(new)) = (&old.measurements, &new.measurements) {
         sets(
             "measurement",
@@ -111,6 +132,20 @@ pub(super) fn changes(old: &VersionFacts, new: &VersionFacts) -> Vec<VersionChan
             VersionStep::Minor,
             VersionStep::Major,
         );
+    }
+    for (name, before) in &old.metrics {
+        let Some(now) = new.metrics.get(name) else {
+            continue;
+        };
+        if now.labels != before.labels {
+            let list = |facts: &MetricFacts| format!("{{{}}}", facts.labels.join(","));
+            let change = format!("{name}{} → {name}{}", list(before), list(now));
+            changes.push(VersionChange::new("metric", change, VersionStep::Major));
+        }
+        if now.help != before.help {
+            let change = format!("{name}: help {:?} → {:?}", before.help, now.help);
+            changes.push(VersionChange::new("metric", change, VersionStep::Patch));
+        }
     }
     if old.asynchronous != new.asynchronous {
         let how = |asynchronous| match asynchronous {
@@ -149,12 +184,18 @@ fn manifest(old: &Manifest, new: &Manifest, changes: &mut Vec<VersionChange>) {
         Door::C => "c".to_owned(),
     };
     differs("door", door(old), door(new), VersionStep::Patch);
-    differs(
-        "name",
-        old.name.clone(),
-        new.name.clone(),
-        VersionStep::Patch,
-    );
+    for (what, before, now) in [
+        ("name", &old.name, &new.name),
+        ("description", &old.description, &new.description),
+        ("author", &old.author, &new.author),
+        ("licence", &old.licence, &new.licence),
+    ] {
+        let shown = |text: &str| match text {
+            "" => "none".to_owned(),
+            text => text.to_owned(),
+        };
+        differs(what, shown(before), shown(now), VersionStep::Patch);
+    }
 }
 
 #[cfg(test)]
@@ -166,6 +207,13 @@ mod tests {
 
     fn set(names: &[&str]) -> BTreeSet<String> {
         names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    fn metric(labels: &[&str], help: &str) -> MetricFacts {
+        MetricFacts {
+            labels: labels.iter().map(|&label| label.to_owned()).collect(),
+            help: help.to_owned(),
+        }
     }
 
     fn facts() -> VersionFacts {
@@ -183,11 +231,15 @@ mod tests {
                 version: "1.0.0".into(),
                 name: "Shop".into(),
                 needs: vec![Need::Network, Need::Read("/a".into())],
+                description: String::new(),
+                author: String::new(),
+                licence: String::new(),
             },
             libraries: set(&["libc.so.6"]),
             symbols: set(&["door"]),
             schema: json!({"type": "object"}),
             asynchronous: false,
+            metrics: BTreeMap::from([("age_seconds".to_owned(), metric(&["file"], "Age."))]),
             measurements: Some(set(&["total_seconds"])),
         }
     }
@@ -195,7 +247,22 @@ mod tests {
     #[test]
     fn each_change_asks_for_its_step() {
         type Edit = fn(&mut VersionFacts);
-        let table: [(Edit, &str, VersionStep); 16] = [
+        let table: [(Edit, &str, VersionStep); 21] = [
+            (
+                |f| f.manifest.licence = "MIT".into(),
+                "licence: none → MIT",
+                VersionStep::Patch,
+            ),
+            (
+                |f| {
+                    drop(
+                        f.metrics
+                            .insert("age_seconds".into(), metric(&["file"], "Its age.")),
+                    )
+                },
+                "metric: age_seconds: help \"Age.\" → \"Its age.\"",
+                VersionStep::Patch,
+            ),
             (
                 |f| f.manifest.id = "store".into(),
                 "id: shop → store",
@@ -257,6 +324,21 @@ mod tests {
                 |f| f.symbols.clear(),
                 "symbol: door removed",
                 VersionStep::Patch,
+            ),
+            (
+                |f| f.metrics.clear(),
+                "metric: age_seconds removed",
+                VersionStep::Major,
+            ),
+            (
+                |f| drop(f.metrics.insert("x".into(), metric(&[], ""))),
+                "metric: x added",
+                VersionStep::Minor,
+            ),
+            (
+                |f| drop(f.metrics.insert("age_seconds".into(), metric(&[], "Age."))),
+                "metric: age_seconds{file} → age_seconds{}",
+                VersionStep::Major,
             ),
             (
                 |f| f.measurements = Some(set(&[])),

@@ -18,7 +18,7 @@ use conductor_runtime::{
 use conductor_sandbox::WorkerLimits;
 use conductor_types::Isolation;
 
-use super::compare::VersionFacts;
+use super::compare::{MetricFacts, VersionFacts};
 use crate::call_harness::CallHarness;
 
 /// The reason why a library could not be examined.
@@ -83,6 +83,18 @@ pub(super) fn at(file: &Path, config: Option<&str>) -> Result<VersionFacts, Chec
         symbols: symbols.into_iter().collect(),
         schema: description.config_schema.value(),
         asynchronous: description.asynchronous,
+        metrics: description
+            .metrics
+            .as_slice()
+            .iter()
+            .map(|metric| {
+                let facts = MetricFacts {
+                    labels: metric.labels.clone(),
+                    help: metric.help.clone(),
+                };
+                (metric.full_name(), facts)
+            })
+            .collect(),
         measurements: measured?,
         manifest: vetted.manifest,
     })

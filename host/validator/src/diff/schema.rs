@@ -103,6 +103,13 @@ impl<'a> SchemaComparison<'a> {
         if from != to {
             found.push((format!("default {from} → {to}"), VersionStep::Major));
         }
+        // A secret is a text as before; only what the host shows of it changes.
+        let is_secret = |node: &Says<'_>| node.get("writeOnly") == Some(&&Value::Bool(true));
+        match (is_secret(old), is_secret(new)) {
+            (false, true) => found.push(("is now a secret".into(), VersionStep::Patch)),
+            (true, false) => found.push(("is no longer a secret".into(), VersionStep::Patch)),
+            _ => {}
+        }
         for &rule in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
             let is_a_list_of_values =
                 FORMS.contains(&rule) && choices_before.is_some() && choices_now.is_some();
@@ -309,6 +316,7 @@ fn is_compared_elsewhere(rule: &str) -> bool {
         "required",
         "items",
         "$defs",
+        "writeOnly",
     ];
     WORDS.contains(&rule)
         || elsewhere.contains(&rule)

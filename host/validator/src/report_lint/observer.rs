@@ -8,7 +8,7 @@ use conductor_runtime::{
     observer::{CallObserver, ContractViolation},
 };
 
-use super::of_measurements;
+use super::{of_dropped, of_measurements};
 
 /// The irregularities in what a plugin returned, without duplicates.
 #[derive(Default)]
@@ -40,8 +40,9 @@ impl ReportLint {
 }
 
 impl CallObserver for ReportLint {
-    fn report(&self, status: u8, message: &[u8], measurements: &[(&[u8], f64)]) {
+    fn report(&self, status: u8, message: &[u8], measurements: &[(&[u8], f64)], dropped: u64) {
         self.add(irregularities(status, message, measurements));
+        self.add(of_dropped(dropped));
     }
 
     fn failure(&self, message: &[u8]) {
@@ -138,6 +139,15 @@ mod tests {
             irregularities(0, b"", &measured),
             ["65 measurements, of which 64 are kept"]
         );
+    }
+
+    #[test]
+    fn values_of_declared_metrics_that_are_dropped_are_named() {
+        let lint = ReportLint::default();
+        lint.report(0, b"fine", &[], 0);
+        assert_eq!(lint.take(), [""; 0]);
+        lint.report(0, b"fine", &[], 2);
+        assert!(lint.take()[0].starts_with("2 values of declared metrics"));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Level 3: the reports of checks, and calls from different threads.
 
-use std::{collections::BTreeSet, thread, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, thread, time::Duration};
 
+use conductor_plugin_api::MAX_STATE;
 use conductor_runtime::{
-    CallFailure, CheckReport, ProbeId, call_journal::JournalSlot, door::HostFunctions,
-    in_process::InProcess, observer::ContractViolation,
+    CallFailure, CheckReport, MemoryStates, ProbeId, ProbeSpec, ProbeStates as _,
+    call_journal::JournalSlot, door::HostFunctions, in_process::InProcess,
+    observer::ContractViolation,
 };
 use conductor_types::ErrorType;
 use serde_json::Value;
@@ -58,6 +60,17 @@ impl TestBench {
     /// Announces a probe.
     pub(super) fn open(&self) -> ProbeId {
         self.harness.plugin.open(spec(&self.config.to_string()))
+    }
+
+    /// Announces a probe whose platform has this state.
+    fn open_with_state(&self, state: &[u8]) -> ProbeId {
+        let states = MemoryStates::default();
+        let spec = spec(&self.config.to_string());
+        states.store(&spec.platform, state);
+        self.harness.plugin.open(ProbeSpec {
+            states: Arc::new(states),
+            ..spec
+        })
     }
 
     /// Runs one check that must return; other tests cover checks that do not return, or that panic.
@@ -143,9 +156,16 @@ fn repeatable(subject: &LibraryUnderTest) -> TestVerdict {
             Err(_) => {}
             Ok(report) => {
                 reported += 1;
+                let declared = bench
+                    .harness
+                    .plugin
+                    .description()
+                    .metrics
+                    .named(&report.declared);
                 let found: BTreeSet<String> = report
                     .measurements
                     .into_iter()
+                    .chain(declared)
                     .map(|(name, _)| name)
                     .collect();
                 let expected = names.get_or_insert_with(|| found.clone());
@@ -316,6 +336,21 @@ fn no_noise(subject: &LibraryUnderTest) -> TestVerdict {
     TestVerdict::passed("")
 }
 
+/// A later or an earlier version may have stored anything, and a check that crashes on it crashes for ever.
+fn any_state(subject: &LibraryUnderTest) -> TestVerdict {
+    let bench = go_on!(TestBench::new(subject, 1));
+    for (what, state) in [
+        ("of other bytes", &b"\xff\xfe\0{\"version\": -1"[..]),
+        ("of the greatest length", &[b'9'; MAX_STATE]),
+    ] {
+        subject.doing(format!(
+            "checking a platform with a state {what}, as another version may have stored it"
+        ));
+        go_on!(bench.check(bench.open_with_state(state)));
+    }
+    TestVerdict::passed("")
+}
+
 pub(super) const TESTS: &[PluginTest] = &[
     PluginTest::new(
         3,
@@ -335,6 +370,12 @@ pub(super) const TESTS: &[PluginTest] = &[
         "check/repeatable",
         "Ten checks of one probe go as well as the first, and measure the same.",
         repeatable,
+    ),
+    PluginTest::new(
+        3,
+        "check/any-state",
+        "A check neither panics nor crashes on a state that another version has stored.",
+        any_state,
     ),
     PluginTest::new(3, "check/quiet", "Checks print nothing.", no_noise).quiet(),
     PluginTest::new(

@@ -97,6 +97,8 @@ pub(super) enum TestProcessMessage {
     /// The plugin's progress; for the test of needs.
     #[cfg(target_os = "linux")]
     Reached(PluginProgress),
+    /// The secrets in its config by the schema of the plugin, which the validator does not read.
+    Secrets(Vec<String>),
     Verdict(TestVerdict),
 }
 

@@ -23,7 +23,7 @@ pub(super) fn candidates(subject: &LibraryUnderTest, door: &dyn OpenedLibrary) -
 
 /// Returns whole examples first, then a config of only the required keys, for each example of those, in each of the
 /// schema's forms.
-fn of_schema(schema: &Value) -> Vec<Value> {
+pub(super) fn of_schema(schema: &Value) -> Vec<Value> {
     of_part(schema, schema, FORMS_WITHIN_FORMS)
 }
 

@@ -22,14 +22,14 @@ fn fuzz(subject: &LibraryUnderTest) -> TestVerdict {
         .flatten()
         .map(|(key, _)| key.clone())
         .collect();
+    let has_secrets = subject.has_secrets(&*door);
     let mut chance = SplitMix64::new(subject.order.seed);
     for nth in 0..FUZZED {
         let config = mutated(&good, &keys, &mut chance);
         // A mutated secret cannot be distinguished from other text.
-        let (whole, shown) = if subject.order.secrets.is_empty() {
-            (config.to_string(), configs::shown(&config))
-        } else {
-            ("a config".to_owned(), "it has secrets in it".to_owned())
+        let (whole, shown) = match has_secrets {
+            false => (config.to_string(), configs::shown(&config)),
+            true => ("a config".to_owned(), "it has secrets in it".to_owned()),
         };
         subject.doing(format!(
             "creating a probe with {whole} (seed {}, config {nth})",

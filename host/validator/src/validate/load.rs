@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use conductor_runtime::{LoadError, open_only, schema::CompiledSchema};
+use conductor_runtime::{LoadError, PluginDescription, open_only, schema::CompiledSchema};
 use conductor_types::ErrorType;
 
 use super::{
@@ -152,10 +152,13 @@ fn two_copies(subject: &LibraryUnderTest) -> TestVerdict {
         }
     };
     let (first, second) = (first.description(), second.description());
-    if (&first.id, &first.config_schema) != (&second.id, &second.config_schema) {
+    let metrics = |of: &PluginDescription| of.metrics.as_slice().to_vec();
+    if (&first.id, &first.config_schema) != (&second.id, &second.config_schema)
+        || metrics(first) != metrics(second)
+    {
         return TestVerdict::failed(
             "two copies of it say different things of themselves",
-            "let id and schema depend on nothing but the source",
+            "let id, schema and declared metrics depend on nothing but the source",
         );
     }
     TestVerdict::passed("")

@@ -17,7 +17,7 @@ use conductor_runtime::{
     LoadedPlugin as _,
     loader::{self, GenerationSettings as HowToLoad},
     protocol::messages::ManifestFacts,
-    redaction,
+    redaction, room_for_stacks,
 };
 use conductor_sandbox as sandbox;
 use conductor_sandbox::UndeclaredNeed;
@@ -97,9 +97,12 @@ impl TestEnvironment {
         let allow = (!allow.is_empty()).then(|| [&*vetted.manifest.needs, allow].concat());
         let mut capabilities = sandbox::capabilities(&vetted.manifest.needs, allow.as_deref())?;
         capabilities.read.push(second.clone());
+        let limits = sandbox::WorkerLimits::default();
         let policy = sandbox::SandboxPolicy {
             capabilities,
             library: Some(vetted.path.clone()),
+            stacks: room_for_stacks(&limits),
+            limits,
             ..sandbox::SandboxPolicy::default()
         };
         Ok(Self {
@@ -359,6 +362,9 @@ impl TestProcess {
                 Ok(TestProcessMessage::Doing(what)) => doing = what,
                 #[cfg(target_os = "linux")]
                 Ok(TestProcessMessage::Reached(so_far)) => stage = stage.max(so_far),
+                Ok(TestProcessMessage::Secrets(secrets)) => {
+                    redaction::learn(secrets.iter().map(String::as_str));
+                }
                 Ok(TestProcessMessage::Verdict(said)) => {
                     verdict = Some(said);
                     break;

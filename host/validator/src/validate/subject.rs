@@ -83,7 +83,25 @@ impl LibraryUnderTest {
             observer: Some(Arc::clone(&self.lint) as Arc<dyn CallObserver>),
             functions,
         };
-        door::open(path, Path::new(&self.order.origin), &manifest, host)
+        let opened = door::open(path, Path::new(&self.order.origin), &manifest, host)?;
+        let secrets = self.secrets(&*opened);
+        if !secrets.is_empty() {
+            redaction::learn(secrets.iter().map(String::as_str));
+            self.say(&TestProcessMessage::Secrets(secrets));
+        }
+        Ok(opened)
+    }
+
+    /// Returns the secrets in the config by the plugin's schema.
+    fn secrets(&self, door: &dyn OpenedLibrary) -> Vec<String> {
+        let config = self.order.config.as_ref().map(ToString::to_string);
+        let schema = &door.description().config_schema;
+        config.map_or_else(Vec::new, |config| schema.secrets_in(&config))
+    }
+
+    /// Returns `true` if the config has secrets.
+    pub(super) fn has_secrets(&self, door: &dyn OpenedLibrary) -> bool {
+        !self.order.secrets.is_empty() || !self.secrets(door).is_empty()
     }
 
     /// Loads it through its ABI, for a test on another subject.

@@ -71,6 +71,12 @@ impl PluginGuard {
             isolation: generation.isolation,
             sha256: generation.vetted.sha256.to_string(),
         });
+        for line in self
+            .host_metrics
+            .declare(&self.metrics, &description.metrics)
+        {
+            tracing::warn!(plugin = &*self.id, "{line}");
+        }
         if let Some(held) = &generation.held {
             tracing::warn!(plugin = &*self.id, "it runs in a worker: {held}");
         }

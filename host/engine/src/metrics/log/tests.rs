@@ -145,11 +145,15 @@ fn the_log_says_once_that_it_is_used_and_once_that_it_is_not() {
     tracing::subscriber::with_default(subscriber, || {
         let metrics = small_host();
         let mut log = LogFallback::new(s(300));
+        let mut tick = |bound, last_scrape, now| {
+            let step = log.decide(bound, last_scrape, now);
+            log.act(step, &metrics);
+        };
         for now in 0..200 {
-            log.tick(&metrics, false, None, s(now));
+            tick(false, None, s(now));
         }
-        log.tick(&metrics, true, Some(s(200)), s(200));
-        log.tick(&metrics, true, Some(s(200)), s(201));
+        tick(true, Some(s(200)), s(200));
+        tick(true, Some(s(200)), s(201));
     });
     let bytes = captured.0.lock().unwrap().clone();
     let text = String::from_utf8(bytes).unwrap();

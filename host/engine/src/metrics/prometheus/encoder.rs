@@ -2,7 +2,7 @@
 //!
 //! A platform's labels are rendered when they are set; a scrape copies them and writes numbers. Its output equals that
 //! of the `prometheus` crate's `TextEncoder` for the same samples, and in OpenMetrics that of [`OpenMetrics`] for the
-//! encoder's text; tests compare them.
+//! encoder's text, and a UNIT line for each declared family in a unit; tests compare them.
 
 use std::{io, ptr};
 
@@ -32,7 +32,7 @@ pub struct SeriesEncoder<'a> {
 
 /// The text that all samples of the current family share.
 struct FamilyText {
-    /// HELP and TYPE, until the first sample is written.
+    /// HELP, TYPE and UNIT, until the first sample is written.
     header: Vec<u8>,
     name: String,
     /// The names of a histogram's series.
@@ -58,13 +58,19 @@ impl<'a> SeriesEncoder<'a> {
             out,
             text: Vec::new(),
             failure: None,
-            family: FamilyText::new(format, "", "", MetricKind::Gauge),
+            family: FamilyText::new(format, "", "", "", MetricKind::Gauge),
         }
     }
 
     /// Starts a family: the samples added next are its.
     pub fn begin_family(&mut self, name: &str, help: &str, kind: MetricKind) {
-        self.family = FamilyText::new(self.format, name, help, kind);
+        self.begin_family_in(name, "", help, kind);
+    }
+
+    /// Starts a family whose samples are in this unit, if any. Only OpenMetrics states it, and only of a name that ends in
+    /// the unit.
+    pub fn begin_family_in(&mut self, name: &str, unit: &str, help: &str, kind: MetricKind) {
+        self.family = FamilyText::new(self.format, name, unit, help, kind);
     }
 
     /// Adds whole families in the text format, as the `prometheus` crate writes it.
@@ -209,7 +215,7 @@ fn open_series(text: &mut Vec<u8>, name: &str, sample: &Sample<'_>) -> bool {
 }
 
 impl FamilyText {
-    fn new(format: ExpositionFormat, name: &str, help: &str, kind: MetricKind) -> Self {
+    fn new(format: ExpositionFormat, name: &str, unit: &str, help: &str, kind: MetricKind) -> Self {
         let of_kind = match kind {
             MetricKind::Counter => "counter",
             MetricKind::Gauge => "gauge",
@@ -228,6 +234,9 @@ impl FamilyText {
             header.push_str(&format!("# HELP {title} {help}\n"));
         }
         header.push_str(&format!("# TYPE {title} {of_kind}\n"));
+        if format == ExpositionFormat::OpenMetrics && ends_in_unit(title, unit) {
+            header.push_str(&format!("# UNIT {title} {unit}\n"));
+        }
         Self {
             header: header.into_bytes(),
             name: name.to_owned(),
@@ -257,6 +266,12 @@ impl FamilyText {
         }
         &self.closed_labels[nth].rendered
     }
+}
+
+/// Returns `true` if the name of a family has the unit as its last word.
+fn ends_in_unit(name: &str, unit: &str) -> bool {
+    let before = name.strip_suffix(unit).filter(|_| !unit.is_empty());
+    before.is_some_and(|before| before.len() > 1 && before.ends_with('_'))
 }
 
 /// The size at which a chunk is passed on.

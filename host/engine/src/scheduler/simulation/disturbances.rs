@@ -1,8 +1,8 @@
 //! Faults and operators' actions in a simulated host, drawn from a seed.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU16, sync::Arc, time::Duration};
 
-use conductor_core::maintenance::InForce;
+use conductor_core::{confirmation::ConfirmationRules, maintenance::InForce};
 use conductor_types::{Checks, Isolation, Priority, RestartReason, requests::BreakerOrder};
 
 use super::{
@@ -44,10 +44,15 @@ impl SimulatedHost {
     }
 
     fn add_drawn_platform(&mut self, name: &str, plugin: usize) {
-        let platform = self.world.draw(|random| SimulatedPlatform {
-            plugin,
-            interval: random.pick(&[10 * S, 30 * S, 60 * S]),
-            priority: random.pick(&[Priority::Critical, Priority::Normal, Priority::Low]),
+        let platform = self.world.draw(|random| {
+            let (rules, retry_interval) = draw_confirmation(random);
+            SimulatedPlatform {
+                plugin,
+                interval: random.pick(&[10 * S, 30 * S, 60 * S]),
+                priority: random.pick(&[Priority::Critical, Priority::Normal, Priority::Low]),
+                rules,
+                retry_interval,
+            }
         });
         self.add_platform(name, platform);
     }
@@ -116,8 +121,14 @@ impl SimulatedHost {
             .library_changed(&id, LibraryChange::Arrived(library));
     }
 
-    /// Removes some platforms, changes one, and adds others.
+    /// Removes some platforms, changes two, and adds others.
     fn change_platforms(&mut self, reload: u32) {
+        let position = self.draw_platform();
+        let (rules, retry_interval) = self.draw(draw_confirmation);
+        self.platforms[position].set_confirmation(rules, retry_interval);
+        // A result under the rules before may not have been seen yet.
+        let name = Arc::clone(&self.platforms[position].settings().name);
+        self.ledger.rules_changed(&name);
         for _ in 0..self.draw(|random| random.below(5)) {
             let position = self.draw_platform();
             self.remove_platform(position);
@@ -147,7 +158,9 @@ impl SimulatedHost {
         let reply = self.driver.check_now(&name);
         assert_ne!(reply, CheckNow::Unknown);
         self.ledger.requested(&name);
-        self.take_begun();
+        if !self.take_begun().is_empty() {
+            self.ledger.begun_on_request(&name, self.world.now());
+        }
     }
 
     fn order_breaker(&self) {
@@ -188,6 +201,7 @@ impl SimulatedHost {
         self.world.note(format_args!("stalls for {stall:?}"));
         self.world.advance_to(self.world.now() + stall);
         while self.world.run_next() {}
+        self.ledger.see_results();
     }
 
     fn exceed_limit(&mut self, plugin: usize) {
@@ -221,5 +235,21 @@ impl SimulatedHost {
         let (due, ended) = self.ledger.totals(self.polled);
         let under_way = u64::try_from(self.shared.in_flight()).unwrap();
         assert_eq!(due, ended + under_way, "checks due, and ended or under way");
+    }
+}
+
+/// Draws the number of results that change a state, and the time from a soft one to the next check.
+fn draw_confirmation(random: &mut SeededRandom) -> (ConfirmationRules, Option<Duration>) {
+    let results = |random: &mut SeededRandom| NonZeroU16::new(random.pick(&[1, 2, 3, 5])).unwrap();
+    match random.percent(50) {
+        true => (ConfirmationRules::default(), None),
+        false => {
+            let rules = ConfirmationRules {
+                unhealthy_after: results(random),
+                healthy_after: results(random),
+            };
+            let retry_interval = random.pick(&[None, Some(S), Some(3 * S), Some(7 * S)]);
+            (rules, retry_interval)
+        }
     }
 }

@@ -1,13 +1,14 @@
 //! The books of a simulated host: which checks were due, by the lattice alone, and which calls are under way.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use conductor_runtime::{AdmittedCall, CallOwner};
 
+use super::{S, confirmed::ConfirmationBook};
 use crate::{guard::PlatformGuard, metrics::PlatformMetrics};
 
 /// Expected checks and calls in flight of all platforms, including removed ones.
@@ -21,6 +22,8 @@ struct LedgerState {
     platforms: BTreeMap<Arc<str>, PlatformBook>,
     /// The number and the deadline of the last call that runs, by its guard.
     under_way: BTreeMap<usize, (u64, Duration)>,
+    /// The platforms whose last call may not have ended.
+    open: BTreeSet<Arc<str>>,
 }
 
 /// The books of one platform.
@@ -32,6 +35,11 @@ pub(super) struct PlatformBook {
     spans: Vec<LatticeSpan>,
     /// Checks that operators requested.
     requested: u64,
+    /// Re-checks that were made or counted as skipped.
+    rechecked: u64,
+    /// The time at which the last check was due that was no re-check.
+    last_due: Duration,
+    confirmation: Option<ConfirmationBook>,
 }
 
 /// A stretch of time during which a platform starts on one lattice.
@@ -54,6 +62,11 @@ impl LatticeSpan {
         let end = self.until.unwrap_or(now);
         u64::try_from(up_to(end) - up_to(self.after)).unwrap()
     }
+
+    fn has(&self, at: Duration) -> bool {
+        let passed = at.checked_sub(self.first);
+        passed.is_some_and(|passed| passed.as_nanos() % self.interval.as_nanos() == 0)
+    }
 }
 
 impl SimulationLedger {
@@ -63,6 +76,8 @@ impl SimulationLedger {
         let mut books = self.lock();
         if let Some(known) = books.platforms.get_mut(&name) {
             known.guard = guard;
+            // The last call of the first guard may still end, and both count in the same metrics.
+            known.confirmation = None;
             return;
         }
         let plugin = guard.plugin().id().into();
@@ -74,6 +89,9 @@ impl SimulationLedger {
                 plugin,
                 spans: Vec::new(),
                 requested: 0,
+                rechecked: 0,
+                last_due: Duration::ZERO,
+                confirmation: Some(ConfirmationBook::default()),
             },
         );
     }
@@ -120,17 +138,79 @@ impl SimulationLedger {
 
     /// Checks that a start at `now` is a slot of its platform, and at most `window` old.
     pub(super) fn started(&self, platform: &str, now: Duration, window: Duration) {
-        let books = self.lock();
-        let spans = &books.platforms[platform].spans;
-        let is_on_lattice = spans.iter().any(|span| {
-            now.checked_sub(span.first).is_some_and(|passed| {
-                passed.as_nanos() % span.interval.as_nanos() < window.as_nanos()
-            })
+        let mut books = self.lock();
+        let book = books.platforms.get_mut(platform).unwrap();
+        let late = book.spans.iter().find_map(|span| {
+            let passed = now.checked_sub(span.first)?;
+            let late = passed.as_nanos() % span.interval.as_nanos();
+            (late < window.as_nanos()).then_some(late)
         });
+        let Some(late) = late else {
+            panic!("{platform} starts at {now:?}, off its lattice");
+        };
+        book.last_due = now - Duration::from_nanos(late.try_into().unwrap());
+    }
+
+    /// Records that a call of the platform has begun.
+    pub(super) fn begun(&self, platform: &Arc<str>) {
+        self.lock().open.insert(Arc::clone(platform));
+    }
+
+    /// Records that the requested check of the platform has begun.
+    pub(super) fn begun_on_request(&self, platform: &Arc<str>, now: Duration) {
+        self.begun(platform);
+        self.lock().platforms.get_mut(platform).unwrap().last_due = now;
+    }
+
+    /// Checks that a re-check is due a whole number of retry intervals after the platform's last check.
+    pub(super) fn rechecked(&self, platform: &str, at: Duration) {
+        let mut books = self.lock();
+        let book = books.platforms.get_mut(platform).unwrap();
+        book.rechecked += 1;
+        let passed = at.checked_sub(book.last_due).unwrap().as_nanos();
+        // Every retry interval is a number of seconds, and a reload may change it after the re-check was planned.
+        let is_planned = passed > 0 && passed.is_multiple_of(S.as_nanos());
+        assert!(is_planned, "{platform} is re-checked at {at:?}");
+        let mut spans = book.spans.iter();
+        let is_slot = spans.any(|span| span.until.is_none() && span.has(at));
         assert!(
-            is_on_lattice,
-            "{platform} starts at {now:?}, off its lattice"
+            !is_slot,
+            "the re-check of {platform} at {at:?} is at its slot"
         );
+    }
+
+    /// Returns the number of re-checks of all platforms, and of states that were judged.
+    pub(super) fn confirmations(&self) -> (u64, u64) {
+        let books = self.lock();
+        let judged = |book: &PlatformBook| book.confirmation.as_ref().map_or(0, |one| one.judged);
+        let each = books.platforms.values();
+        each.fold((0, 0), |(rechecked, all), book| {
+            (rechecked + book.rechecked, all + judged(book))
+        })
+    }
+
+    /// Notes that other numbers of results change the platform's state from now on.
+    pub(super) fn rules_changed(&self, platform: &str) {
+        let mut books = self.lock();
+        let book = books.platforms.get_mut(platform).unwrap();
+        if let Some(confirmation) = &mut book.confirmation {
+            confirmation.forget_results();
+        }
+    }
+
+    /// Checks the confirmed states of the platforms whose calls have ended since the last look.
+    pub(super) fn see_results(&self) {
+        let mut books = self.lock();
+        let LedgerState {
+            platforms, open, ..
+        } = &mut *books;
+        open.retain(|platform| {
+            let book = platforms.get_mut(platform).unwrap();
+            let Some(confirmation) = &mut book.confirmation else {
+                return false;
+            };
+            !confirmation.see(platform, &book.guard, &book.metrics)
+        });
     }
 
     /// Records that a call runs; no other one of its guard may be under way.
@@ -191,7 +271,7 @@ impl PlatformBook {
     /// Returns the number of checks that were due or requested.
     pub(super) fn due(&self, now: Duration) -> u64 {
         let scheduled: u64 = self.spans.iter().map(|span| span.due(now)).sum();
-        scheduled + self.requested
+        scheduled + self.requested + self.rechecked
     }
 
     /// Returns the number of checks that have ended in a status or a skip.

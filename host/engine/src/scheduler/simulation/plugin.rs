@@ -139,6 +139,7 @@ impl PluginLoader for SimulatedSource {
             version: vetted.manifest.version.clone(),
             api: ApiVersion::CURRENT,
             config_schema: ConfigSchema::new("{}").unwrap(),
+            metrics: Arc::default(),
             asynchronous: self.is_asynchronous,
         };
         let is_current = vetted.manifest.version == format!("1.0.{}", state.library);
@@ -254,10 +255,18 @@ impl SimulatedPlugin {
 
     /// Starts and ends the call for a platform with a healthy report.
     pub(in crate::scheduler) fn succeed(&self, platform: &str, now: Duration) {
+        self.report(platform, Status::Healthy, now);
+    }
+
+    /// Starts and ends the call for a platform with a report of this status.
+    pub(in crate::scheduler) fn report(&self, platform: &str, status: Status, now: Duration) {
         let call = self.call(platform);
         call.caller.started(call.sequence, now).unwrap();
-        let report = Ok(&CheckReport::empty());
-        call.caller.finished(call.sequence, now, report);
+        let report = CheckReport {
+            status,
+            ..CheckReport::empty()
+        };
+        call.caller.finished(call.sequence, now, Ok(&report));
     }
 
     /// Has threads take the waiting calls.

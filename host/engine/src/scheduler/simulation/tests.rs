@@ -62,6 +62,8 @@ fn run_hour(seed: u64) {
         }
     });
     assert!(made > 500 && unhealthy > 500, "{made} and {unhealthy}");
+    let (rechecks, judged) = host.ledger.confirmations();
+    assert!(rechecks > 100 && judged > 5000, "{rechecks} and {judged}");
 }
 
 /// Returns all that a scrape would show, except for objects of other tests in this process.

@@ -65,7 +65,7 @@ impl SimulatedWorld {
         self.clock.now()
     }
 
-    pub(super) fn advance_to(&self, now: Duration) {
+    pub(in crate::scheduler) fn advance_to(&self, now: Duration) {
         self.lock().hand.advance_to(now);
     }
 

@@ -133,27 +133,27 @@ pub(in super::super) fn wait(sources: &EventSources<'_>) -> io::Result<WorkerEve
         true => PollFlags::OUT,
         false => PollFlags::empty(),
     };
-    let mut polled = vec![
-        PollFd::new(&sources.channel.0, PollFlags::IN | unsent),
-        PollFd::new(&sources.wake_ups.0, PollFlags::IN),
-    ];
     let output = sources.output.map(|pipe| pipe.0.as_fd());
-    polled.extend(output.map(|pipe| PollFd::from_borrowed_fd(pipe, PollFlags::IN)));
     let ended = sources.process.and_then(WorkerProcess::ended);
-    polled.extend(ended.map(|pidfd| PollFd::from_borrowed_fd(pidfd, PollFlags::IN)));
+    let channel = sources.channel.0.as_fd();
+    // The channel takes the place of what is missing.
+    let mut polled = [
+        PollFd::from_borrowed_fd(channel, PollFlags::IN | unsent),
+        PollFd::new(&sources.wake_ups.0, PollFlags::IN),
+        PollFd::from_borrowed_fd(output.unwrap_or(channel), PollFlags::IN),
+        PollFd::from_borrowed_fd(ended.unwrap_or(channel), PollFlags::IN),
+    ];
     match poll(&mut polled, timeout.as_ref()) {
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
         Err(error) => return Err(error.into()),
     }
-    let mut seen = polled.iter().map(PollFd::revents);
-    let mut next = || seen.next().unwrap_or(PollFlags::empty());
-    let (channel, woken) = (next(), next());
+    let [channel, woken, printed, exited] = polled.each_ref().map(PollFd::revents);
     Ok(WorkerEvents {
         readable: channel.intersects(!PollFlags::OUT),
         writable: channel.contains(PollFlags::OUT),
         woken: !woken.is_empty(),
-        printed: output.is_some() && !next().is_empty(),
-        ended: ended.is_some() && !next().is_empty(),
+        printed: output.is_some() && !printed.is_empty(),
+        ended: ended.is_some() && !exited.is_empty(),
     })
 }
 

@@ -1,24 +1,30 @@
-//! One call in a worker, as seen by the calling threads.
+//! The calls into one probe in a worker, as seen by the calling threads: one after the other.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use conductor_plugin_api::Status;
-use conductor_types::ErrorType;
-
-use super::response_writer::ResponseWriter;
+use super::response_writer::{CallEnd, ResponseWriter};
 use crate::{
-    CallFailure, CallOwner, CheckReport, DeliveryOutcome,
-    protocol::messages::{CallResponse, WireFailure, WireReport, nanos},
+    CallFailure, CallOwner, CheckReport, DeliveryOutcome, protocol::messages::CallRequest,
 };
 
-/// A call that the host waits for.
+/// The call into a probe that the host waits for; each uses the memory of the last one.
 pub(super) struct PendingCall {
     writer: Arc<ResponseWriter>,
+    state: Mutex<PendingState>,
+}
+
+struct PendingState {
+    /// The host's number of the call.
+    call: u64,
     deadline: Duration,
-    stage: Mutex<PendingStage>,
+    /// `true` if the host has the report that was sent last.
+    known: bool,
+    stage: PendingStage,
+    /// The report that was sent last; empty before the first.
+    sent: CheckReport,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,57 +40,72 @@ enum PendingStage {
 }
 
 impl PendingCall {
-    pub(super) fn new(writer: Arc<ResponseWriter>, deadline: Duration) -> Self {
+    /// Creates the memory of a probe's calls, before the first.
+    pub(super) fn new(writer: Arc<ResponseWriter>) -> Self {
         Self {
             writer,
-            deadline,
-            stage: Mutex::new(PendingStage::Waiting),
+            state: Mutex::new(PendingState {
+                call: 0,
+                deadline: Duration::ZERO,
+                known: false,
+                stage: PendingStage::Over,
+                sent: CheckReport::empty(),
+            }),
         }
     }
 
+    /// Becomes the call of this request; returns `false` while the last one is not over.
+    pub(super) fn expect(&self, request: &CallRequest) -> bool {
+        let mut state = self.lock();
+        if state.stage != PendingStage::Over {
+            return false;
+        }
+        state.call = request.call;
+        state.deadline = Duration::from_nanos(request.deadline);
+        state.known = request.known;
+        state.stage = PendingStage::Waiting;
+        true
+    }
+
     /// Gives up on the call. Calls `abandoned` if a thread is inside the call, before it can leave.
-    pub(super) fn cancel(&self, abandoned: impl FnOnce()) {
-        let mut stage = self.lock();
-        match *stage {
-            PendingStage::Waiting => *stage = PendingStage::Unwanted,
+    pub(super) fn cancel(&self, call: u64, abandoned: impl FnOnce()) {
+        let mut state = self.lock();
+        match state.stage {
+            _ if state.call != call => {}
+            PendingStage::Waiting => state.stage = PendingStage::Unwanted,
             PendingStage::Running(since) => {
-                *stage = PendingStage::Abandoned(since);
+                state.stage = PendingStage::Abandoned(since);
                 abandoned();
             }
             PendingStage::Unwanted | PendingStage::Abandoned(_) | PendingStage::Over => {}
         }
     }
 
-    /// Reports the call as failed without making it.
-    pub(super) fn refuse(&self, call: u64, why: &str) {
-        let now = self.writer.clock().now();
-        let failure = CallFailure::new(ErrorType::Error, why);
-        self.writer.started();
-        self.writer
-            .answer(answer(call, now, Duration::ZERO, Err(failure)));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, PendingStage> {
-        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, PendingState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl CallOwner for PendingCall {
     fn started(&self, call: u64, now: Duration) -> Option<Duration> {
-        let unwanted = {
-            let mut stage = self.lock();
-            let before = std::mem::replace(&mut *stage, PendingStage::Running(now));
-            before == PendingStage::Unwanted
+        let deadline = {
+            let mut state = self.lock();
+            let (before, after) = match state.stage {
+                PendingStage::Unwanted => (PendingStage::Unwanted, PendingStage::Over),
+                before => (before, PendingStage::Running(now)),
+            };
+            state.stage = after;
+            (before != PendingStage::Unwanted).then_some(state.deadline)
         };
-        if unwanted {
-            self.refuse(
+        if deadline.is_none() {
+            self.writer.refuse(
                 call,
                 "the host no longer waited for the call when a thread was free for it",
             );
-            return None;
+        } else {
+            self.writer.started();
         }
-        self.writer.started();
-        Some(self.deadline)
+        deadline
     }
 
     fn finished(
@@ -93,49 +114,32 @@ impl CallOwner for PendingCall {
         now: Duration,
         result: Result<&CheckReport, CallFailure>,
     ) -> DeliveryOutcome {
-        let stage = std::mem::replace(&mut *self.lock(), PendingStage::Over);
-        let (since, waiting) = match stage {
+        let mut state = self.lock();
+        let (since, waiting) = match state.stage {
             PendingStage::Running(since) => (since, DeliveryOutcome::Yes),
             PendingStage::Abandoned(since) => (since, DeliveryOutcome::No),
             PendingStage::Waiting | PendingStage::Unwanted | PendingStage::Over => {
                 (now, DeliveryOutcome::Yes)
             }
         };
-        let took = now.saturating_sub(since);
-        self.writer.answer(answer(call, now, took, result));
+        state.stage = PendingStage::Over;
+        let end = match &result {
+            Ok(report) if state.known && report.is_same(&state.sent) => CallEnd::Same,
+            Ok(report) => {
+                state.sent.copy_from(report);
+                CallEnd::Report(report)
+            }
+            Err(failure) => CallEnd::Failure(failure),
+        };
+        // The probe's next call may begin as soon as this one is answered.
+        drop(state);
+        self.writer
+            .answer(call, now, now.saturating_sub(since), end);
         waiting
     }
 
-    fn is_cancelled(&self, _: u64) -> bool {
-        matches!(*self.lock(), PendingStage::Abandoned(_))
-    }
-}
-
-fn answer(
-    call: u64,
-    ended: Duration,
-    took: Duration,
-    result: Result<&CheckReport, CallFailure>,
-) -> CallResponse<String> {
-    CallResponse {
-        call,
-        ended: nanos(ended),
-        took: nanos(took),
-        result: match result {
-            Ok(report) => Ok(WireReport {
-                status: match report.status {
-                    Status::Healthy => 0,
-                    Status::Degraded => 1,
-                    Status::Unhealthy => 2,
-                },
-                message: report.message.clone(),
-                measurements: report.measurements.clone(),
-            }),
-            Err(failure) => Err(WireFailure {
-                kind: failure.kind as u8,
-                message: failure.message,
-                violations: failure.violations,
-            }),
-        },
+    fn is_cancelled(&self, call: u64) -> bool {
+        let state = self.lock();
+        state.call == call && matches!(state.stage, PendingStage::Abandoned(_))
     }
 }

@@ -8,15 +8,16 @@ use std::{
 };
 
 use conductor_core::clock::Clock;
+use conductor_plugin_api::Status;
 use conductor_types::ErrorType;
 
 use super::{super::channel::WorkerChannel, TICK, leave};
 use crate::{
+    CallFailure, CheckReport,
     protocol::{
-        self, EncodeError, FrameEncoder,
-        messages::{CallResponse, FromWorker, WireFailure},
+        self, EncodeError, FrameEncoder, add_to_batch,
+        messages::{CallResponse, CallResult, FromWorker, ReportView, WireFailure, nanos},
     },
-    schema::SchemaViolation,
 };
 
 /// A worker's connection to its host.
@@ -31,15 +32,24 @@ pub(super) struct ResponseWriter {
 struct WriterState {
     encoder: FrameEncoder,
     frames: Vec<u8>,
-    /// Unsent responses.
-    answers: Vec<CallResponse<String>>,
-    /// Their approximate size in bytes.
-    bytes: usize,
+    /// The batch of unsent responses.
+    answers: Vec<u8>,
     /// Number of requested calls that have not started.
     waiting: usize,
     /// `true` if the main thread flushes each tick.
     ticking: bool,
     gathering: Option<FlushSchedule>,
+}
+
+/// The end of a call.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum CallEnd<'a> {
+    /// A report.
+    Report(&'a CheckReport),
+    /// The report of the probe's last call again, which the host has.
+    Same,
+    /// A failure.
+    Failure(&'a CallFailure),
 }
 
 /// Schedule for flushing the gathered responses to calls that continue by themselves.
@@ -60,7 +70,6 @@ impl ResponseWriter {
                 encoder: FrameEncoder::new(protocol::FROM_WORKER),
                 frames: Vec::new(),
                 answers: Vec::new(),
-                bytes: 0,
                 waiting: 0,
                 ticking: false,
                 gathering: None,
@@ -90,6 +99,11 @@ impl ResponseWriter {
             thread::sleep(TICK);
             self.flush();
         }
+    }
+
+    /// Puts the greeting before the first message.
+    pub(super) fn greet(&self) {
+        self.lock().frames.extend(protocol::greeting());
     }
 
     pub(super) fn clock(&self) -> Clock {
@@ -126,22 +140,34 @@ impl ResponseWriter {
         state.waiting = state.waiting.saturating_sub(1);
     }
 
-    /// Passes on an answer: at once if no other is expected soon, otherwise with the next ones.
-    pub(super) fn answer(&self, mut answer: CallResponse<String>) {
-        let bytes = size(&answer);
-        if bytes > MAX_ANSWER {
-            answer.result = Err(WireFailure {
+    /// Reports a call as failed that was not made.
+    pub(super) fn refuse(&self, call: u64, why: &str) {
+        let failure = CallFailure::new(ErrorType::Error, why);
+        self.started();
+        let now = self.clock.now();
+        self.answer(call, now, Duration::ZERO, CallEnd::Failure(&failure));
+    }
+
+    /// Passes on the end of a call: at once if no other is expected soon, otherwise with the next ones.
+    pub(super) fn answer(&self, call: u64, ended: Duration, took: Duration, end: CallEnd<'_>) {
+        let slow = took >= SLOW;
+        let mut response = CallResponse {
+            call,
+            ended: nanos(ended),
+            took: nanos(took),
+            result: end.result(),
+        };
+        let mut state = self.lock();
+        if let Err(unsent) = add_answer(&response, &mut state.answers) {
+            let why = format!("its report {unsent}; measure less, or under shorter names");
+            response.result = CallResult::Failure(WireFailure {
                 kind: ErrorType::Error as u8,
-                message: format!(
-                    "its report takes {bytes} bytes, a worker can pass on {MAX_ANSWER}; measure less, or under shorter names"
-                ),
+                message: &why,
                 violations: Vec::new(),
             });
+            // It is short.
+            let _ = add_answer(&response, &mut state.answers);
         }
-        let slow = Duration::from_nanos(answer.took) >= SLOW;
-        let mut state = self.lock();
-        state.bytes += bytes.min(MAX_ANSWER);
-        state.answers.push(answer);
         let leaves = match state.gathering {
             Some(gathering) => {
                 let paused = |sent| self.clock.now() >= sent + TICK;
@@ -149,7 +175,7 @@ impl ResponseWriter {
             }
             None => slow || state.waiting == 0 || !state.ticking,
         };
-        if leaves || state.bytes > FULL {
+        if leaves || state.answers.len() > FULL {
             self.send_answers(&mut state);
         } else if let Some(gathering) = &mut state.gathering
             && !gathering.due
@@ -176,26 +202,24 @@ impl ResponseWriter {
         if state.answers.is_empty() {
             return;
         }
-        let answers = std::mem::take(&mut state.answers);
-        let mut message = FromWorker::Answers(answers);
         let WriterState {
-            encoder, frames, ..
+            encoder,
+            frames,
+            answers,
+            ..
         } = state;
-        if encoder.frame(&message, frames).is_err() {
+        if encoder.frame_batch(answers, frames).is_err() {
             // Each was measured before; the host would end a worker that never responds.
             leave();
         }
+        answers.clear();
+        answers.shrink_to(FULL);
         self.send(frames);
         if let Some(gathering) = &mut state.gathering {
             *gathering = FlushSchedule {
                 sent: Some(self.clock.now()),
                 due: false,
             };
-        }
-        state.bytes = 0;
-        if let FromWorker::Answers(answers) = &mut message {
-            answers.clear();
-            state.answers = std::mem::take(answers);
         }
     }
 
@@ -213,20 +237,46 @@ impl ResponseWriter {
     }
 }
 
-/// Returns the maximum size of an answer in a frame, in bytes.
-fn size(answer: &CallResponse<String>) -> usize {
-    let text = match &answer.result {
-        Ok(found) => {
-            let measured = found.measurements.iter();
-            let measurements: usize = measured.map(|(name, _)| name.len() + 13).sum();
-            found.message.len() + measurements
+impl<'a> CallEnd<'a> {
+    fn result(self) -> CallResult<&'a str, ReportView<'a>> {
+        match self {
+            Self::Report(report) => CallResult::Report(ReportView {
+                status: match report.status {
+                    Status::Healthy => 0,
+                    Status::Degraded => 1,
+                    Status::Unhealthy => 2,
+                },
+                message: &report.message,
+                measurements: &report.measurements,
+                declared: &report.declared.kept,
+                dropped: report.declared.dropped,
+            }),
+            Self::Same => CallResult::Same,
+            Self::Failure(failure) => CallResult::Failure(WireFailure {
+                kind: failure.kind as u8,
+                message: &failure.message,
+                violations: failure.violations.clone(),
+            }),
         }
-        Err(failed) => {
-            let violations = failed.violations.iter().map(SchemaViolation::size);
-            failed.message.len() + violations.sum::<usize>()
-        }
-    };
-    text + 50
+    }
+}
+
+/// Adds an answer to a batch, unless it is too long.
+fn add_answer(
+    answer: &CallResponse<&str, ReportView<'_>>,
+    batch: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    let start = batch.len();
+    add_to_batch(&FromWorker::Answer(answer.clone()), batch)?;
+    let bytes = batch.len() - start;
+    if bytes > MAX_ANSWER {
+        batch.truncate(start);
+        return Err(EncodeError::TooLong {
+            bytes,
+            limit: MAX_ANSWER,
+        });
+    }
+    Ok(())
 }
 
 /// A call that took this long has delayed earlier responses enough, see [`threads`](crate::threads).
@@ -239,10 +289,7 @@ const MAX_ANSWER: usize = 512 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        protocol::{FrameDecoder, messages::WireReport},
-        worker::channel::ReadOutcome,
-    };
+    use crate::{protocol::FrameDecoder, worker::channel::ReadOutcome};
 
     fn writer() -> (ResponseWriter, WorkerChannel) {
         let (ours, theirs) = WorkerChannel::pair().unwrap();
@@ -250,17 +297,9 @@ mod tests {
         (ResponseWriter::new(ours, Clock::start()), theirs)
     }
 
-    fn answer(call: u64, took: Duration) -> CallResponse<String> {
-        CallResponse {
-            call,
-            ended: 0,
-            took: u64::try_from(took.as_nanos()).unwrap(),
-            result: Ok(WireReport {
-                status: 0,
-                message: String::new(),
-                measurements: Vec::new(),
-            }),
-        }
+    fn answer(writer: &ResponseWriter, call: u64, took: Duration) {
+        let report = CheckReport::empty();
+        writer.answer(call, Duration::ZERO, took, CallEnd::Report(&report));
     }
 
     /// Returns the calls that have been answered, write by write.
@@ -290,12 +329,14 @@ mod tests {
         let mut writes = Vec::new();
         while let Some(read) = read(&mut bytes) {
             decoder.feed(&bytes[..read]);
+            let mut calls = Vec::new();
             while let Some(message) = decoder.message::<FromWorker<&str>>().unwrap() {
-                let FromWorker::Answers(answers) = message else {
+                let FromWorker::Answer(answer) = message else {
                     panic!("{message:?}");
                 };
-                writes.push(answers.iter().map(|answer| answer.call).collect());
+                calls.push(answer.call);
             }
+            writes.push(calls);
         }
         writes
     }
@@ -307,7 +348,7 @@ mod tests {
         assert!(writer.ticks(true));
         for call in 0..3 {
             writer.started();
-            writer.answer(answer(call, Duration::ZERO));
+            answer(&writer, call, Duration::ZERO);
         }
         assert_eq!(sent(&host), [[0, 1, 2]]);
         assert!(!writer.ticks(false));
@@ -319,7 +360,7 @@ mod tests {
         writer.expect(2);
         writer.ticks(true);
         writer.started();
-        writer.answer(answer(0, Duration::ZERO));
+        answer(&writer, 0, Duration::ZERO);
         writer.started();
         assert!(sent(&host).is_empty());
         assert!(writer.ticks(false), "an answer waits");
@@ -333,7 +374,7 @@ mod tests {
         writer.expect(2);
         writer.ticks(false);
         writer.started();
-        writer.answer(answer(0, Duration::ZERO));
+        answer(&writer, 0, Duration::ZERO);
         assert_eq!(sent(&host), [[0]]);
     }
 
@@ -342,8 +383,8 @@ mod tests {
         let (writer, host) = writer();
         writer.expect(9);
         writer.ticks(true);
-        writer.answer(answer(0, Duration::ZERO));
-        writer.answer(answer(1, SLOW));
+        answer(&writer, 0, Duration::ZERO);
+        answer(&writer, 1, SLOW);
         assert_eq!(sent(&host), [[0, 1]]);
     }
 
@@ -352,30 +393,36 @@ mod tests {
         let (writer, host) = writer();
         let writer = Arc::new(writer);
         writer.gather();
-        writer.answer(answer(0, SLOW));
+        let mut decoder = FrameDecoder::new(protocol::FROM_WORKER);
+        let mut bytes = vec![0; 2 << 20];
+        // Waits for a write, and returns the answered calls.
+        let mut read = move || {
+            let read = wait_for_bytes(&host, &mut bytes).unwrap();
+            decoder.feed(&bytes[..read]);
+            let mut calls = Vec::new();
+            while let Some(message) = decoder.message::<FromWorker<&str>>().unwrap() {
+                let FromWorker::Answer(answer) = message else {
+                    panic!("{message:?}");
+                };
+                calls.push(answer.call);
+            }
+            calls
+        };
+        answer(&writer, 0, SLOW);
+        assert_eq!(read(), [0], "the first leaves at once");
         let read = thread::spawn(move || {
-            let mut writes = 0;
-            let mut decoder = FrameDecoder::new(protocol::FROM_WORKER);
-            let (mut bytes, mut next) = (vec![0; 2 << 20], 0);
+            let (mut writes, mut next) = (0, 1);
             while next < 10_000 {
-                let read = wait_for_bytes(&host, &mut bytes).unwrap();
-                decoder.feed(&bytes[..read]);
-                while let Some(message) = decoder.message::<FromWorker<&str>>().unwrap() {
-                    let FromWorker::Answers(answers) = message else {
-                        panic!("{message:?}");
-                    };
-                    writes += 1;
-                    assert!(writes > 1 || answers.len() == 1, "the first leaves at once");
-                    for answer in answers {
-                        assert_eq!(answer.call, next);
-                        next += 1;
-                    }
+                for call in read() {
+                    assert_eq!(call, next);
+                    next += 1;
                 }
+                writes += 1;
             }
             writes
         });
         for call in 1..10_000 {
-            writer.answer(answer(call, SLOW));
+            answer(&writer, call, SLOW);
         }
         let writes = read.join().unwrap();
         assert!(writes < 500, "{writes} writes");
@@ -385,17 +432,17 @@ mod tests {
     fn a_report_too_long_for_a_frame_is_a_failure_and_the_longest_that_is_not_fits() {
         let (writer, host) = writer();
         let host = thread::spawn(move || answered(|bytes| wait_for_bytes(&host, bytes)));
-        let with = |bytes: usize| {
-            let mut long = answer(0, Duration::ZERO);
-            let found = long.result.as_mut().unwrap();
-            found.measurements = vec![("x".repeat(2000), 1.0); bytes / 2000];
-            long
+        let answer_with = |bytes: usize| {
+            let mut report = CheckReport::empty();
+            report.measurements = vec![("x".repeat(2000), 1.0); bytes / 2000];
+            let (now, took) = (Duration::ZERO, Duration::ZERO);
+            writer.answer(0, now, took, CallEnd::Report(&report));
         };
         writer.expect(9);
         writer.ticks(true);
-        writer.answer(with(FULL - 3000));
-        writer.answer(with(MAX_ANSWER - 5000));
-        writer.answer(with(10 << 20));
+        answer_with(FULL - 3000);
+        answer_with(MAX_ANSWER - 5000);
+        answer_with(10 << 20);
         writer.flush();
         drop(writer);
         assert_eq!(host.join().unwrap().concat(), [0, 0, 0]);

@@ -3,7 +3,7 @@
 use std::{
     io,
     os::{fd::AsFd, unix::process::ExitStatusExt as _},
-    process::{Child, ExitStatus},
+    process::ExitStatus,
     thread,
     time::Duration,
 };
@@ -15,24 +15,33 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fd::{BorrowedFd, OwnedFd},
-    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid},
+    io::retry_on_intr,
+    process::{
+        Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, kill_process_group, waitid,
+        waitpid,
+    },
 };
+
+use self::spawner::SpawnRequest;
 
 use crate::worker::{
     channel::{OutputEnd, WorkerEnd},
-    children::RunningWorkers,
+    children::{RunningWorkers, SpawnedWorker},
 };
 
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod clone3;
 mod spawner;
 
 /// A worker's process. Killed and reaped with its whole process group when dropped, if not before.
 pub(in super::super) struct WorkerProcess {
-    child: Child,
+    pid: Pid,
     /// Becomes readable when it has exited, even if its own child keeps its socket open.
     pidfd: Option<OwnedFd>,
     status: Option<ExitStatus>,
     /// Contains everything that it starts, if the host may create one.
     group: Option<WorkerCgroup>,
+    is_limited: bool,
 }
 
 #[cfg(target_os = "linux")]
@@ -47,6 +56,14 @@ impl WorkerCgroup {
     fn new(_: &str, _: &conductor_sandbox::WorkerLimits) -> Option<Self> {
         None
     }
+
+    fn open(&self) -> io::Result<OwnedFd> {
+        match *self {}
+    }
+
+    fn enforces_limits(&self) -> bool {
+        match *self {}
+    }
 }
 
 impl WorkerProcess {
@@ -57,36 +74,54 @@ impl WorkerProcess {
     pub(in super::super) fn start(
         plugin: &str,
         policy: &SandboxPolicy,
+        trials: bool,
         channel: WorkerEnd,
         output: OutputEnd,
     ) -> io::Result<Self> {
         let group = WorkerCgroup::new(plugin, &policy.limits);
-        let child = spawner::spawn(plugin, channel, output)?;
-        Ok(Self::new(child, group))
+        let started = spawner::spawn(SpawnRequest {
+            plugin: plugin.to_owned(),
+            trials,
+            channel,
+            output,
+            group: group.as_ref().and_then(|group| group.open().ok()),
+        })?;
+        Ok(Self::new(started, group))
     }
 
     /// Takes over a process that has not received a message yet, and so has started nothing.
-    fn new(child: Child, group: Option<WorkerCgroup>) -> Self {
+    fn new(started: SpawnedWorker, group: Option<WorkerCgroup>) -> Self {
+        let SpawnedWorker { pid, mut in_group } = started;
         #[cfg(target_os = "linux")]
         if let Some(group) = &group
-            && let Err(error) = group.add(child.id())
+            && !in_group
         {
-            tracing::debug!("a worker is in no control group: {error}");
+            match group.add(pid.as_raw_pid().unsigned_abs()) {
+                Ok(()) => in_group = true,
+                Err(error) => tracing::debug!("a worker is in no control group: {error}"),
+            }
         }
+        let is_limited = in_group && group.as_ref().is_some_and(WorkerCgroup::enforces_limits);
         #[cfg(target_os = "linux")]
-        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).ok();
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok();
         #[cfg(not(target_os = "linux"))]
         let pidfd = None;
         Self {
-            child,
+            pid,
             pidfd,
             status: None,
             group,
+            is_limited,
         }
     }
 
+    /// Returns `true` if the kernel enforces its limits of memory and processes.
+    pub(in super::super) fn is_limited(&self) -> bool {
+        self.is_limited
+    }
+
     pub(in super::super) fn id(&self) -> u32 {
-        self.child.id()
+        self.pid.as_raw_pid().unsigned_abs()
     }
 
     /// Returns nothing: without a cgroup, the host enforces the limits by watching.
@@ -124,14 +159,16 @@ impl WorkerProcess {
     /// Kills the process and its process group, and returns the exit status of the process itself.
     pub(in super::super) fn kill(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
-            let pid = Pid::from_child(&self.child);
+            let pid = self.pid;
             // The PID cannot have been reused for another group: the process was not reaped yet.
             let _ = kill_process_group(pid, Signal::KILL);
             // It may have left its group.
             let _ = kill_process(pid, Signal::KILL);
             self.kill_what_left_the_group();
-            self.status = self.child.wait().ok();
-            RunningWorkers::lock().forget(self.child.id());
+            let reaped = retry_on_intr(|| waitpid(Some(pid), WaitOptions::empty()));
+            let status = reaped.ok().flatten().map(|(_, status)| status.as_raw());
+            self.status = status.map(ExitStatus::from_raw);
+            RunningWorkers::lock().forget(self.id());
         }
         self.status
     }
@@ -149,7 +186,7 @@ impl WorkerProcess {
     /// Returns `true` if it has exited, without reaping it.
     fn has_ended(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let state = waitid(WaitId::Pid(Pid::from_child(&self.child)), options);
+        let state = waitid(WaitId::Pid(self.pid), options);
         // An error means that it was reaped elsewhere.
         !matches!(state, Ok(None))
     }
@@ -194,6 +231,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::zombie_processes, reason = "it is reaped as a worker")]
     fn what_is_left_of_a_process_group_is_killed_with_it() {
         use std::{os::unix::process::CommandExt as _, process::Command};
         let (pipe, theirs) = io::pipe().unwrap();
@@ -203,7 +241,11 @@ mod tests {
             .stdout(theirs)
             .spawn()
             .unwrap();
-        let mut process = WorkerProcess::new(child, None);
+        let started = SpawnedWorker {
+            pid: Pid::from_child(&child),
+            in_group: false,
+        };
+        let mut process = WorkerProcess::new(started, None);
         assert!(process.wait_a_while(Duration::from_secs(60), Clock::start()));
         assert_eq!(describe(process.kill()), "exited with code 3");
         // The pipe closes when its last holder is gone.

@@ -46,6 +46,7 @@ impl WorkerProcess {
     pub(in super::super) fn start(
         plugin: &str,
         policy: &SandboxPolicy,
+        _trials: bool,
         channel: WorkerEnd,
         output: OutputEnd,
     ) -> io::Result<Self> {
@@ -75,6 +76,12 @@ impl WorkerProcess {
     /// Returns the limits that its job does not have, a line each.
     pub(in super::super) fn unlimited(&self) -> Vec<String> {
         self.job.refused.clone()
+    }
+
+    /// Returns `false`: its job limits the memory of each process only.
+    #[expect(clippy::unused_self, reason = "the interface is that of Unix, too")]
+    pub(in super::super) fn is_limited(&self) -> bool {
+        false
     }
 
     pub(in super::super) fn id(&self) -> u32 {

@@ -14,6 +14,23 @@ fn key(schema: Value) -> Value {
 }
 
 #[test]
+fn a_text_that_becomes_a_secret_needs_a_patch() {
+    let (text, secret) = (
+        json!({"type": "string"}),
+        json!({"type": "string", "writeOnly": true}),
+    );
+    let change = |what: &str| [(format!("key `k`: {what}"), VersionStep::Patch)];
+    assert_eq!(
+        shown(&key(text.clone()), &key(secret.clone())),
+        change("is now a secret")
+    );
+    assert_eq!(
+        shown(&key(secret), &key(text)),
+        change("is no longer a secret")
+    );
+}
+
+#[test]
 fn keys_come_and_go() {
     let with = |required: &[&str], keys: &[&str]| {
         let keys: Map<String, Value> = keys

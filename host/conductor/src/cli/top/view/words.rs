@@ -140,6 +140,12 @@ pub(super) fn message(state: &TopState, platform: &PlatformView) -> String {
         });
         text.push_str(&format!("[stale{age}] "));
     }
+    if let Some(soft) = platform.soft {
+        text.push_str(&format!("[soft {soft}] "));
+    }
+    if platform.flapping {
+        text.push_str("[flapping] ");
+    }
     if platform.is_paused() && platform.maintenance.is_none() {
         text.push_str("[paused] ");
     }

@@ -20,6 +20,7 @@ type Labels = Vec<(String, String)>;
 #[derive(Debug)]
 struct AnyFamily {
     name: String,
+    unit: &'static str,
     help: String,
     kind: MetricKind,
     samples: Vec<(Labels, Labels, AnyValue)>,
@@ -92,10 +93,16 @@ fn any_family() -> impl Strategy<Value = AnyFamily> {
         samples(any_number().boxed()).prop_map(|samples| (MetricKind::Gauge, samples)),
         samples(any_histogram().boxed()).prop_map(|samples| (MetricKind::Histogram, samples)),
     ];
-    let name = prop_oneof!["[a-z_:][a-z0-9_:]{0,12}", "[a-z]{1,8}_total"];
+    let name = prop_oneof![
+        "[a-z_:][a-z0-9_:]{0,12}",
+        "[a-z]{1,8}_total",
+        "[a-z]{0,2}_?seconds(_total)?",
+    ];
+    let unit = prop::sample::select(vec!["", "seconds"]);
     let help = prop_oneof![any::<String>(), "[a-z\\\\\"\n ]{0,12}"];
-    (name, help, of_kind).prop_map(|(name, help, (kind, samples))| AnyFamily {
+    (name, unit, help, of_kind).prop_map(|(name, unit, help, (kind, samples))| AnyFamily {
         name,
+        unit,
         help,
         kind,
         samples,
@@ -115,7 +122,7 @@ fn encoded(format: ExpositionFormat, family: &AnyFamily) -> String {
         Ok(())
     };
     let mut encoder = SeriesEncoder::new(format, &mut out);
-    encoder.begin_family(&family.name, &family.help, family.kind);
+    encoder.begin_family_in(&family.name, family.unit, &family.help, family.kind);
     for (owner, own, value) in &family.samples {
         let mut rendered = String::new();
         for (name, value) in owner {
@@ -201,8 +208,64 @@ proptest! {
         open.write_lines(&of_crate(&family)).unwrap();
         open.end().unwrap();
         let converted = String::from_utf8(converted).unwrap();
-        prop_assert_eq!(encoded(ExpositionFormat::OpenMetrics, &family), converted);
+        let expected = with_unit(&family, &converted);
+        prop_assert_eq!(encoded(ExpositionFormat::OpenMetrics, &family), expected);
     }
+}
+
+/// Returns the text with a line for the unit after the type, if the name of the family ends in `_` and the unit.
+fn with_unit(family: &AnyFamily, converted: &str) -> String {
+    if family.unit.is_empty() {
+        return converted.to_owned();
+    }
+    let lines = converted.split_inclusive('\n');
+    let told = lines.map(|line| match line.strip_prefix("# TYPE ") {
+        Some(kind) => {
+            let (title, _) = kind.split_once(' ').unwrap();
+            let words = title.rsplit_once('_');
+            match words.filter(|(name, last)| !name.is_empty() && *last == family.unit) {
+                Some((_, unit)) => format!("{line}# UNIT {title} {unit}\n"),
+                None => line.to_owned(),
+            }
+        }
+        None => line.to_owned(),
+    });
+    told.collect()
+}
+
+#[test]
+fn open_metrics_states_the_unit_in_which_a_name_ends_and_the_text_format_none() {
+    let header = |format, name: &str, unit, kind| {
+        let family = AnyFamily {
+            name: name.to_owned(),
+            unit,
+            help: "Sent.".to_owned(),
+            kind,
+            samples: vec![(Vec::new(), Vec::new(), AnyValue::Count(1))],
+        };
+        encoded(format, &family)
+    };
+    let open = ExpositionFormat::OpenMetrics;
+    assert_eq!(
+        header(open, "sent_bytes_total", "bytes", MetricKind::Counter),
+        "# HELP sent_bytes Sent.\n# TYPE sent_bytes counter\n# UNIT sent_bytes bytes\nsent_bytes_total 1\n# EOF\n"
+    );
+    for (name, unit) in [
+        ("sent", "bytes"),
+        ("bytes", "bytes"),
+        ("sent_bytes", ""),
+        ("kilobytes", "bytes"),
+    ] {
+        let text = header(open, name, unit, MetricKind::Gauge);
+        assert!(!text.contains("# UNIT"), "{text}");
+    }
+    let text = header(
+        ExpositionFormat::Text,
+        "sent_bytes",
+        "bytes",
+        MetricKind::Gauge,
+    );
+    assert!(!text.contains("# UNIT"), "{text}");
 }
 
 #[test]

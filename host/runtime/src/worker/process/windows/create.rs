@@ -36,7 +36,7 @@ pub(super) fn create_process(
     standard: StandardHandles<'_>,
     job: &JobObject,
 ) -> io::Result<(OwnedHandle, u32)> {
-    let program = program()?;
+    let program = program(true)?;
     let program_text = wide(program.as_os_str());
     let mut arguments: Vec<u16> = "\"".encode_utf16().collect();
     arguments.extend(program.as_os_str().encode_wide());
