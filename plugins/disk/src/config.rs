@@ -2,7 +2,12 @@
 
 use std::path::PathBuf;
 
-use conductor_plugin_api::{Failure, schemars};
+use conductor_net::Limits;
+use conductor_plugin_api::{
+    Failure,
+    config::{Duration, Size},
+    schemars,
+};
 use serde::Deserialize;
 
 use crate::fill::UsageLimits;
@@ -26,6 +31,12 @@ pub(crate) struct DiskConfig {
     #[serde(default = "default_unhealthy_above")]
     #[schemars(range(min = 0, max = 100))]
     pub(crate) unhealthy_above: f64,
+
+    /// Space that users other than root can still write.
+    pub(crate) free: Option<Limits<Size>>,
+
+    /// Mean time of a read or write of the block device since the previous check, from the second check on.
+    pub(crate) io_latency: Option<Limits<Duration>>,
 
     /// Require that `path` is a mount point: unhealthy while its file system is not mounted, or while another device than at
     /// the first check is mounted. With wildcards, this applies to every file system that was mounted at an earlier check.
@@ -60,6 +71,8 @@ impl DiskConfig {
         UsageLimits {
             degraded_above: self.degraded_above,
             unhealthy_above: self.unhealthy_above,
+            free: self.free,
+            io_latency: self.io_latency,
             writable: self.writable,
         }
     }
@@ -107,6 +120,12 @@ impl DiskConfig {
                  lower the first or raise the second",
                 self.degraded_above, self.unhealthy_above
             ));
+        }
+        if let Some(limits) = &self.free {
+            limits.validate("free", &mut faults);
+        }
+        if let Some(limits) = &self.io_latency {
+            limits.validate("io_latency", &mut faults);
         }
         if faults.is_empty() {
             Ok(())

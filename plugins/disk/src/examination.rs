@@ -60,6 +60,7 @@ fn file_system(path: &Path, mount: Option<&MountEntry>) -> Result<FileSystem, Ex
     Ok(FileSystem {
         point: mount.map_or(path, |mount| &mount.point).to_owned(),
         fill,
+        io_latency: None,
     })
 }
 

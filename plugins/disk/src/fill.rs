@@ -2,7 +2,11 @@
 
 use std::{fmt, io, path::Path};
 
-use conductor_plugin_api::Status;
+use conductor_net::{Limits, show_size};
+use conductor_plugin_api::{
+    Status,
+    config::{Duration, Size},
+};
 
 use crate::mounts::MountEntry;
 
@@ -24,11 +28,15 @@ pub(crate) struct UnitCounts {
     pub(crate) available: u64,
 }
 
-/// The two limits, in percent, and whether the file system must be writable.
+/// The limits of a file system.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct UsageLimits {
+    /// Percent of space or inodes used.
     pub(crate) degraded_above: f64,
     pub(crate) unhealthy_above: f64,
+    pub(crate) free: Option<Limits<Size>>,
+    pub(crate) io_latency: Option<Limits<Duration>>,
+    /// True if it must not be read-only.
     pub(crate) writable: bool,
 }
 
@@ -100,6 +108,13 @@ impl FileSystemUsage {
         if let Some(limit) = exceeded {
             text.push_str(&format!(" (limit {limit} %)"));
         }
+        let free = Size::from_bytes(self.space.available());
+        if let Some(limits) = &limits.free
+            && let Some((found, name, limit)) = limits.exceeded(free)
+        {
+            status = worse(status, found);
+            text.push_str(&format!(" (`free.{name}` is {limit})"));
+        }
         if self.read_only == Some(true) {
             text.push_str("; read-only");
             if limits.writable {
@@ -115,8 +130,8 @@ impl FileSystemUsage {
 impl fmt::Display for FileSystemUsage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (free, size) = (
-            HumanBytes(self.space.available()),
-            HumanBytes(self.space.size),
+            show_size(self.space.available()),
+            show_size(self.space.size),
         );
         match self.space.used_percent() {
             Some(used) => write!(f, "{used:.1} % used, {free} of {size} free")?,
@@ -177,24 +192,16 @@ impl MountEntry {
     }
 }
 
-/// A number of bytes for people.
-struct HumanBytes(u64);
+/// Returns the worse of two states.
+pub(crate) fn worse(a: Status, b: Status) -> Status {
+    if rank(a) < rank(b) { b } else { a }
+}
 
-impl fmt::Display for HumanBytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
-        let mut value = self.0 as f64;
-        let mut units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"].into_iter();
-        let mut unit = units.next().unwrap_or_default();
-        // From this value on, one decimal rounds up to the next unit.
-        while value >= 1023.95 {
-            let Some(next) = units.next() else { break };
-            (value, unit) = (value / 1024.0, next);
-        }
-        if unit == "B" {
-            write!(f, "{value} B")
-        } else {
-            write!(f, "{value:.1} {unit}")
-        }
+/// Orders states from healthy to unhealthy.
+pub(crate) fn rank(status: Status) -> u8 {
+    match status {
+        Status::Healthy => 0,
+        Status::Degraded => 1,
+        _ => 2,
     }
 }

@@ -1,4 +1,5 @@
-//! The `disk` probe: the fill of a file system, in space and in inodes, and its mount state: mounted and writable.
+//! The `disk` probe: the fill of a file system, in space and in inodes, its mount state (mounted and writable), and the
+//! latency of its device.
 //!
 //! ```toml
 //! [platform.backups]
@@ -19,6 +20,8 @@
 //! | `path` | | absolute path of a file or folder on the file system to watch; with `*`, `?` or `**`, every file system whose mount point matches |
 //! | `degraded_above` | 80 | percent used above which the file system is degraded |
 //! | `unhealthy_above` | 90 | percent used above which it is unhealthy |
+//! | `free` | | limits of the space that users other than root can still write |
+//! | `io_latency` | | limits of the mean time of a read or write of the block device since the previous check |
 //! | `mounted` | false | `path` must be a mount point, of the same device as before; with wildcards, no file system seen before may be missing |
 //! | `device` | | device whose file system `path` must be on, or a link to it |
 //! | `writable` | false | the file system must not be read-only |
@@ -60,6 +63,7 @@
 //! | `free_bytes` | bytes that users other than root can still write |
 //! | `used_percent` | used space, 0–100; absent if the file system does not know |
 //! | `inodes_used_percent` | used inodes, 0–100; absent if the file system has no fixed number of them |
+//! | `io_latency_seconds` | with limits for `io_latency`: mean time of a read or write of the block device since the previous check; absent if there was none |
 //! | `read_only` | 1 if the file system accepts no writes, else 0; with wildcards, the number of those |
 //! | `file_systems` | with wildcards: the number of matches |
 //! | `used_percent_<mount point>` | with wildcards: used space of each of the first 20, with `_` for other characters than letters and digits |
@@ -72,6 +76,7 @@ mod config;
 mod examination;
 mod examiner;
 mod fill;
+mod io;
 mod mounts;
 mod report;
 #[cfg(test)]
@@ -85,6 +90,7 @@ use crate::{
     config::DiskConfig,
     examination::{ExamineError, PathExamination},
     examiner::PathExaminer,
+    io::{IoError, IoLatencies},
     mounts::{FileSystemDevice, MountEntry, MountTable},
     report::MountProblem,
 };
@@ -98,6 +104,7 @@ struct DiskProbe {
     examiner: PathExaminer,
     /// Mount points of earlier checks (the one of `path`, or those that matched) and their devices.
     seen: BTreeMap<PathBuf, FileSystemDevice>,
+    io: IoLatencies,
     /// The last table of mounts that could be read.
     last_table: Option<Arc<MountTable>>,
 }
@@ -113,12 +120,16 @@ impl Probe for DiskProbe {
             config,
             examiner: PathExaminer::default(),
             seen: BTreeMap::new(),
+            io: IoLatencies::default(),
             last_table: None,
         })
     }
 
     fn check(&mut self, context: &Context<'_>) -> Result<Report, Failure> {
         let table = self.table()?;
+        if self.config.io_latency.is_some() {
+            self.io.sample();
+        }
         let remaining = || context.remaining();
         match self.pattern.take() {
             None => self.check_path(&table, &remaining),
@@ -159,12 +170,24 @@ impl DiskProbe {
         if let Some(problem) = self.problem(&examination, table) {
             return Ok(report::unmeasured(&problem));
         }
-        let file_system = examination
+        let mut file_system = examination
             .file_system
             .map_err(|error| Failure::new(error.to_string()))?;
+        file_system.io_latency = self
+            .io
+            .of(mount)
+            .or_else(|error| self.unless_limited(error))?;
         let now = mount.map(|mount| (mount.point.clone(), mount.device.clone()));
         self.seen = now.into_iter().collect();
         Ok(file_system.report(&self.config.limits()))
+    }
+
+    /// Passes an unknown latency over where it has no limits.
+    fn unless_limited(&self, error: IoError) -> Result<Option<Duration>, Failure> {
+        match self.config.io_latency {
+            Some(_) => Err(Failure::new(format!("cannot judge `io_latency`: {error}"))),
+            None => Ok(None),
+        }
     }
 
     /// Returns the reason why the figures of `path` are not those of the expected file system.
@@ -231,7 +254,11 @@ impl DiskProbe {
             }
             let mount = visible;
             match examination.file_system {
-                Ok(file_system) => found.push(file_system),
+                Ok(mut file_system) => {
+                    // Several may be without a block device.
+                    file_system.io_latency = self.io.of(Some(&mount)).unwrap_or_default();
+                    found.push(file_system);
+                }
                 // It has no space to fill.
                 Err(ExamineError::NoSpace(_)) => continue,
                 Err(error) => {

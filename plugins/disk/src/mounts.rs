@@ -43,6 +43,11 @@ impl FileSystemDevice {
     #[cfg(not(unix))]
     pub(crate) fn identify(&mut self, _: &Path) {}
 
+    /// Returns the number of the block device; that of `source` for a file system with a number of its own, such as btrfs.
+    pub(crate) fn block_number(&self) -> Option<String> {
+        self.number.clone().or_else(|| number_of(&self.source))
+    }
+
     /// Returns true unless a value known for both differs.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let is_other_id = self.id.is_some() && other.id.is_some() && self.id != other.id;
@@ -69,6 +74,30 @@ impl fmt::Display for FileSystemDevice {
             (None, _) => f.write_str(source),
         }
     }
+}
+
+/// Returns the number of the device at `path`; `None` if that is no block device.
+#[cfg(unix)]
+fn number_of(path: &str) -> Option<String> {
+    use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+    // Only the kernel's own names: any other source may be on a file system that does not respond.
+    let metadata = path
+        .starts_with("/dev/")
+        .then(|| fs::metadata(path).ok())??;
+    let device = metadata.rdev();
+    let is_block_device = metadata.file_type().is_block_device();
+    is_block_device.then(|| {
+        format!(
+            "{}:{}",
+            rustix::fs::major(device),
+            rustix::fs::minor(device)
+        )
+    })
+}
+
+#[cfg(not(unix))]
+fn number_of(_: &str) -> Option<String> {
+    None
 }
 
 /// All mounts that this process can see, in the order they were made.

@@ -3,13 +3,15 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+use conductor_net::show_duration;
 use conductor_plugin_api::{Failure, Report, Status};
 
 use crate::{
     examination::ExamineError,
-    fill::{FileSystemUsage, UsageLimits},
+    fill::{FileSystemUsage, UsageLimits, rank, worse},
     mounts::MountEntry,
 };
 
@@ -19,17 +21,34 @@ pub(crate) struct FileSystem {
     /// The mount point.
     pub(crate) point: PathBuf,
     pub(crate) fill: FileSystemUsage,
+    /// Mean time of a read or write since the previous check; `None` if there was none, or no block device.
+    pub(crate) io_latency: Option<Duration>,
 }
 
 impl FileSystem {
     /// Returns the report about this one alone.
     pub(crate) fn report(&self, limits: &UsageLimits) -> Report {
-        let (status, text) = self.fill.judge(limits);
-        let report = measure(Report::new(status, text), &self.fill);
+        let (status, text) = self.judge(limits);
+        let report = measure(Report::new(status, text), self);
         match self.fill.read_only {
             Some(read_only) => report.measure("read_only", f64::from(u8::from(read_only))),
             None => report,
         }
+    }
+
+    /// Compares fill and latency with the limits; the text has them and the limits they exceed.
+    fn judge(&self, limits: &UsageLimits) -> (Status, String) {
+        let (mut status, mut text) = self.fill.judge(limits);
+        if let (Some(limits), Some(latency)) = (&limits.io_latency, self.io_latency)
+            && let Some((found, name, limit)) = limits.exceeded(latency.into())
+        {
+            status = worse(status, found);
+            let latency = show_duration(latency);
+            text.push_str(&format!(
+                "; reads and writes take {latency} (`io_latency.{name}` is {limit})"
+            ));
+        }
+        (status, text)
     }
 }
 
@@ -109,7 +128,7 @@ pub(crate) fn of_all(
     let mut judged: Vec<_> = found
         .iter()
         .map(|one| {
-            let (status, text) = one.fill.judge(limits);
+            let (status, text) = one.judge(limits);
             (one, status, format!("{}: {text}", one.point.display()))
         })
         .collect();
@@ -144,7 +163,7 @@ pub(crate) fn of_all(
     let read_only = found.iter().filter(|one| one.fill.read_only == Some(true));
     let mut report = Report::new(status, texts.join("; "));
     if let Some(worst) = worst {
-        report = measure(report, &worst.fill);
+        report = measure(report, worst);
     }
     let report = report
         .measure("file_systems", count(file_systems))
@@ -171,7 +190,8 @@ fn each(found: &[FileSystem], mut report: Report) -> Report {
     clippy::cast_precision_loss,
     reason = "a measurement is a float; exact up to 8 PiB"
 )]
-fn measure(report: Report, fill: &FileSystemUsage) -> Report {
+fn measure(report: Report, one: &FileSystem) -> Report {
+    let fill = &one.fill;
     let report = report
         .measure("size_bytes", fill.space.size as f64)
         .measure("free_bytes", fill.space.available() as f64);
@@ -179,8 +199,12 @@ fn measure(report: Report, fill: &FileSystemUsage) -> Report {
         Some(used) => report.measure("used_percent", used),
         None => report,
     };
-    match fill.inodes.used_percent() {
+    let report = match fill.inodes.used_percent() {
         Some(used) => report.measure("inodes_used_percent", used),
+        None => report,
+    };
+    match one.io_latency {
+        Some(latency) => report.measure("io_latency_seconds", latency.as_secs_f64()),
         None => report,
     }
 }
@@ -197,14 +221,6 @@ fn measurement(point: &Path) -> String {
     match name.as_str() {
         "" => "used_percent_root".to_owned(),
         name => format!("used_percent_{name}"),
-    }
-}
-
-fn rank(status: Status) -> u8 {
-    match status {
-        Status::Healthy => 0,
-        Status::Degraded => 1,
-        _ => 2,
     }
 }
 

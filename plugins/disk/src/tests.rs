@@ -1,6 +1,9 @@
 //! Real filesystems, and tables of fictitious ones.
 
-use conductor_plugin_api::{FailureKind, Report, Status, testing::TestHost};
+use std::time::Duration;
+
+use conductor_net::Limits;
+use conductor_plugin_api::{FailureKind, Report, Status, config::Size, testing::TestHost};
 
 use crate::{
     DiskProbe,
@@ -30,6 +33,8 @@ fn limits(degraded_above: f64, unhealthy_above: f64) -> UsageLimits {
     UsageLimits {
         degraded_above,
         unhealthy_above,
+        free: None,
+        io_latency: None,
         writable: false,
     }
 }
@@ -42,6 +47,7 @@ fn at(point: &str, fill: FileSystemUsage) -> FileSystem {
     FileSystem {
         point: point.into(),
         fill,
+        io_latency: None,
     }
 }
 
@@ -268,6 +274,102 @@ fn the_message_is_for_people() {
         judged(small, 100.0, 100.0).message(),
         "100.0 % used, 512 B of 1.0 GiB free"
     );
+}
+
+#[test]
+fn free_space_and_latency_have_limits_of_their_own() {
+    let fill = FileSystemUsage {
+        space: room(500 * GIB, 30 * GIB, 25 * GIB),
+        ..FileSystemUsage::default()
+    };
+    let below = |size: &str| Limits {
+        unhealthy_below: Some(size.parse().unwrap()),
+        ..Limits::default()
+    };
+    let slow = Limits {
+        degraded_above: Some(Duration::from_millis(100).into()),
+        ..Limits::default()
+    };
+    let with = |free: Option<Limits<Size>>, latency: u64| {
+        let limits = UsageLimits {
+            free,
+            io_latency: Some(slow),
+            ..limits(100.0, 100.0)
+        };
+        let mut one = at("/", fill);
+        one.io_latency = Some(Duration::from_millis(latency));
+        one.report(&limits)
+    };
+    let report = with(Some(below("25GiB")), 100);
+    assert_eq!(report.status(), Status::Healthy, "{report:?}");
+    assert_eq!(value(&report, "io_latency_seconds"), Some(0.1));
+    let report = with(Some(below("26GiB")), 250);
+    assert_eq!(report.status(), Status::Unhealthy);
+    assert_eq!(
+        report.message(),
+        "94.9 % used, 25.0 GiB of 500.0 GiB free (`free.unhealthy_below` is 26GiB); \
+         reads and writes take 250 ms (`io_latency.degraded_above` is 100ms)"
+    );
+    assert_eq!(with(None, 250).status(), Status::Degraded);
+}
+
+/// A file system without a block device, such as a tmpfs, has no latency: with limits for it, the check cannot tell.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_latency_that_is_not_known_is_a_failure_only_with_limits() {
+    let host = TestHost::new("here");
+    let without = |rest: &str| {
+        let config =
+            format!(r#"{{"path": "/dev", "degraded_above": 100, "unhealthy_above": 100{rest}}}"#);
+        let mut probe = host.create::<DiskProbe>(&config).unwrap();
+        host.check(&mut probe)
+    };
+    let report = without("").unwrap();
+    assert_eq!(value(&report, "io_latency_seconds"), None, "{report:?}");
+    let failure = without(r#", "io_latency": {"degraded_above": "1s"}"#).unwrap_err();
+    assert!(
+        failure.message().starts_with("cannot judge `io_latency`: "),
+        "{failure}"
+    );
+}
+
+/// Writes to the disk of this machine, if it has one whose writes the kernel counts.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_latency_of_real_writes_is_measured() {
+    let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+    let host = TestHost::new("here");
+    let config = format!(
+        r#"{{"path": {:?}, "degraded_above": 100, "unhealthy_above": 100, "io_latency": {{"unhealthy_above": "1h"}}}}"#,
+        folder.path()
+    );
+    let mut probe = host.create::<DiskProbe>(&config).unwrap();
+    let report = match host.check(&mut probe) {
+        Ok(report) => report,
+        Err(failure) => {
+            assert!(
+                failure.message().contains("is no block device"),
+                "{failure}"
+            );
+            return eprintln!("skipped: {failure}");
+        }
+    };
+    assert_eq!(
+        value(&report, "io_latency_seconds"),
+        None,
+        "there is no earlier sample: {report:?}"
+    );
+    let file = std::fs::File::create(folder.path().join("x")).unwrap();
+    for nth in 0..100 {
+        std::io::Write::write_all(&mut &file, &[nth; 4096]).unwrap();
+        file.sync_all().unwrap();
+        let report = host.check(&mut probe).unwrap();
+        if let Some(latency) = value(&report, "io_latency_seconds") {
+            assert!((0.0..3600.0).contains(&latency), "{report:?}");
+            return;
+        }
+    }
+    panic!("no write was counted");
 }
 
 #[test]

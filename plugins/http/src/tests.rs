@@ -1,10 +1,17 @@
 //! Real servers on loopback: healthy, faulty, slow, refusing and lying.
 
 mod answers;
+mod authentication;
+#[cfg(target_os = "linux")]
+mod behaviours;
+mod conditions;
 mod config;
+mod http2;
+mod proxies;
 mod redirects;
 mod runtime;
 mod tls;
+mod tls_keys;
 mod unreachable;
 
 use std::{
@@ -15,10 +22,13 @@ use std::{
     time::Duration,
 };
 
-use conductor_plugin_api::{Failure, Report, Status, testing::TestHost};
+use conductor_plugin_api::{
+    Failure, Metric, Report, Status,
+    testing::{TestHost, assert_legal},
+};
 use serde_json::{Value, json};
 
-use crate::HttpProbe;
+use crate::{HttpProbe, metrics, progress::CheckPhase};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -68,7 +78,11 @@ fn keep_silent(stream: &mut impl Read) {
 fn check(timeout: Duration, config: &Value) -> Result<Report, Failure> {
     let host = TestHost::new("shop").timeout(timeout);
     let mut probe = host.create_async::<HttpProbe>(&config.to_string()).unwrap();
-    host.check_async(&mut probe)
+    let result = host.check_async(&mut probe);
+    if let Ok(report) = &result {
+        assert_legal(report);
+    }
+    result
 }
 
 /// Checks with a long timeout, for servers that respond at once.
@@ -91,20 +105,28 @@ fn assert_healthy(report: &Report) {
 }
 
 #[track_caller]
+fn assert_degraded(report: &Report, message: &str) {
+    assert_eq!(report.status(), Status::Degraded, "{report:?}");
+    assert!(report.message().contains(message), "{}", report.message());
+}
+
+#[track_caller]
 fn assert_unhealthy(report: &Report, message: &str) {
     assert_eq!(report.status(), Status::Unhealthy, "{report:?}");
     assert!(report.message().contains(message), "{}", report.message());
 }
 
-fn value(report: &Report, name: &str) -> Option<f64> {
-    let mut all = report.measurements().iter();
-    all.find(|(n, _)| n == name).map(|(_, value)| *value)
+/// Returns the labels of the phases that a report has.
+fn phases(report: &Report) -> Vec<&'static str> {
+    let all = CheckPhase::ALL.into_iter().map(CheckPhase::label);
+    all.filter(|label| report.value(&metrics::PHASE, [label]).is_some())
+        .collect()
 }
 
-fn names(report: &Report) -> Vec<&str> {
-    report
-        .measurements()
-        .iter()
-        .map(|(name, _)| name.as_str())
-        .collect()
+fn phase(report: &Report, label: &str) -> f64 {
+    report.value(&metrics::PHASE, [label]).unwrap()
+}
+
+fn value(report: &Report, metric: &Metric) -> Option<f64> {
+    report.value(metric, [])
 }

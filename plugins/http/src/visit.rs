@@ -1,216 +1,299 @@
 //! A whole visit: from the URL, through its redirects, to the verdict on the response.
 
-use std::sync::Arc;
-
-use conductor_net::{CheckError, NameResolver, connect, ip_address};
-use conductor_plugin_api::{Failure, tracing};
-use hyper::{
-    Method, Request, StatusCode,
-    header::{self, HeaderMap, HeaderName, HeaderValue},
+use conductor_net::{
+    CheckError, NameResolver, TlsClient, connect,
+    http::{TargetUrl, show_status},
+    ip_address,
 };
+use conductor_plugin_api::{Status, tracing};
+use cookie_store::CookieStore;
+use hyper::{
+    Request, StatusCode, Version,
+    header::{self, HeaderValue},
+};
+use tokio::net::TcpStream;
 
 use crate::{
-    ca_source::CaSource,
-    exchange::{HttpResponse, exchange},
+    conditions::ResponseVerdict,
+    config::{HttpVersion, IpVersion},
+    exchange::{HttpResponse, exchange, exchange_http2},
     plan::RequestPlan,
     progress::{CheckPhase, CheckProgress},
-    target::{BadUrl, TargetUrl},
-    tls,
+    redirect,
+    request::build,
+    unexpected::UnexpectedBody,
 };
 
 pub(crate) struct UrlChecker {
     plan: RequestPlan,
-    /// The CAs of `ca_file`, or the system's.
-    cas: Arc<CaSource>,
+    /// The TLS setup for redirects to other hosts.
+    tls_elsewhere: TlsClient,
     resolver: NameResolver,
+    unexpected: UnexpectedBody,
 }
 
 impl UrlChecker {
-    pub(crate) fn new(plan: RequestPlan) -> Result<Self, Failure> {
-        let cas = match plan.ca_file.as_deref() {
-            Some(file) => CaSource::file(file),
-            None => CaSource::system(),
-        };
-        if plan.target.https || plan.ca_file.is_some() {
-            // Report bad or missing CAs when the probe is created, not at its first check.
-            cas.read()?;
-        }
-        Ok(Self {
+    pub(crate) fn new(plan: RequestPlan) -> Self {
+        Self {
+            tls_elsewhere: plan.tls.for_other_hosts(),
             plan,
-            cas,
             resolver: NameResolver::default(),
-        })
+            unexpected: UnexpectedBody::default(),
+        }
     }
 
-    /// Runs the whole visit; returns the message for a healthy report.
+    /// Runs the whole visit; returns status and message of the report.
     pub(crate) async fn visit(
         &mut self,
         progress: &mut CheckProgress<'_>,
-    ) -> Result<String, CheckError> {
+    ) -> Result<(Status, String), CheckError> {
+        let token = self.token(progress).await?;
         let mut target = self.plan.target.clone();
         let mut method = self.plan.method.clone();
-        for hops in 0..=MAX_REDIRECTS {
+        let mut cookies = None;
+        loop {
+            let redirects = progress.findings.redirects;
+            let place = |message| match redirects {
+                0 => message,
+                _ => format!("after a redirect to {target}: {message}"),
+            };
             let what = |error| match error {
-                CheckError::Platform(message) if hops > 0 => {
-                    CheckError::Platform(format!("after a redirect to {target}: {message}"))
-                }
+                CheckError::Platform(message) => CheckError::Platform(place(message)),
                 error => error,
             };
-            let answer = self.ask(&target, &method, progress).await.map_err(what)?;
-            let Some(location) = self.redirect(&answer) else {
-                return self.judge(&answer, progress).map_err(what);
+            let request = build(
+                &self.plan,
+                &target,
+                &method,
+                cookies.as_ref(),
+                token.as_ref(),
+            )?;
+            let answer = self.ask(&target, request, progress).await.map_err(what)?;
+            let location = redirect::location(&answer.headers);
+            let Some(location) = location.filter(|_| self.leads_on(answer.status)) else {
+                let verdict = self.judge(&answer, &target, progress);
+                return Ok(match verdict.status {
+                    Status::Healthy => (verdict.status, verdict.message),
+                    status => (status, place(verdict.message)),
+                });
             };
-            let next = location.to_str().map_err(|_| BadUrl::Malformed);
-            let next = next
-                .and_then(|location| target.join(location))
-                .map_err(|rule| {
-                    what(CheckError::Platform(format!(
-                        "{} to a location that {rule}",
-                        show(answer.status)
-                    )))
-                })?;
+            if redirects == self.plan.max_redirects {
+                return Err(CheckError::Platform(format!(
+                    "more than {redirects} redirects, the last to {target}"
+                )));
+            }
+            let next = redirect::follow(&target, location).map_err(|rule| {
+                let status = show_status(answer.status);
+                what(CheckError::Platform(format!(
+                    "{status} to a location that {rule}"
+                )))
+            })?;
             tracing::debug!(from = %target, to = %next, status = answer.status.as_u16(), "redirected");
-            method = after(answer.status, method);
+            keep_cookies(&mut cookies, &answer, &target);
+            method = redirect::next_method(answer.status, method);
             target = next;
+            progress.findings.redirects += 1;
         }
-        Err(CheckError::Platform(format!(
-            "more than {MAX_REDIRECTS} redirects, the last to {target}"
-        )))
+    }
+
+    /// Returns the `authorization` header with a token, if the plan needs one.
+    async fn token(
+        &mut self,
+        progress: &mut CheckProgress<'_>,
+    ) -> Result<Option<HeaderValue>, CheckError> {
+        let Some(source) = &self.plan.token else {
+            return Ok(None);
+        };
+        if let Some(token) = source.current() {
+            return Ok(Some(token));
+        }
+        let (endpoint, request) = (source.endpoint().clone(), source.request()?);
+        // Its phases are not those of the platform.
+        progress.is_aside = true;
+        let answer = Box::pin(self.ask(&endpoint, request, progress)).await;
+        progress.is_aside = false;
+        let Some(source) = &mut self.plan.token else {
+            return Ok(None);
+        };
+        match answer {
+            Ok(answer) => source.accept(&answer).map(Some),
+            Err(CheckError::Platform(message)) => Err(source.failed(&message)),
+            Err(error) => Err(error),
+        }
     }
 
     async fn ask(
         &mut self,
         target: &TargetUrl,
-        method: &Method,
+        mut request: Request<String>,
         progress: &mut CheckProgress<'_>,
     ) -> Result<HttpResponse, CheckError> {
-        let request = self.request(target, method)?;
-        let (host, port) = (target.address(), target.port);
-        let addresses = match ip_address(&host, port) {
-            Some(address) => vec![address],
-            None => {
-                progress.enter(CheckPhase::Resolve);
-                self.resolver.resolve(&host, port).await?
+        let stream = self.connect(target, progress).await?;
+        let stream = match &self.plan.proxy {
+            None => stream,
+            Some(proxy) if proxy.forwards(target) => {
+                proxy.address(&mut request, target);
+                stream
             }
+            Some(proxy) => Box::pin(proxy.tunnel(stream, target)).await?,
         };
-        progress.enter(CheckPhase::Connect);
-        let stream = connect(&addresses, &progress.limit).await?;
+        // What most checks do not use is boxed: thousands of them wait at the same time.
+        if target.is_https() {
+            return Box::pin(self.ask_tls(stream, target, request, progress)).await;
+        }
         let is_last = |status| !self.leads_on(status);
-        if target.https {
-            let trust = self.cas.now().await.map_err(CheckError::Host)?;
-            let stream = tls::shake_hands(stream, &target.host, trust, progress).await?;
-            exchange(stream, request, is_last, progress).await
+        if self.requires_http2() {
+            Box::pin(exchange_http2(stream, request, "http", is_last, progress)).await
         } else {
             exchange(stream, request, is_last, progress).await
         }
     }
 
-    fn request(&self, target: &TargetUrl, method: &Method) -> Result<Request<String>, CheckError> {
-        let mut request = Request::new(String::new());
-        *request.method_mut() = method.clone();
-        *request.uri_mut() = target.path.parse().map_err(|_| {
-            CheckError::Platform(format!("{target} has a path that cannot be requested"))
-        })?;
-        *request.headers_mut() = self.headers(target)?;
-        if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
-            // Some servers require a length of 0 from a request that could have a body.
-            let length = HeaderValue::from_static("0");
-            request.headers_mut().insert(header::CONTENT_LENGTH, length);
+    async fn ask_tls(
+        &self,
+        stream: TcpStream,
+        target: &TargetUrl,
+        request: Request<String>,
+        progress: &mut CheckProgress<'_>,
+    ) -> Result<HttpResponse, CheckError> {
+        progress.enter(CheckPhase::Tls);
+        let host = target.host();
+        let tls = match host == self.plan.target.host() {
+            true => &self.plan.tls,
+            false => &self.tls_elsewhere,
+        };
+        let handshake = tls.connect(stream, &host, &progress.limit).await;
+        if let Some(expiry) = handshake.presented.and_then(|chain| chain.expiry()) {
+            progress.set_expiry(expiry);
         }
-        Ok(request)
+        let stream = handshake.outcome?;
+        let is_last = |status| !self.leads_on(status);
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            Box::pin(exchange_http2(stream, request, "https", is_last, progress)).await
+        } else if self.requires_http2() {
+            Err(CheckError::Platform(format!(
+                "{host} does not offer HTTP/2"
+            )))
+        } else {
+            exchange(stream, request, is_last, progress).await
+        }
     }
 
-    fn headers(&self, target: &TargetUrl) -> Result<HeaderMap, CheckError> {
-        let host = HeaderValue::try_from(target.authority()).map_err(|_| {
-            CheckError::Platform(format!("{target} has a host that cannot be requested"))
-        })?;
-        let mut headers = HeaderMap::from_iter([
-            (header::HOST, host),
-            (header::USER_AGENT, HeaderValue::from_static(USER_AGENT)),
-            (header::ACCEPT, HeaderValue::from_static("*/*")),
-            (
-                header::ACCEPT_ENCODING,
-                HeaderValue::from_static("identity"),
-            ),
-            (header::CONNECTION, HeaderValue::from_static("close")),
-        ]);
-        let at_home = self.plan.target.trusts(target);
-        for (name, value) in &self.plan.headers {
-            if at_home || SENT_ANYWHERE.contains(name) {
-                headers.insert(name.clone(), value.clone());
+    fn requires_http2(&self) -> bool {
+        self.plan.http_version == Some(HttpVersion::Http2)
+    }
+
+    /// Connects to the proxy, if the plan has one, or to the server.
+    async fn connect(
+        &mut self,
+        target: &TargetUrl,
+        progress: &mut CheckProgress<'_>,
+    ) -> Result<TcpStream, CheckError> {
+        let (host, port) = match &self.plan.proxy {
+            None => (target.address(), target.port()),
+            Some(proxy) => (proxy.host.clone(), proxy.port),
+        };
+        let connected = Self::connect_to(
+            &mut self.resolver,
+            self.plan.ip_version,
+            &host,
+            port,
+            progress,
+        );
+        match (connected.await, &self.plan.proxy) {
+            (Err(CheckError::Platform(message)), Some(proxy)) => Err(proxy.failed(&message)),
+            (connected, _) => connected,
+        }
+    }
+
+    async fn connect_to(
+        resolver: &mut NameResolver,
+        version: Option<IpVersion>,
+        host: &str,
+        port: u16,
+        progress: &mut CheckProgress<'_>,
+    ) -> Result<TcpStream, CheckError> {
+        let mut addresses = match ip_address(host, port) {
+            Some(address) => vec![address],
+            None => {
+                progress.enter(CheckPhase::Resolve);
+                resolver.resolve(host, port).await?
+            }
+        };
+        if let Some(version) = version {
+            addresses.retain(|address| version.has(address));
+            if addresses.is_empty() {
+                let name = version.name();
+                return Err(CheckError::Platform(format!(
+                    "{host} has no {name} address"
+                )));
             }
         }
-        Ok(headers)
-    }
-
-    fn redirect<'a>(&self, answer: &'a HttpResponse) -> Option<&'a HeaderValue> {
-        let location = answer.headers.get(header::LOCATION)?;
-        self.leads_on(answer.status).then_some(location)
+        progress.enter(CheckPhase::Connect);
+        connect(&addresses, &progress.limit).await
     }
 
     /// Returns `true` if a response of this status is followed, if it has a location.
     fn leads_on(&self, status: StatusCode) -> bool {
-        self.plan.follow_redirects
-            && matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
-            && !self.expects(status)
-    }
-
-    fn expects(&self, status: StatusCode) -> bool {
-        self.plan
-            .expect_status
-            .iter()
-            .any(|range| range.contains(status))
+        self.plan.max_redirects > 0
+            && redirect::leads_on(status)
+            && !self.plan.conditions.expects(status)
     }
 
     fn judge(
-        &self,
+        &mut self,
         answer: &HttpResponse,
+        target: &TargetUrl,
         progress: &mut CheckProgress<'_>,
-    ) -> Result<String, CheckError> {
-        progress.set("response_status", answer.status.as_u16().into());
-        #[expect(clippy::cast_precision_loss, reason = "at most MAX_BODY")]
-        progress.set("response_bytes", answer.body.len() as f64);
-
-        let status = show(answer.status);
-        if !self.expects(answer.status) {
-            let expected = self.plan.expect_status.iter().map(ToString::to_string);
-            let expected = expected.collect::<Vec<_>>().join(", ");
-            return Err(CheckError::Platform(format!(
-                "{status}, expected {expected}"
-            )));
+    ) -> ResponseVerdict {
+        progress.findings.status = Some(answer.status.as_u16());
+        progress.findings.version = version(answer.version);
+        progress.findings.bytes = u32::try_from(answer.body.len()).ok();
+        if answer.status == StatusCode::UNAUTHORIZED
+            && let Some(source) = &mut self.plan.token
+        {
+            source.forget();
         }
-        match &self.plan.contains {
-            Some(text) if !has(&answer.body, text) => Err(CheckError::Platform(format!(
-                "{status}, but the body of {} bytes does not contain {text:?}",
-                answer.body.len()
-            ))),
-            _ => Ok(status),
-        }
+        let verdict = self.plan.conditions.judge(answer, target, progress);
+        self.unexpected.log(&verdict, answer);
+        verdict
     }
 }
 
-/// Returns the method of the request that follows a redirect: RFC 9110, section 15.4.
-fn after(status: StatusCode, method: Method) -> Method {
-    match (status.as_u16(), &method) {
-        (303, &Method::HEAD) => method,
-        (303, _) | (301 | 302, &Method::POST) => Method::GET,
-        _ => method,
+/// Keeps the cookies of a redirect for the requests that follow it.
+fn keep_cookies(store: &mut Option<CookieStore>, answer: &HttpResponse, from: &TargetUrl) {
+    for cookie in answer.headers.get_all(header::SET_COOKIE) {
+        let store = store.get_or_insert_default();
+        // As in browsers, a cookie that is not valid is left out.
+        let _ = store.parse(&String::from_utf8_lossy(cookie.as_bytes()), from.url());
     }
 }
 
-fn has(body: &[u8], text: &str) -> bool {
-    body.windows(text.len()).any(|part| part == text.as_bytes())
+fn version(version: Version) -> Option<f64> {
+    match version {
+        Version::HTTP_09 => Some(0.9),
+        Version::HTTP_10 => Some(1.0),
+        Version::HTTP_11 => Some(1.1),
+        Version::HTTP_2 => Some(2.0),
+        _ => None,
+    }
 }
 
-fn show(status: StatusCode) -> String {
-    let reason = status.canonical_reason().unwrap_or("(unknown status)");
-    format!("{} {reason}", status.as_u16())
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use conductor_net::TimeLimit;
+
+    use super::*;
+    use crate::config::HttpConfig;
+
+    #[test]
+    fn a_check_that_waits_is_small_as_thousands_wait_at_once() {
+        let config: HttpConfig = serde_json::from_str(r#"{"url": "http://127.0.0.1/"}"#).unwrap();
+        let mut checker = UrlChecker::new(config.try_into().unwrap());
+        let mut progress = CheckProgress::new(TimeLimit::of(&|| Duration::ZERO));
+        let size = size_of_val(&checker.visit(&mut progress));
+        assert!(size <= 2560, "{size} bytes");
+    }
 }
-
-const USER_AGENT: &str = concat!("conductor-http/", env!("CARGO_PKG_VERSION"));
-
-const MAX_REDIRECTS: usize = 10;
-
-/// The configured headers that also go to other hosts: they contain no secrets.
-const SENT_ANYWHERE: [HeaderName; 3] =
-    [header::ACCEPT, header::ACCEPT_LANGUAGE, header::USER_AGENT];

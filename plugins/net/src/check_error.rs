@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use conductor_plugin_api::Failure;
+use conductor_plugin_api::{Failure, Report};
 
 /// The reason why a check could not continue.
 ///
@@ -22,6 +22,17 @@ impl CheckError {
             Self::Platform(format!("{what}: {}", error.kind()))
         } else {
             Self::Host(Failure::new(format!("{what}: {error}")))
+        }
+    }
+
+    /// Returns the report of a check that ended with this error: unhealthy, if the platform is bad.
+    ///
+    /// # Errors
+    /// The failure, if this machine could not tell.
+    pub fn into_report(self) -> Result<Report, Failure> {
+        match self {
+            Self::Platform(message) => Ok(Report::unhealthy(message)),
+            Self::Host(failure) => Err(failure),
         }
     }
 }

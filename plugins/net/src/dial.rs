@@ -1,9 +1,18 @@
-//! Connects to one of several addresses, in parallel as in RFC 8305 ("Happy Eyeballs").
+//! Connects to one of several addresses, in parallel as in RFC 8305 ("Happy Eyeballs"); and UDP sockets for one address.
 
-use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use conductor_plugin_api::Failure;
-use tokio::{net::TcpStream, task::JoinSet, time::timeout};
+use tokio::{
+    net::{TcpStream, UdpSocket},
+    task::JoinSet,
+    time::timeout,
+};
 
 use crate::{
     check_error::CheckError,
@@ -12,16 +21,62 @@ use crate::{
 
 /// Connects to the first address that accepts, within the limit.
 ///
-/// The attempts start one after the other, a fraction of a second apart or when a previous one has failed, and run in
-/// parallel: an address that drops packets, as IPv6 often does if its route is missing, delays the next one but does
-/// not use up its time.
-///
 /// # Errors
 /// If no address accepts: the platform's fault if one refused or did not respond, otherwise this machine's.
 pub async fn connect(
     addresses: &[SocketAddr],
     limit: &TimeLimit<'_>,
 ) -> Result<TcpStream, CheckError> {
+    let begun = limit.left();
+    race(addresses, limit, ACCEPT, move |address| async move {
+        let connected = TcpStream::connect(address).await;
+        connected.map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => silent(address, begun, ACCEPT),
+            _ => CheckError::of(format_args!("cannot connect to {address}"), &error),
+        })
+    })
+    .await
+}
+
+/// Opens a UDP socket that gets datagrams of this server alone, and the error of a port without a listener.
+///
+/// # Errors
+/// If there is no socket or no route: this machine's fault.
+pub async fn udp_socket(server: SocketAddr) -> Result<UdpSocket, CheckError> {
+    let local = match server {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let fault = |what: &str, error: &io::Error| {
+        CheckError::of(format_args!("cannot {what} {server}"), error)
+    };
+    let socket = UdpSocket::bind(local).await;
+    let socket = socket.map_err(|error| fault("open a UDP socket for", &error))?;
+    let connected = socket.connect(server).await;
+    connected.map_err(|error| fault("reach", &error))?;
+    Ok(socket)
+}
+
+const ACCEPT: &str = "accept the connection";
+
+/// Makes an attempt at each address and returns the first success, within the limit.
+///
+/// The attempts start one after the other, a fraction of a second apart or when a previous one has failed, and run in
+/// parallel: an address that drops packets, as IPv6 often does if its route is missing, delays the next one but does
+/// not use up its time. `awaited` completes the message of a timeout, "waiting for 192.0.2.1:53 to …".
+///
+/// # Errors
+/// If every attempt fails: the platform's fault if one of them is, otherwise this machine's.
+pub async fn race<T, F>(
+    addresses: &[SocketAddr],
+    limit: &TimeLimit<'_>,
+    awaited: &str,
+    attempt: impl Fn(SocketAddr) -> F,
+) -> Result<T, CheckError>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, CheckError>> + Send + 'static,
+{
     let mut waiting = interleaved(addresses);
     let mut attempts = JoinSet::new();
     let mut under_way = Vec::new();
@@ -30,7 +85,8 @@ pub async fn connect(
     loop {
         if let Some(address) = waiting.pop_front() {
             under_way.push(address);
-            attempts.spawn(async move { (address, TcpStream::connect(address).await) });
+            let attempt = attempt(address);
+            attempts.spawn(async move { (address, attempt.await) });
         }
         let to_start = u32::try_from(waiting.len()).unwrap_or(u32::MAX);
         let patience = match to_start {
@@ -38,10 +94,10 @@ pub async fn connect(
             more => DELAY.min(limit.left() / more.saturating_add(1)),
         };
         match timeout(patience, attempts.join_next()).await {
-            Ok(Some(Ok((_, Ok(stream))))) => return Ok(stream),
+            Ok(Some(Ok((_, Ok(success))))) => return Ok(success),
             Ok(Some(Ok((address, Err(error))))) => {
                 under_way.retain(|other| *other != address);
-                errors.push(failed(&address, &error, begun));
+                errors.push(error);
             }
             Ok(Some(Err(error))) => errors.push(CheckError::Host(Failure::new(format!(
                 "an attempt to connect ended early: {error}"
@@ -50,7 +106,8 @@ pub async fn connect(
             // Time for the next address, if any.
             Err(_) if !waiting.is_empty() => {}
             Err(_) => {
-                errors.extend(under_way.iter().map(|address| silent(address, begun)));
+                let silent = |address: &SocketAddr| silent(*address, begun, awaited);
+                errors.extend(under_way.iter().map(silent));
                 return Err(worst(errors));
             }
         }
@@ -74,16 +131,9 @@ fn interleaved(addresses: &[SocketAddr]) -> VecDeque<SocketAddr> {
         .collect()
 }
 
-fn failed(address: &SocketAddr, error: &io::Error, limit: Duration) -> CheckError {
-    if error.kind() == io::ErrorKind::TimedOut {
-        return silent(address, limit);
-    }
-    CheckError::of(format_args!("cannot connect to {address}"), error)
-}
-
-fn silent(address: &SocketAddr, limit: Duration) -> CheckError {
+fn silent(address: SocketAddr, limit: Duration, awaited: &str) -> CheckError {
     CheckError::Platform(format!(
-        "no answer within {} (waiting for {address} to accept the connection)",
+        "no answer within {} (waiting for {address} to {awaited})",
         show_duration(limit)
     ))
 }

@@ -1,6 +1,6 @@
 //! Resolves a host's name to its addresses.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use conductor_plugin_api::Failure;
 use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, SockType, getaddrinfo};
@@ -19,9 +19,35 @@ pub struct NameResolver {
 pub type Lookup = Result<Vec<SocketAddr>, LookupError>;
 
 /// Returns the address of a host that is an IP address, which needs no resolver.
+///
+/// A zone has a meaning for link-local and multicast addresses alone, whose interface the resolver finds; elsewhere it is
+/// ignored.
 pub fn ip_address(host: &str, port: u16) -> Option<SocketAddr> {
-    let ip = host.parse::<IpAddr>().ok()?;
+    let ip = match host.split_once('%') {
+        None => host.parse::<IpAddr>().ok()?,
+        Some((address, _)) => {
+            let address = address.parse::<Ipv6Addr>().ok()?;
+            let needs_zone = address.is_unicast_link_local() || address.is_multicast();
+            IpAddr::from((!needs_zone).then_some(address)?)
+        }
+    };
     Some(SocketAddr::new(ip, port))
+}
+
+/// Adds the addresses of this machine that the system may not have for `localhost` (RFC 6761, section 6.3).
+fn with_loopback(host: &str, mut found: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    if name == "localhost" || name.ends_with(".localhost") {
+        for address in [
+            IpAddr::from(Ipv4Addr::LOCALHOST),
+            IpAddr::from(Ipv6Addr::LOCALHOST),
+        ] {
+            if found.iter().all(|known| known.ip() != address) {
+                found.push(SocketAddr::new(address, 0));
+            }
+        }
+    }
+    found
 }
 
 impl Default for NameResolver {
@@ -49,13 +75,16 @@ impl NameResolver {
         if let Some(address) = ip_address(host, port) {
             return Ok(vec![address]);
         }
-        match self.answer(host).await? {
-            Ok(found) if !found.is_empty() => {
-                Ok(found.into_iter().map(|found| at(found, port)).collect())
-            }
-            Ok(_) => Err(CheckError::Platform(format!("{host} has no address"))),
-            Err(error) => Err(judge(host, &error)),
+        let local = with_loopback(host, Vec::new());
+        let found = match self.answer(host).await? {
+            Ok(found) => with_loopback(host, found),
+            Err(_) if !local.is_empty() => local,
+            Err(error) => return Err(judge(host, &error)),
+        };
+        if found.is_empty() {
+            return Err(CheckError::Platform(format!("{host} has no address")));
         }
+        Ok(found.into_iter().map(|found| at(found, port)).collect())
     }
 
     async fn answer(&mut self, host: &str) -> Result<Lookup, CheckError> {
@@ -116,7 +145,6 @@ fn judge(host: &str, error: &LookupError) -> CheckError {
 #[cfg(test)]
 mod tests {
     use std::{
-        net::{Ipv4Addr, SocketAddrV6},
         sync::{
             Barrier, LazyLock,
             atomic::{AtomicUsize, Ordering},
@@ -178,13 +206,41 @@ mod tests {
         assert_eq!(found, [SocketAddr::from((Ipv4Addr::LOCALHOST, 5))]);
     }
 
+    #[test]
+    fn localhost_is_this_machine_in_both_families_whatever_the_system_says() {
+        fn nothing(_: &str) -> Lookup {
+            Err(LookupError::new(-2))
+        }
+        fn ipv6(_: &str) -> Lookup {
+            Ok(vec![SocketAddr::from((Ipv6Addr::LOCALHOST, 0))])
+        }
+        let both = ["127.0.0.1:5", "[::1]:5"].map(|text| text.parse::<SocketAddr>().unwrap());
+        let resolve =
+            |lookup, host| runtime().block_on(NameResolver::with(lookup).resolve(host, 5));
+        for host in ["localhost", "LOCALHOST.", "shop.localhost"] {
+            assert_eq!(resolve(nothing, host).unwrap(), both, "{host}");
+        }
+        let found = resolve(ipv6, "localhost").unwrap();
+        assert_eq!(found, [both[1], both[0]], "the system's preference");
+        assert!(resolve(nothing, "localhost.example").is_err());
+    }
+
+    #[test]
+    fn a_zone_is_ignored_where_it_has_no_meaning() {
+        let loopback = "[::1]:5".parse().unwrap();
+        assert_eq!(ip_address("::1%lo", 5), Some(loopback));
+        assert_eq!(ip_address("fe80::1%lo", 5), None);
+        assert_eq!(ip_address("ff02::1%lo", 5), None);
+        assert_eq!(ip_address("shop%lo", 5), None);
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn a_link_local_address_keeps_its_interface() {
         let find = |host: &str| runtime().block_on(NameResolver::default().resolve(host, 5));
         let index = std::fs::read_to_string("/sys/class/net/lo/ifindex").unwrap();
         let scope = index.trim().parse().unwrap();
-        let expected = SocketAddrV6::new("fe80::1".parse().unwrap(), 5, 0, scope);
+        let expected = std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 5, 0, scope);
         for zone in ["lo".to_owned(), scope.to_string()] {
             let found = find(&format!("fe80::1%{zone}")).unwrap();
             assert_eq!(found, [SocketAddr::V6(expected)], "{zone}");

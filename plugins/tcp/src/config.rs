@@ -1,25 +1,28 @@
 //! Keys of a TCP platform's `config` table.
 
-use std::str::FromStr;
-
-use conductor_net::HostNameError;
-use conductor_plugin_api::{Failure, schemars};
+use conductor_net::{DurationLimits, StartTls, TOTAL, TimedPhases, TlsConfig};
+use conductor_plugin_api::schemars;
 use serde::Deserialize;
 
-use crate::conversation::MAX_ANSWER;
-
-/// Checks that a TCP port accepts connections and, if asked, responds as expected.
+/// Checks that a port or a Unix socket accepts connections and, if asked, speaks TLS and responds as expected.
 #[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TcpConfig {
     /// Host and port from 1 to 65535, `HOST:PORT`; an IPv6 address in brackets, a link-local one with its zone
-    /// (`[fe80::1%eth0]:22`).
+    /// (`[fe80::1%eth0]:22`). A Unix socket as `unix:/PATH`.
     #[schemars(
-        regex(pattern = r"^(\[[^\[\]/@ ]+\]|[^:\[\]/@ ]+):0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$"),
+        regex(pattern = r"^(unix:/.+|(\[[^\[\]/@ ]+\]|[^:\[\]/@ ]+):0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))$"),
         example = &"db.example:5432",
-        example = &"[::1]:22"
+        example = &"[::1]:22",
+        example = &"unix:/run/redis/redis.sock"
     )]
     pub(crate) address: String,
+
+    /// Use TLS: trust, client certificate and versions. `tls = {}` trusts the system's CAs.
+    pub(crate) tls: Option<TlsConfig>,
+
+    /// Protocol in which TLS is started after connecting.
+    pub(crate) starttls: Option<StartTls>,
 
     /// Text to send once connected.
     #[schemars(length(min = 1), example = &"PING\r\n")]
@@ -28,104 +31,49 @@ pub(crate) struct TcpConfig {
     /// Text that must occur in the first 64 KiB of the response.
     #[schemars(length(min = 1, max = 65536), example = &"+PONG")]
     pub(crate) expect: Option<String>,
+
+    /// Conversation of several steps, instead of `send` and `expect`.
+    #[serde(default)]
+    #[schemars(extend("examples" = [[{"expect": "^220 ", "send": "QUIT\r\n"}, {"expect": "^221 "}]]))]
+    pub(crate) script: Vec<ScriptStep>,
+
+    /// Duration after which the platform is degraded: of the whole check, or by phase.
+    #[schemars(example = &"500ms")]
+    pub(crate) degraded_after: Option<DurationLimits<TcpPhases>>,
+
+    /// Duration after which the platform is unhealthy: of the whole check, or by phase.
+    #[schemars(extend("examples" = [{"total": "2s", "connect": "200ms"}]))]
+    pub(crate) unhealthy_after: Option<DurationLimits<TcpPhases>>,
 }
 
-/// A host, without brackets, and a port.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct TcpAddress {
-    pub(crate) host: String,
-    pub(crate) port: u16,
+/// The phases of a connection.
+pub(crate) struct TcpPhases;
+
+impl TimedPhases for TcpPhases {
+    const PHASES: &'static [(&'static str, &'static str)] = &[
+        (TOTAL, "The whole check."),
+        ("resolve", "Name resolution."),
+        ("connect", "From the first attempt to the connection."),
+        ("starttls", "Until TLS can start in the protocol."),
+        ("tls", "The TLS handshake."),
+        (
+            "first_byte",
+            "From there, including the sending, to the first byte of the response.",
+        ),
+        ("response", "From there to the end of the conversation."),
+    ];
 }
 
-impl TcpConfig {
-    /// Returns the address, or every wrong key.
-    pub(crate) fn validate(&self) -> Result<TcpAddress, Failure> {
-        let mut faults = Vec::new();
-        let address = self
-            .address
-            .parse::<TcpAddress>()
-            .map_err(|rule| faults.push(format!("key `address`: {:?} {rule}", self.address)));
-        for (key, text) in [("send", &self.send), ("expect", &self.expect)] {
-            if text.as_deref() == Some("") {
-                faults.push(format!("key `{key}`: the text is empty; leave the key out"));
-            }
-        }
-        if let Some(expect) = &self.expect
-            && expect.len() > MAX_ANSWER
-        {
-            faults.push(format!(
-                "key `expect`: the text has {} bytes, but only the first {MAX_ANSWER} bytes of a response are searched; shorten it",
-                expect.len()
-            ));
-        }
-        match address {
-            Ok(address) if faults.is_empty() => Ok(address),
-            _ => Err(Failure::config(faults.join("; "))),
-        }
-    }
-}
+/// One step of a conversation: waits for a match, then sends.
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ScriptStep {
+    /// Regular expression that must match what the server sends; `^` and `$` match at line ends. The next step begins
+    /// after the match.
+    #[schemars(length(min = 1), example = &"^220 ")]
+    pub(crate) expect: Option<String>,
 
-/// The rule that an address breaks; the text follows the address.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub(crate) enum AddressError {
-    #[error("has a scheme; write HOST:PORT alone")]
-    Scheme,
-    #[error("has no port; write HOST:PORT, such as \"db.example:5432\"")]
-    NoPort,
-    #[error("does not end in a port from 1 to 65535; correct the port")]
-    Port,
-    #[error("has a bracket that is not closed before the port")]
-    Bracket,
-    #[error("has too many colons; write an IPv6 address in brackets, [::1]:22")]
-    Colons,
-    #[error("has no host; write HOST:PORT")]
-    NoHost,
-    #[error(
-        "has a host with characters that host names do not have; write an international name as xn--…"
-    )]
-    Characters,
-    #[error("has a host that cannot be found: it {0}; correct it")]
-    Host(HostNameError),
-}
-
-impl FromStr for TcpAddress {
-    type Err = AddressError;
-
-    fn from_str(text: &str) -> Result<Self, AddressError> {
-        if text.contains("://") {
-            return Err(AddressError::Scheme);
-        }
-        let (host, port) = text.rsplit_once(':').ok_or(AddressError::NoPort)?;
-        let port = match port.parse::<u16>() {
-            // u16 also accepts a leading plus.
-            Ok(number) if number > 0 && !port.starts_with('+') => number,
-            _ => return Err(AddressError::Port),
-        };
-        let host = match host.strip_prefix('[').map(|rest| rest.strip_suffix(']')) {
-            Some(Some(inner)) => inner,
-            Some(None) => return Err(AddressError::Bracket),
-            None if host.contains(':') => return Err(AddressError::Colons),
-            None => host,
-        };
-        if host.is_empty() {
-            return Err(AddressError::NoHost);
-        }
-        if !host
-            .bytes()
-            .all(|b| b.is_ascii_graphic() && !b"/[]@".contains(&b))
-        {
-            return Err(AddressError::Characters);
-        }
-        HostNameError::check(host).map_err(AddressError::Host)?;
-        Ok(Self {
-            // A zone may be written as in a URL.
-            host: match host.split_once("%25") {
-                Some((address, zone)) if address.contains(':') && !zone.is_empty() => {
-                    format!("{address}%{zone}")
-                }
-                _ => host.to_owned(),
-            },
-            port,
-        })
-    }
+    /// Text to send then.
+    #[schemars(length(min = 1), example = &"QUIT\r\n")]
+    pub(crate) send: Option<String>,
 }

@@ -1,127 +1,136 @@
 //! The data exchanged over a connection.
 
-use conductor_net::{CheckError, TimeLimit};
+use conductor_net::{CheckError, PhaseClock, TimeLimit};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::timeout,
 };
 
-use crate::{Measured, config::TcpConfig};
+use crate::plan::{ExpectedText, PlannedStep};
 
-/// Sends and expects the texts of the config; returns the message for a healthy report.
-pub(crate) async fn hold(
-    mut stream: TcpStream,
-    config: &TcpConfig,
-    limit: &TimeLimit<'_>,
-    measured: &mut Measured,
+/// Takes all steps; returns the message for a healthy report.
+pub(crate) async fn hold<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    steps: &[PlannedStep],
+    clock: &mut PhaseClock<'_>,
 ) -> Result<&'static str, CheckError> {
-    let begun = limit.elapsed();
-    if let Some(text) = &config.send {
-        send(&mut stream, text.as_bytes(), limit).await?;
+    let mut peer = Peer {
+        stream,
+        received: Vec::new(),
+        begin: 0,
+    };
+    if steps.iter().any(|step| step.expect.is_some()) {
+        clock.enter("first_byte");
     }
-    let Some(expected) = &config.expect else {
-        return Ok("connected");
-    };
-    let mut answer = PartialResponse {
-        expected,
-        bytes: Vec::new(),
-        is_right: false,
-    };
-    while !answer.is_right {
-        if answer.bytes.len() >= MAX_ANSWER {
-            return Err(answer.wrong("in its first 64 KiB"));
+    for step in steps {
+        if let Some(expected) = &step.expect {
+            peer.expect(expected, clock).await?;
         }
-        let first = answer.bytes.is_empty();
-        let end = answer.read(&mut stream, limit).await?;
-        if first && !answer.bytes.is_empty() {
-            measured.push((
-                "first_byte_seconds",
-                (limit.elapsed() - begun).as_secs_f64(),
-            ));
-        }
-        if end {
-            return Err(answer.wrong("before it closed the connection"));
+        if let Some(text) = &step.send {
+            peer.send(text.as_bytes(), &clock.limit).await?;
         }
     }
-    Ok("responded as expected")
+    clock.end();
+    Ok(match peer.received.is_empty() {
+        true => "connected",
+        false => "responded as expected",
+    })
 }
 
 /// Limit of a response before it is given up, in bytes.
 pub(crate) const MAX_ANSWER: usize = 64 * 1024;
 
-async fn send(
-    stream: &mut TcpStream,
-    bytes: &[u8],
-    limit: &TimeLimit<'_>,
-) -> Result<(), CheckError> {
-    match timeout(limit.left(), stream.write_all(bytes)).await {
-        Ok(sent) => sent.map_err(|error| CheckError::of("cannot send", &error)),
-        Err(_) => Err(CheckError::Platform(format!(
-            "no answer within {} (waiting for it to accept the data)",
-            limit.show()
-        ))),
+/// The server, and everything received from it so far.
+struct Peer<S> {
+    stream: S,
+    received: Vec<u8>,
+    /// The end of the last match: the rest is searched.
+    begin: usize,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
+    async fn send(&mut self, bytes: &[u8], limit: &TimeLimit<'_>) -> Result<(), CheckError> {
+        let sent = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        };
+        match timeout(limit.left(), sent).await {
+            Ok(sent) => sent.map_err(|error| CheckError::of("cannot send", &error)),
+            Err(_) => Err(CheckError::Platform(format!(
+                "no answer within {} (waiting for it to accept the data)",
+                limit.show()
+            ))),
+        }
     }
-}
 
-/// The response so far.
-struct PartialResponse<'a> {
-    expected: &'a str,
-    bytes: Vec<u8>,
-    is_right: bool,
-}
+    async fn expect(
+        &mut self,
+        expected: &ExpectedText,
+        clock: &mut PhaseClock<'_>,
+    ) -> Result<(), CheckError> {
+        loop {
+            let rest = &self.received[self.begin..];
+            if let Some(found) = expected.pattern.find(rest) {
+                self.begin += found.end();
+                return Ok(());
+            }
+            if self.received.len() >= MAX_ANSWER {
+                return Err(self.wrong(expected, "in its first 64 KiB"));
+            }
+            let is_first = self.received.is_empty();
+            let is_end = self.read(expected, &clock.limit).await?;
+            if is_first && !self.received.is_empty() {
+                clock.enter("response");
+            }
+            if is_end {
+                return Err(self.wrong(expected, "before it closed the connection"));
+            }
+        }
+    }
 
-impl PartialResponse<'_> {
     /// Reads once; returns true at the end of the stream.
     async fn read(
         &mut self,
-        stream: &mut TcpStream,
+        expected: &ExpectedText,
         limit: &TimeLimit<'_>,
     ) -> Result<bool, CheckError> {
         let left = limit.left();
         if left.is_zero() {
             // A peer that never stops sending is never waited for.
-            return Err(self.late(limit));
+            return Err(self.late(expected, limit));
         }
         let mut chunk = [0; 4096];
-        let room = chunk.len().min(MAX_ANSWER - self.bytes.len());
-        match timeout(left, stream.read(&mut chunk[..room])).await {
+        let room = chunk.len().min(MAX_ANSWER - self.received.len());
+        match timeout(left, self.stream.read(&mut chunk[..room])).await {
             Ok(Ok(count)) => {
-                self.take(&chunk[..count]);
+                self.received.extend_from_slice(&chunk[..count]);
                 Ok(count == 0)
             }
+            // TLS that ends without a notice has ended.
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(true),
             Ok(Err(error)) => Err(CheckError::of("cannot read the response", &error)),
-            Err(_) => Err(self.late(limit)),
+            Err(_) => Err(self.late(expected, limit)),
         }
     }
 
-    fn take(&mut self, chunk: &[u8]) {
-        let expected = self.expected.as_bytes();
-        // Bytes searched before can contain no more than the beginning of the text.
-        let from = (self.bytes.len() + 1).saturating_sub(expected.len());
-        self.bytes.extend_from_slice(chunk);
-        self.is_right |= self.bytes[from..]
-            .windows(expected.len())
-            .any(|part| part == expected);
-    }
-
-    fn late(&self, limit: &TimeLimit<'_>) -> CheckError {
+    fn late(&self, expected: &ExpectedText, limit: &TimeLimit<'_>) -> CheckError {
         let limit = limit.show();
-        if self.bytes.is_empty() {
+        if self.received.is_empty() {
             CheckError::Platform(format!(
                 "no answer within {limit} (waiting for the first byte)"
             ))
         } else {
-            self.wrong(&format!("within {limit}"))
+            self.wrong(expected, &format!("within {limit}"))
         }
     }
 
-    fn wrong(&self, when: &str) -> CheckError {
-        let expected = excerpt(self.expected.as_bytes());
-        CheckError::Platform(if self.bytes.is_empty() {
+    fn wrong(&self, expected: &ExpectedText, when: &str) -> CheckError {
+        let expected = excerpt(expected.shown.as_bytes());
+        let rest = &self.received[self.begin..];
+        CheckError::Platform(if rest.is_empty() {
             format!("no {expected} {when}: no data received")
         } else {
-            format!("no {expected} {when}: received {}", excerpt(&self.bytes))
+            format!("no {expected} {when}: received {}", excerpt(rest))
         })
     }
 }

@@ -1,5 +1,10 @@
 //! Real servers on loopback: healthy, faulty, slow, refusing and lying.
 
+mod script;
+mod tls;
+#[cfg(unix)]
+mod unix;
+
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
@@ -11,15 +16,12 @@ use std::{
     time::Duration,
 };
 
-use conductor_net::{CheckError, Lookup, NameResolver, TimeLimit};
+use conductor_net::{CheckError, Lookup, NameResolver, PhaseClock, ServerAddress, TimeLimit};
 use conductor_plugin_api::{Failure, FailureKind, Report, Status, testing::TestHost};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use crate::{
-    TcpProbe,
-    config::{TcpAddress, TcpConfig},
-};
+use crate::{PHASE, TcpProbe};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -86,12 +88,18 @@ fn assert_unhealthy(report: &Report, message: &str) {
     assert!(report.message().contains(message), "{}", report.message());
 }
 
-fn names(report: &Report) -> Vec<&str> {
-    report
-        .measurements()
-        .iter()
-        .map(|(name, _)| name.as_str())
-        .collect()
+/// Returns the phases that were measured, in their order.
+fn phases(report: &Report) -> Vec<&'static str> {
+    let all = [
+        "resolve",
+        "connect",
+        "starttls",
+        "tls",
+        "first_byte",
+        "response",
+    ];
+    let is_measured = |phase: &&'static str| report.value(&PHASE, [phase]).is_some();
+    all.into_iter().filter(is_measured).collect()
 }
 
 #[test]
@@ -104,7 +112,7 @@ fn a_port_that_takes_connections_is_healthy() {
         "{}",
         report.message()
     );
-    assert_eq!(names(&report), ["connect_seconds", "total_seconds"]);
+    assert_eq!(phases(&report), ["connect"]);
 }
 
 #[test]
@@ -121,10 +129,7 @@ fn the_expected_answer_is_healthy_however_it_is_cut() {
         patient(&json!({"address": address.to_string(), "send": "PING\r\n", "expect": "+PONG"}));
     assert_eq!(report.status(), Status::Healthy, "{report:?}");
     assert!(report.message().starts_with("responded as expected in "));
-    assert_eq!(
-        names(&report),
-        ["connect_seconds", "first_byte_seconds", "total_seconds"]
-    );
+    assert_eq!(phases(&report), ["connect", "first_byte", "response"]);
     assert!(
         report
             .measurements()
@@ -141,6 +146,35 @@ fn a_banner_needs_nothing_sent() {
 }
 
 #[test]
+fn a_slow_answer_is_degraded_or_unhealthy_by_phase_and_in_total() {
+    let address = server(|mut stream| {
+        let _ = stream.write_all(b"220 mail ESMTP\r\n");
+    });
+    // No check takes less than a nanosecond.
+    let with = |key: &str, limit: serde_json::Value| {
+        let mut config = json!({"address": address.to_string(), "expect": "220 "});
+        config[key] = limit;
+        patient(&config)
+    };
+    let report = with("degraded_after", json!("1ns"));
+    assert_eq!(report.status(), Status::Degraded, "{report:?}");
+    let (found, limit) = report.message().split_once(", but ").unwrap();
+    assert!(found.starts_with("responded as expected in "), "{found}");
+    assert!(limit.starts_with("the check took "), "{limit}");
+    let report = with("degraded_after", json!({"connect": "1ns", "tls": "1ns"}));
+    assert_eq!(report.status(), Status::Degraded, "{report:?}");
+    assert!(report.message().contains(", but connect took "));
+    let report = with(
+        "unhealthy_after",
+        json!({"first_byte": "1ns", "total": "60s"}),
+    );
+    assert_unhealthy(&report, ", but first_byte took ");
+    assert!(report.value(&PHASE, ["first_byte"]).is_some());
+    let report = with("unhealthy_after", json!("60s"));
+    assert_eq!(report.status(), Status::Healthy, "{report:?}");
+}
+
+#[test]
 fn a_refused_connection_is_unhealthy() {
     let address = closed_port();
     let report = patient(&json!({"address": address.to_string()}));
@@ -148,7 +182,7 @@ fn a_refused_connection_is_unhealthy() {
         &report,
         &format!("cannot connect to {address}: connection refused"),
     );
-    assert_eq!(names(&report), ["total_seconds"]);
+    assert_eq!(phases(&report), [""; 0]);
 }
 
 #[test]
@@ -157,7 +191,7 @@ fn a_silent_server_is_unhealthy_and_the_message_says_what_was_waited_for() {
     let report =
         impatient(&json!({"address": address.to_string(), "send": "PING", "expect": "PONG"}));
     assert_unhealthy(&report, " ms (waiting for the first byte)");
-    assert_eq!(names(&report), ["connect_seconds", "total_seconds"]);
+    assert_eq!(phases(&report), ["connect"]);
 }
 
 #[test]
@@ -214,10 +248,7 @@ fn a_name_is_resolved_and_all_its_addresses_are_tried() {
     // On most machines localhost is also ::1, where there is no listener.
     let report = patient(&json!({"address": format!("localhost:{}", address.port())}));
     assert_eq!(report.status(), Status::Healthy, "{report:?}");
-    assert_eq!(
-        names(&report),
-        ["resolve_seconds", "connect_seconds", "total_seconds"]
-    );
+    assert_eq!(phases(&report), ["resolve", "connect"]);
 }
 
 #[test]
@@ -230,20 +261,12 @@ fn a_slow_resolver_costs_one_thread_and_a_timeout_per_check() {
         }
         Ok(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))])
     }
-    let config = TcpConfig {
-        address: "db:5".to_owned(),
-        send: None,
-        expect: None,
-    };
-    let mut probe = TcpProbe {
-        address: config.validate().unwrap(),
-        config,
-        resolver: NameResolver::with(slow),
-    };
+    let address = ServerAddress::parse("db:5", None).unwrap();
+    let mut resolver = NameResolver::with(slow);
 
     for _ in 0..3 {
-        let short = TimeLimit::of(&|| Duration::from_millis(20));
-        let error = block_on(probe.addresses(&short, &mut Vec::new())).unwrap_err();
+        let mut short = PhaseClock::new(TimeLimit::of(&|| Duration::from_millis(20)));
+        let error = block_on(address.resolve(&mut resolver, &mut short)).unwrap_err();
         let CheckError::Host(failure) = error else {
             panic!("{error:?}")
         };
@@ -256,35 +279,22 @@ fn a_slow_resolver_costs_one_thread_and_a_timeout_per_check() {
     MAY_ANSWER.wait();
     assert_eq!(LOOKUPS.load(Ordering::SeqCst), 1);
 
-    let mut measured = Vec::new();
-    let found = block_on(probe.addresses(&TimeLimit::of(&|| MINUTE), &mut measured)).unwrap();
+    let mut clock = PhaseClock::new(TimeLimit::of(&|| MINUTE));
+    let found = block_on(address.resolve(&mut resolver, &mut clock)).unwrap();
     assert_eq!(found, [SocketAddr::from((Ipv4Addr::LOCALHOST, 5))]);
-    assert_eq!(measured[0].0, "resolve_seconds");
+    assert_eq!(clock.phases().next().unwrap().0, "resolve");
 }
 
 #[test]
 fn addresses_are_read_as_people_write_them() {
-    let parse = |address: &str| {
-        TcpConfig {
-            address: address.to_owned(),
-            send: None,
-            expect: None,
-        }
-        .validate()
-    };
     for (text, host, port) in [
         ("db.example:5432", "db.example", 5432),
         ("127.0.0.1:1", "127.0.0.1", 1),
         ("[::1]:65535", "::1", 65535),
         ("[fe80::1%eth0]:22", "fe80::1%eth0", 22),
     ] {
-        assert_eq!(
-            parse(text).unwrap(),
-            TcpAddress {
-                host: host.to_owned(),
-                port
-            }
-        );
+        let address = ServerAddress::parse(text, None).unwrap();
+        assert_eq!((address.host.as_str(), address.port), (host, port));
     }
     for (text, rule) in [
         ("db.example", "no port"),
@@ -304,7 +314,9 @@ fn addresses_are_read_as_people_write_them() {
         ("[::zz]:80", "IPv6"),
         ("db:99999", "port from 1 to 65535"),
     ] {
-        let failure = parse(text).unwrap_err();
+        let config = json!({"address": text}).to_string();
+        let created = TestHost::new("db").create_async_unchecked::<TcpProbe>(&config);
+        let failure = created.err().unwrap();
         assert_eq!(failure.kind(), FailureKind::Config);
         assert!(
             failure.message().starts_with("key `address`: "),
@@ -348,7 +360,7 @@ fn texts_that_cannot_work_are_refused_with_their_key() {
 #[test]
 fn a_link_local_address_keeps_its_interface() {
     for text in ["[fe80::1%lo]:5", "[fe80::1%25lo]:5"] {
-        let address: TcpAddress = text.parse().unwrap();
+        let address = ServerAddress::parse(text, None).unwrap();
         assert_eq!(address.host, "fe80::1%lo", "{text}");
     }
 }

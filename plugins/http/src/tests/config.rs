@@ -1,9 +1,9 @@
 //! Valid and invalid configs.
 
+use conductor_net::http::{BadUrl, TargetUrl};
 use conductor_plugin_api::FailureKind;
 
 use super::*;
-use crate::target::TargetUrl;
 
 #[test]
 fn a_config_that_cannot_work_names_its_key() {
@@ -15,11 +15,7 @@ fn a_config_that_cannot_work_names_its_key() {
             "`url`",
             "begin with http",
         ),
-        (
-            json!({"url": "http://b\u{fc}cher.example"}),
-            "`url`",
-            "xn--",
-        ),
+        (json!({"url": "http://a b.example"}), "`url`", "characters"),
         (json!({"url": "http://shop.example:0/"}), "`url`", "port"),
         (
             json!({"url": "http://shop.example:99999/"}),
@@ -29,7 +25,7 @@ fn a_config_that_cannot_work_names_its_key() {
         (
             json!({"url": "http://me:secret@shop.example/"}),
             "`url`",
-            "authorization",
+            "basic_auth",
         ),
         (
             json!({"url": url, "method": "CONNECT"}),
@@ -149,6 +145,146 @@ fn a_config_that_cannot_work_names_its_key() {
             "absolute",
         ),
         (
+            json!({"url": url, "contains": ["x", ""]}),
+            "`contains[1]`",
+            "empty",
+        ),
+        (
+            json!({"url": url, "matches": "a("}),
+            "`matches`",
+            "not a regular expression: unclosed group",
+        ),
+        (
+            json!({"url": url, "not_matches": ["[", "x"]}),
+            "`not_matches[0]`",
+            "not a regular expression",
+        ),
+        (
+            json!({"url": url, "matches": "a".repeat(4097)}),
+            "`matches`",
+            "4097 bytes",
+        ),
+        (
+            json!({"url": url, "final_url": "(".repeat(200) + &")".repeat(200)}),
+            "`final_url`",
+            "not a regular expression",
+        ),
+        (
+            json!({"url": url, "json": [{"path": "$".to_owned() + &"[?@".repeat(2000)}]}),
+            "`json[0].path`",
+            "bytes, more than",
+        ),
+        (
+            json!({"url": url, "json": [{"path": "$".to_owned() + &"[?@".repeat(1300)}]}),
+            "`json[0].path`",
+            "RFC 9535",
+        ),
+        (
+            json!({"url": url, "final_url": "*"}),
+            "`final_url`",
+            "not a regular expression",
+        ),
+        (
+            json!({"url": url, "expect_headers": {"a b": "x"}}),
+            "`expect_headers.a b`",
+            "not a header name",
+        ),
+        (
+            json!({"url": url, "json": [{"path": "$.a["}]}),
+            "`json[0].path`",
+            "RFC 9535",
+        ),
+        (
+            json!({"url": url, "json": [{"path": "$.a", "exists": false, "equals": 1}]}),
+            "`json[0].exists`",
+            "no other condition",
+        ),
+        (
+            json!({"url": url, "json": [{"path": "$.a", "equals": [1]}]}),
+            "a number",
+            "true or false",
+        ),
+        (
+            json!({"url": url, "min_bytes": 5, "max_bytes": 4}),
+            "`min_bytes`",
+            "no body has both",
+        ),
+        (
+            json!({"url": url, "method": "HEAD", "json": [{"path": "$.a"}]}),
+            "`json`",
+            "no body",
+        ),
+        (
+            json!({"url": url, "method": "HEAD", "body": "x"}),
+            "`body`",
+            "no body",
+        ),
+        (
+            json!({"url": url, "degraded_after": "5"}),
+            "duration such as",
+            "first_byte",
+        ),
+        (
+            json!({"url": url, "follow_redirects": "yes"}),
+            "true, false",
+            "at most 50",
+        ),
+        (
+            json!({"url": url, "bearer": "secret", "headers": {"Authorization": "secret"}}),
+            "`bearer`",
+            "`headers.authorization` already",
+        ),
+        (
+            json!({"url": url, "bearer": "secret\n"}),
+            "`bearer`",
+            "one line",
+        ),
+        (
+            json!({"url": url, "basic_auth": {"username": "a:b", "password": "secret"}}),
+            "`basic_auth.username`",
+            "colon",
+        ),
+        (
+            json!({"url": url, "oauth2": {"token_url": "x", "client_id": "a", "client_secret": "secret"}}),
+            "`oauth2.token_url`",
+            "begin with http",
+        ),
+        (
+            json!({"url": url, "ca_file": "/a", "tls": {"ca_file": "/b"}}),
+            "`tls.ca_file`",
+            "one already",
+        ),
+        (
+            json!({"url": url, "tls": {"pin_sha256": ["secret?"]}}),
+            "`tls.pin_sha256[0]`",
+            "base64",
+        ),
+        (
+            json!({"url": url, "tls": {"client_cert": "/no/such.pem"}}),
+            "`tls.client_cert`",
+            "correct the path",
+        ),
+        (
+            json!({"url": url, "ip_version": 5}),
+            "4 or 6",
+            "versions of IP",
+        ),
+        (
+            json!({"url": url, "http_version": "3"}),
+            "unknown variant `3`",
+            "`1.1` or `2`",
+        ),
+        (
+            json!({"url": url, "proxy": "proxy:3128"}),
+            "`proxy`",
+            "socks5://",
+        ),
+        (
+            json!({"url": url, "proxy": "http://me:secret@proxy/"}),
+            "`proxy`",
+            "proxy_auth",
+        ),
+        (
             json!({"url": url, "follow_redirect": true}),
             "follow_redirect",
             "unknown field",
@@ -261,16 +397,31 @@ fn urls_are_taken_apart() {
         ),
         ("http://shop.example:/x", false, "shop.example", 80, "/x"),
         ("https://[::1]:8443/x#y", true, "::1", 8443, "/x"),
+        (
+            "http://b\u{fc}cher.example",
+            false,
+            "xn--bcher-kva.example",
+            80,
+            "/",
+        ),
+        ("http://shop.example./x", false, "shop.example.", 80, "/x"),
+        (
+            "http://shop.example/a b?c d",
+            false,
+            "shop.example",
+            80,
+            "/a%20b?c%20d",
+        ),
+        ("http://127.1:81/", false, "127.0.0.1", 81, "/"),
     ] {
         let target = TargetUrl::parse(url).unwrap();
-        let expected = TargetUrl {
-            https,
-            host: host.to_owned(),
-            port,
-            zone: None,
-            path: path.to_owned(),
-        };
-        assert_eq!(target, expected, "{url}");
+        let found = (
+            target.is_https(),
+            target.host(),
+            target.port(),
+            target.path(),
+        );
+        assert_eq!(found, (https, host.to_owned(), port, path), "{url}");
     }
 }
 
@@ -283,7 +434,6 @@ fn the_zone_of_an_ipv6_address_finds_it_and_is_never_sent() {
         ("https://[fe80::1%25]/x", "25", "[fe80::1]"),
     ] {
         let target = TargetUrl::parse(url).unwrap();
-        assert_eq!(target.zone.as_deref(), Some(zone), "{url}");
         assert_eq!(target.address(), format!("fe80::1%{zone}"), "{url}");
         assert_eq!(target.authority(), authority, "{url}");
         for (location, expected) in [
@@ -293,7 +443,9 @@ fn the_zone_of_an_ipv6_address_finds_it_and_is_never_sent() {
             ("http://[fe80::2%25lo]/", Some("lo")),
         ] {
             let next = target.join(location).unwrap();
-            assert_eq!(next.zone.as_deref(), expected, "{url} to {location}");
+            let address = next.address();
+            let found = address.split_once('%').map(|(_, zone)| zone);
+            assert_eq!(found, expected, "{url} to {location}");
         }
     }
     for url in [
@@ -301,11 +453,7 @@ fn the_zone_of_an_ipv6_address_finds_it_and_is_never_sent() {
         "http://[fe80::1%25a b]/",
         "http://[fe80::1%a%b]/",
     ] {
-        assert_eq!(
-            TargetUrl::parse(url),
-            Err(crate::target::BadUrl::Malformed),
-            "{url}"
-        );
+        assert_eq!(TargetUrl::parse(url), Err(BadUrl::Malformed), "{url}");
     }
 }
 

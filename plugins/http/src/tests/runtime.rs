@@ -46,20 +46,24 @@ fn the_steps_of_all_requests_add_up() {
     let remaining = AtomicU64::new(60);
     let clock = || Duration::from_secs(remaining.load(Ordering::SeqCst));
     let mut progress = CheckProgress::new(TimeLimit::of(&clock));
-    for step in [
+    for phase in [
         CheckPhase::Connect,
         CheckPhase::Tls,
         CheckPhase::Connect,
-        CheckPhase::Body,
-        CheckPhase::Done,
+        CheckPhase::Transfer,
     ] {
-        progress.enter(step);
+        progress.enter(phase);
         remaining.fetch_sub(5, Ordering::SeqCst);
     }
-    let report = progress.measure(Report::healthy(""));
-    assert_eq!(names(&report), ["connect_seconds", "tls_seconds"]);
-    assert_eq!(value(&report, "connect_seconds"), Some(10.0));
-    assert_eq!(value(&report, "tls_seconds"), Some(5.0));
+    let report = metrics::set(
+        Report::healthy(""),
+        20.0,
+        &progress.phases,
+        &progress.findings,
+    );
+    assert_eq!(phases(&report), ["connect", "tls"]);
+    assert_eq!(phase(&report, "connect"), 10.0);
+    assert_eq!(phase(&report, "tls"), 5.0);
 }
 
 #[test]

@@ -5,7 +5,6 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use conductor_plugin_api::FailureKind;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tokio_rustls::rustls::{
     HandshakeKind, ServerConfig, ServerConnection, StreamOwned,
@@ -14,7 +13,6 @@ use tokio_rustls::rustls::{
 };
 
 use super::*;
-use crate::tls;
 
 /// A CA, with the file of its certificate.
 struct Authority {
@@ -104,11 +102,8 @@ fn a_trusted_certificate_is_healthy_and_its_end_is_measured() {
     let report = authority.check(&format!("https://{address}/"));
     assert_healthy(&report);
     let seconds_to_2040 = 2_208_988_800.0;
-    assert_eq!(
-        value(&report, "certificate_expiry_timestamp_seconds"),
-        Some(seconds_to_2040)
-    );
-    assert!(value(&report, "tls_seconds").unwrap() > 0.0, "{report:?}");
+    assert_eq!(value(&report, &metrics::EXPIRY), Some(seconds_to_2040));
+    assert!(phase(&report, "tls") > 0.0, "{report:?}");
 }
 
 #[test]
@@ -117,7 +112,7 @@ fn a_name_is_proven_by_the_certificate() {
     let port = authority.server("localhost", 2040).port();
     let report = authority.check(&format!("https://localhost:{port}/"));
     assert_healthy(&report);
-    assert!(value(&report, "resolve_seconds").is_some(), "{report:?}");
+    assert!(phases(&report).contains(&"resolve"), "{report:?}");
 }
 
 #[test]
@@ -129,7 +124,7 @@ fn a_certificate_for_another_name_is_unhealthy() {
         &report,
         "the certificate is not for 127.0.0.1 but for shop.example",
     );
-    assert!(value(&report, "certificate_expiry_timestamp_seconds").is_some());
+    assert!(value(&report, &metrics::EXPIRY).is_some());
 }
 
 #[test]
@@ -141,7 +136,7 @@ fn an_expired_certificate_is_unhealthy() {
     assert_unhealthy(&report, " days ago");
     let seconds_to_2020 = 1_577_836_800.0;
     assert_eq!(
-        value(&report, "certificate_expiry_timestamp_seconds"),
+        value(&report, &metrics::EXPIRY),
         Some(seconds_to_2020),
         "a time in the past, for the alert that warned of it"
     );
@@ -157,7 +152,7 @@ fn a_certificate_is_looked_at_each_time() {
     for _ in 0..3 {
         let report = host.check_async(&mut probe).unwrap();
         assert_healthy(&report);
-        assert!(value(&report, "certificate_expiry_timestamp_seconds").is_some());
+        assert!(value(&report, &metrics::EXPIRY).is_some());
     }
 }
 
@@ -170,7 +165,7 @@ fn an_issuer_nobody_trusts_is_unhealthy() {
         &report,
         "from an unknown CA; to trust it, name the CA in `ca_file`",
     );
-    assert!(value(&report, "certificate_expiry_timestamp_seconds").is_some());
+    assert!(value(&report, &metrics::EXPIRY).is_some());
 }
 
 #[test]
@@ -236,32 +231,7 @@ fn a_redirect_to_tls_is_followed() {
     ));
     let report = authority.check(&format!("http://{plain}/"));
     assert_healthy(&report);
-    assert!(value(&report, "tls_seconds").is_some(), "{report:?}");
-}
-
-#[test]
-fn a_ca_file_that_is_closed_to_the_plugin_is_told_with_the_cure() {
-    let denied = std::io::Error::from_raw_os_error(13);
-    let said = tls::unreadable("/x/ca.pem".as_ref(), &denied);
-    assert!(said.starts_with("Permission denied"), "{said}");
-    assert!(
-        said.contains(r#"allow = ["network", "read /x/ca.pem"]"#),
-        "{said}"
-    );
-}
-
-#[test]
-fn a_system_without_cas_is_a_failure_with_a_cure() {
-    let failure = tls::no_system_roots(&["cannot read /etc/ssl".to_owned()]);
-    assert_eq!(failure.kind(), FailureKind::Error);
-    for needle in ["cannot read /etc/ssl", "ca-certificates", "`ca_file`"] {
-        assert!(failure.message().contains(needle), "{failure}");
-    }
-}
-
-#[test]
-fn what_is_no_certificate_has_no_end() {
-    assert_eq!(tls::expiry(b"no certificate"), None);
+    assert!(phases(&report).contains(&"tls"), "{report:?}");
 }
 
 /// Starts a server whose certificate can be replaced while it runs.

@@ -10,7 +10,7 @@ use std::{
 use conductor_plugin_api::{Failure, tracing};
 use tokio::time::Instant;
 
-use crate::tls::{self, TrustAnchors};
+use super::trust::{self, TrustAnchors};
 
 /// The source of certificates, and the last ones read from it.
 pub(crate) struct CaSource {
@@ -21,8 +21,8 @@ pub(crate) struct CaSource {
 enum CaLocation {
     /// The system's CAs.
     System,
-    /// One PEM file.
-    File(PathBuf),
+    /// One PEM file, read by the plugin of this id.
+    File(PathBuf, &'static str),
 }
 
 struct LoadedAnchors {
@@ -40,8 +40,8 @@ impl CaSource {
     }
 
     /// Returns trust in the CAs of one file alone.
-    pub(crate) fn file(path: &Path) -> Arc<Self> {
-        Self::of(CaLocation::File(path.to_owned()))
+    pub(crate) fn file(path: &Path, plugin: &'static str) -> Arc<Self> {
+        Self::of(CaLocation::File(path.to_owned(), plugin))
     }
 
     fn of(source: CaLocation) -> Arc<Self> {
@@ -109,8 +109,8 @@ impl CaSource {
 impl CaLocation {
     fn load(&self) -> Result<TrustAnchors, Failure> {
         match self {
-            Self::System => tls::system(),
-            Self::File(path) => tls::of_file(path),
+            Self::System => trust::system(),
+            Self::File(path, plugin) => trust::of_file(path, plugin),
         }
     }
 
@@ -118,14 +118,14 @@ impl CaLocation {
     fn patience(&self) -> Duration {
         match self {
             Self::System => Duration::from_secs(1),
-            Self::File(_) => Duration::ZERO,
+            Self::File(..) => Duration::ZERO,
         }
     }
 
     fn stamp(&self) -> Vec<Stamp> {
         match self {
             Self::System => system_files().iter().map(|path| stamp(path)).collect(),
-            Self::File(path) => vec![stamp(path)],
+            Self::File(path, _) => vec![stamp(path)],
         }
     }
 }

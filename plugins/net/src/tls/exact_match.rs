@@ -9,11 +9,16 @@ use tokio_rustls::rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
     },
-    crypto::ring,
+    crypto::{WebPkiSupportedAlgorithms, ring},
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::ParsedCertificate,
 };
-use x509_cert::{Certificate, der::Decode};
+use x509_cert::{
+    Certificate,
+    der::{Decode, asn1::ObjectIdentifier},
+};
+
+use super::version1;
 
 /// The usual verification, and if that fails, an exact match with one of the trusted certificates.
 ///
@@ -23,14 +28,17 @@ use x509_cert::{Certificate, der::Decode};
 pub(crate) struct ExactOrIssued {
     issued: Arc<WebPkiServerVerifier>,
     trusted: HashSet<CertificateDer<'static>>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ExactOrIssued {
     /// Trusts certificates issued by one of `roots`, and the certificates `trusted`; `None` without any root.
     pub(crate) fn new(roots: RootCertStore, trusted: Vec<CertificateDer<'static>>) -> Option<Self> {
         let provider = Arc::new(ring::default_provider());
+        let algorithms = provider.signature_verification_algorithms;
         let issued = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
         Some(Self {
+            algorithms,
             issued: issued.build().ok()?,
             trusted: trusted.into_iter().collect(),
         })
@@ -52,6 +60,31 @@ impl ServerCertVerifier for ExactOrIssued {
         let Err(error) = verified else {
             return verified;
         };
+        if let Some(parsed) = version1::parse(certificate) {
+            let is_trusted = self.trusted.contains(certificate)
+                || version1::is_issued_by_one(self.trusted.iter(), &parsed, &self.algorithms);
+            if !is_trusted {
+                return Err(Error::InvalidCertificate(CertificateError::UnknownIssuer));
+            }
+            verify_dates(certificate, now).map_err(Error::InvalidCertificate)?;
+            if !has_only_common_name(certificate, name) {
+                return Err(Error::InvalidCertificate(
+                    CertificateError::NotValidForNameContext {
+                        expected: name.to_owned(),
+                        presented: common_name(certificate).into_iter().collect(),
+                    },
+                ));
+            }
+            return Ok(ServerCertVerified::assertion());
+        }
+        // The issuer and the dates are verified before the name.
+        let is_for_another_name = matches!(
+            error,
+            Error::InvalidCertificate(CertificateError::NotValidForNameContext { .. })
+        );
+        if is_for_another_name && has_only_common_name(certificate, name) {
+            return Ok(ServerCertVerified::assertion());
+        }
         // The usual verification has better messages for names and dates.
         let has_other_fault = matches!(
             error,
@@ -94,6 +127,29 @@ impl ServerCertVerifier for ExactOrIssued {
     }
 }
 
+/// Returns `true` if a certificate without alternative names has this name as its subject's common name, as those that
+/// private CAs issued for long; curl still accepts them.
+fn has_only_common_name(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> bool {
+    let Ok(parsed) = Certificate::from_der(certificate) else {
+        return false;
+    };
+    let parsed = parsed.tbs_certificate();
+    let mut extensions = parsed.extensions().into_iter().flatten();
+    let Some(common_name) = common_name(certificate) else {
+        return false;
+    };
+    let name = name.to_str();
+    let name = name.strip_suffix('.').unwrap_or(&name);
+    extensions.all(|extension| extension.extn_id != SUBJECT_ALT_NAME)
+        && common_name.eq_ignore_ascii_case(name)
+}
+
+fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let parsed = Certificate::from_der(certificate).ok()?;
+    let common_name = parsed.tbs_certificate().subject().common_name().ok()??;
+    Some(common_name.value().to_string())
+}
+
 fn verify_dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), CertificateError> {
     let parsed = Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
     let validity = parsed.tbs_certificate().validity();
@@ -114,3 +170,6 @@ fn verify_dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), C
     }
     Ok(())
 }
+
+/// RFC 5280, section 4.2.1.6.
+const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");

@@ -1,0 +1,453 @@
+//! TLS and certificates.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Stdio},
+    sync::Arc,
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, date_time_ymd,
+};
+use tokio_rustls::rustls::{
+    RootCertStore, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer},
+    server::WebPkiClientVerifier,
+    version::{TLS12, TLS13},
+};
+
+use super::*;
+
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+static BOTH: &[&SupportedProtocolVersion] = &[&TLS12, &TLS13];
+static ONLY_TLS12: &[&SupportedProtocolVersion] = &[&TLS12];
+static ONLY_TLS13: &[&SupportedProtocolVersion] = &[&TLS13];
+
+/// A server with a certificate.
+struct TlsServer {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    versions: &'static [&'static SupportedProtocolVersion],
+    clients: Option<CertificateDer<'static>>,
+    response: &'static [u8],
+    says_goodbye: bool,
+}
+
+impl TlsServer {
+    fn new(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Self {
+        Self {
+            chain,
+            key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            versions: BOTH,
+            clients: None,
+            response: OK,
+            says_goodbye: true,
+        }
+    }
+
+    fn start(self) -> u16 {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(self.versions)
+            .unwrap();
+        let builder = match self.clients {
+            None => builder.with_no_client_auth(),
+            Some(authority) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(authority).unwrap();
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                builder.with_client_cert_verifier(verifier.build().unwrap())
+            }
+        };
+        let config = Arc::new(builder.with_single_cert(self.chain, self.key).unwrap());
+        let address = listen(move |stream| {
+            let tls = ServerConnection::new(config.clone()).unwrap();
+            let mut stream = StreamOwned::new(tls, stream);
+            if !read_head(&mut stream).is_empty() {
+                let _ = stream.write_all(self.response);
+                if self.says_goodbye {
+                    stream.conn.send_close_notify();
+                }
+                let _ = stream.flush();
+            }
+        });
+        address.port()
+    }
+}
+
+fn authority(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new([]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params
+}
+
+fn leaf(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+}
+
+/// Returns a server whose certificate the authority has issued.
+fn issued(params: &CertificateParams, by: &Authority) -> TlsServer {
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, by).unwrap();
+    TlsServer::new(vec![certificate.der().clone()], &key)
+}
+
+/// Starts a server that accepts TLS 1.0 or 1.1 alone: its ServerHello has that version.
+fn old_tls(minor: u8) -> SocketAddr {
+    listen(move |mut stream| {
+        let _ = stream.read(&mut [0; 4096]);
+        let mut hello = vec![22, 3, minor, 0, 42, 2, 0, 0, 38, 3, minor];
+        hello.extend([7; 32]);
+        // No session, AES-128 with SHA-1, no compression.
+        hello.extend([0, 0, 0x2f, 0]);
+        let _ = stream.write_all(&hello);
+        keep_silent(&mut stream);
+    })
+}
+
+/// Ends a server with the test.
+struct OpensslServer(Child);
+
+impl Drop for OpensslServer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a server of openssl whose certificate has no extensions, as `openssl x509 -req` makes it by default.
+fn version_1(folder: &Path, name: &str, issuer: &Path, issuer_key: &Path) -> (OpensslServer, u16) {
+    let openssl = |arguments: &str| {
+        let mut run = Command::new("openssl");
+        run.args(arguments.split(' ')).current_dir(folder);
+        run
+    };
+    let made = |arguments: &str| {
+        let run = openssl(arguments)
+            .output()
+            .expect("openssl is not installed, or not in PATH: install it (on Debian: openssl)");
+        assert!(run.status.success(), "{run:?}");
+    };
+    let (issuer, issuer_key) = (issuer.display(), issuer_key.display());
+    made(&format!(
+        "req -newkey rsa:2048 -nodes -keyout v1.key -subj /CN={name} -out v1.csr"
+    ));
+    made(&format!(
+        "x509 -req -in v1.csr -CA {issuer} -CAkey {issuer_key} -set_serial 7 -days 90 -out v1.pem"
+    ));
+    let started = openssl("s_server -accept 127.0.0.1:0 -cert v1.pem -key v1.key -www")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut server = OpensslServer(started);
+    let mut lines = BufReader::new(server.0.stdout.take().unwrap()).lines();
+    let accepts = |line: String| line.strip_prefix("ACCEPT 127.0.0.1:")?.parse().ok();
+    let port = lines.find_map(|line| accepts(line.unwrap())).unwrap();
+    // The server ends when its output is closed.
+    thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+    (server, port)
+}
+
+/// A visit to `https://HOST`, with trust in the certificates of a file alone.
+fn visit(name: &'static str, host: &str, server: TlsServer, trusted: &Path) -> Behaviour {
+    let port = server.start();
+    Behaviour::at(name, format!("https://{host}:{port}/"))
+        .curl(&["--cacert", trusted.to_str().unwrap()])
+        .config(json!({ "ca_file": trusted }))
+}
+
+pub(super) fn section() -> Section {
+    // For the time of the test.
+    let folder = Box::leak(Box::new(tempfile::tempdir().unwrap()));
+    let file = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let root = CertifiedIssuer::self_signed(authority("root"), KeyPair::generate().unwrap());
+    let root: Authority = root.unwrap();
+    let trusted = file("root.pem", root.pem());
+    let other = CertifiedIssuer::self_signed(authority("other"), KeyPair::generate().unwrap());
+    let other: Authority = other.unwrap();
+    let middle =
+        CertifiedIssuer::signed_by(authority("middle"), KeyPair::generate().unwrap(), &root);
+    let middle: Authority = middle.unwrap();
+
+    let dated = |from: i32, to: i32| {
+        let mut params = leaf("localhost");
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(to, 1, 1);
+        params
+    };
+    let with_middle = |extra: &[&Authority]| {
+        let mut server = issued(&leaf("localhost"), &middle);
+        let extra = extra.iter().map(|authority| authority.der().clone());
+        server.chain.extend(extra);
+        server
+    };
+    let mut only_common_name = CertificateParams::new([]).unwrap();
+    only_common_name
+        .distinguished_name
+        .push(DnType::CommonName, "localhost");
+    let good = || issued(&leaf("localhost"), &root);
+    let own = |params: &CertificateParams, name: &str| {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let server = TlsServer::new(vec![certificate.der().clone()], &key);
+        (server, file(name, certificate.pem()))
+    };
+    let mut as_openssl_makes_it = leaf("localhost");
+    as_openssl_makes_it.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let (own_ca, own_ca_file) = own(&as_openssl_makes_it, "own-ca.pem");
+    let (own_leaf, own_leaf_file) = own(&leaf("localhost"), "own-leaf.pem");
+    let (unknown, _) = own(&leaf("localhost"), "unknown.pem");
+
+    let client_key = KeyPair::generate().unwrap();
+    let mut client = leaf("client");
+    client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let client = client.signed_by(&client_key, &root).unwrap();
+    let client = file("client.pem", client.pem() + &client_key.serialize_pem());
+    let asking = |versions| TlsServer {
+        clients: Some(root.der().clone()),
+        versions,
+        ..good()
+    };
+
+    let local = "localhost";
+    let key = file("root.key", root.key().serialize_pem());
+    let version_1 = |name: &str, issuer: &Path, issuer_key: &Path| {
+        let (server, port) = version_1(folder.path(), name, issuer, issuer_key);
+        (Box::new(server), format!("https://localhost:{port}/"))
+    };
+    let other_file = file("other.pem", other.pem());
+    let other_key = file("other.key", other.key().serialize_pem());
+    let (own_v1, own_v1_url) = version_1("localhost", &trusted, &key);
+    let (foreign_v1, foreign_v1_url) = version_1("localhost", &other_file, &other_key);
+    let (named_v1, named_v1_url) = version_1("shop.example", &trusted, &key);
+    let with_root = |name, url: String| {
+        Behaviour::at(name, url)
+            .curl(&["--cacert", trusted.to_str().unwrap()])
+            .config(json!({ "ca_file": trusted }))
+    };
+    let behaviours = vec![
+        visit("a certificate of a trusted CA", local, good(), &trusted),
+        visit(
+            "TLS 1.2 alone",
+            local,
+            TlsServer {
+                versions: ONLY_TLS12,
+                ..good()
+            },
+            &trusted,
+        ),
+        visit(
+            "TLS 1.3 alone",
+            local,
+            TlsServer {
+                versions: ONLY_TLS13,
+                ..good()
+            },
+            &trusted,
+        ),
+        visit(
+            "a certificate for an IP address",
+            "127.0.0.1",
+            issued(&leaf("127.0.0.1"), &root),
+            &trusted,
+        ),
+        visit(
+            "a certificate with a wildcard",
+            "a.localhost",
+            issued(&leaf("*.localhost"), &root),
+            &trusted,
+        ),
+        visit(
+            "a host name with a final dot",
+            "localhost.",
+            good(),
+            &trusted,
+        ),
+        visit(
+            "a name in capitals",
+            local,
+            issued(&leaf("LOCALHOST"), &root),
+            &trusted,
+        ),
+        visit(
+            "a common name without alternative names",
+            local,
+            issued(&only_common_name, &root),
+            &trusted,
+        ),
+        visit(
+            "a self-signed certificate that is marked as a CA, trusted itself",
+            local,
+            own_ca,
+            &own_ca_file,
+        ),
+        visit(
+            "a self-signed certificate, trusted itself",
+            local,
+            own_leaf,
+            &own_leaf_file,
+        ),
+        visit(
+            "a self-signed certificate that is not trusted",
+            local,
+            unknown,
+            &trusted,
+        ),
+        visit(
+            "a certificate of an unknown CA",
+            local,
+            issued(&leaf(local), &other),
+            &trusted,
+        ),
+        visit(
+            "an intermediate certificate",
+            local,
+            with_middle(&[&middle]),
+            &trusted,
+        ),
+        visit(
+            "an intermediate certificate and the root",
+            local,
+            with_middle(&[&middle, &root]),
+            &trusted,
+        ),
+        visit(
+            "a chain in the wrong order",
+            local,
+            with_middle(&[&root, &middle]),
+            &trusted,
+        ),
+        visit(
+            "a chain with a certificate that does not belong to it",
+            local,
+            with_middle(&[&other, &middle]),
+            &trusted,
+        ),
+        visit(
+            "a missing intermediate certificate",
+            local,
+            with_middle(&[]),
+            &trusted,
+        ),
+        visit(
+            "an expired certificate",
+            local,
+            issued(&dated(2019, 2020), &root),
+            &trusted,
+        ),
+        visit(
+            "a certificate of the future",
+            local,
+            issued(&dated(2090, 2099), &root),
+            &trusted,
+        ),
+        visit(
+            "a certificate for another name",
+            local,
+            issued(&leaf("shop.example"), &root),
+            &trusted,
+        ),
+        visit(
+            "an IP address, but a certificate for a name",
+            "127.0.0.1",
+            good(),
+            &trusted,
+        ),
+        visit(
+            "an end without close_notify after the content-length",
+            local,
+            TlsServer {
+                says_goodbye: false,
+                ..good()
+            },
+            &trusted,
+        ),
+        visit(
+            "a body that ends without close_notify",
+            local,
+            TlsServer {
+                says_goodbye: false,
+                response: b"HTTP/1.1 200 OK\r\n\r\nok",
+                ..good()
+            },
+            &trusted,
+        ),
+        visit(
+            "a client certificate that is required (TLS 1.2), and missing",
+            local,
+            asking(ONLY_TLS12),
+            &trusted,
+        ),
+        visit(
+            "a client certificate that is required (TLS 1.3), and missing",
+            local,
+            asking(ONLY_TLS13),
+            &trusted,
+        ),
+        visit(
+            "a client certificate that is required, and sent",
+            local,
+            asking(BOTH),
+            &trusted,
+        )
+        .curl(&["--cert", client.to_str().unwrap()])
+        .config(json!({ "tls": { "ca_file": trusted, "client_cert": client } })),
+        Behaviour::at("TLS 1.0 alone", format!("https://{}/", old_tls(1))),
+        Behaviour::at("TLS 1.1 alone", format!("https://{}/", old_tls(2))),
+        Behaviour::at(
+            "a version of TLS that the server does not accept",
+            format!(
+                "https://{}/",
+                listen(|mut stream| {
+                    let _ = stream.read(&mut [0; 4096]);
+                    let _ = stream.write_all(b"\x15\x03\x01\x00\x02\x02\x46");
+                })
+            ),
+        ),
+        with_root("an X.509 v1 certificate", own_v1_url).held(own_v1),
+        with_root("an X.509 v1 certificate of an unknown CA", foreign_v1_url).held(foreign_v1),
+        with_root("an X.509 v1 certificate for another name", named_v1_url).held(named_v1),
+        Behaviour::at(
+            "no TLS at an https:// URL",
+            format!(
+                "https://{}/",
+                listen(|mut stream| {
+                    let _ = stream.write_all(OK);
+                    keep_silent(&mut stream);
+                })
+            ),
+        ),
+        Behaviour::at(
+            "an end in the handshake",
+            format!(
+                "https://{}/",
+                listen(|mut stream| drop(stream.read(&mut [0; 4096])))
+            ),
+        ),
+        Behaviour::at(
+            "silence in the handshake",
+            format!("https://{}/", listen(|mut stream| keep_silent(&mut stream))),
+        )
+        .impatient(),
+    ];
+    Section {
+        title: "TLS",
+        behaviours,
+    }
+}
