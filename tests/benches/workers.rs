@@ -24,45 +24,32 @@ use std::{
 };
 
 use conductor_core::clock::Clock;
-use conductor_library::{Catalog, TrustPolicy, Vetted};
+use conductor_library::Vetted;
 use conductor_runtime::{
     AdmittedCall, CallFailure, CallOwner, CheckReport, DeliveryOutcome, LoadedPlugin, ProbeId,
-    ProbeSpec,
-    in_process::InProcess,
-    worker::{Worker, WorkerSettings, use_program},
+    ProbeSpec, in_process::InProcess,
 };
-use conductor_sandbox as sandbox;
-use machine::{Used, children, memory};
+use loaded::{catalog, wait_for_children_to_end, worker};
+use machine::{children, memory};
+use used::Used;
 
 mod built;
+mod loaded;
 mod machine;
+mod used;
 
 fn main() {
     if env::args().nth(1).as_deref() == Some("echo") {
         return echo();
     }
     let folder = built::build();
-    use_program(built::program(&folder));
     let place = tempfile::tempdir().unwrap();
-    let (plugins, state) = (place.path().join("plugins"), place.path().join("state"));
-    built::put_plugin(&folder, &plugins);
-    let catalog = Catalog::open(&[plugins], false, TrustPolicy::none(), Some(&state)).unwrap();
+    let catalog = catalog(&folder, place.path());
     let vetted = catalog.find("fault").unwrap();
     memory_of_workers(&vetted);
     starts(&vetted);
     // Last, as the library stays in this process.
     round_trips(&vetted);
-}
-
-/// Returns a worker that has loaded the plugin.
-fn worker(vetted: &Vetted) -> Worker {
-    let settings = WorkerSettings {
-        call_threads: 4,
-        policy: sandbox::SandboxPolicy::default(),
-        trials: false,
-        load_timeout: Duration::from_secs(10),
-    };
-    Worker::load(vetted, &settings, Clock::start(), |_| {}).unwrap()
 }
 
 fn memory_of_workers(vetted: &Vetted) {
@@ -319,13 +306,6 @@ fn median(samples: &[f64]) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[sorted.len() / 2]
-}
-
-/// Waits, so that the remains of one benchmark do not slow down the next.
-fn wait_for_children_to_end() {
-    while !children().is_empty() {
-        thread::sleep(Duration::from_millis(1));
-    }
 }
 
 const STARTS: usize = 100;

@@ -4,7 +4,7 @@ use std::{path::PathBuf, rc::Rc};
 
 use crate::{
     Row,
-    crossing::{crosses, crosses_to},
+    crossing::{OF_TODAY, crosses, crosses_to},
     freeze,
     harness::workspace,
     next,
@@ -52,7 +52,7 @@ const PROFILES: [(Profile, &str); 2] = [(Profile::Debug, "debug"), (Profile::Rel
 fn next_plugin() -> Row {
     row("a plugin of the next minor", || {
         let library = built(&next::plugin(), Profile::Debug, "next");
-        crosses(&library, &[next::OF_AN_OLD_HOST]);
+        crosses(&library, &[OF_TODAY, next::OF_AN_OLD_HOST]);
         Ok(())
     })
 }
@@ -84,14 +84,17 @@ fn of_compilers() -> Vec<Row> {
                         features,
                         flags,
                     });
-                    crosses(&library, &[]);
+                    crosses(&library, &[OF_TODAY]);
                     Ok(())
                 },
             ));
         }
     }
     rows.push(row("a plugin optimised as a whole and stripped", || {
-        crosses(&built(&Tree::today(), Profile::LtoStripped, ""), &[]);
+        crosses(
+            &built(&Tree::today(), Profile::LtoStripped, ""),
+            &[OF_TODAY],
+        );
         Ok(())
     }));
     rows.push(row(
@@ -100,7 +103,11 @@ fn of_compilers() -> Vec<Row> {
             let toolchain = &Toolchain::nightly()?;
             let host = Tree::new("today-host", &["plugin-api", "host"], &|_, text| text);
             let host = host.build_host(&debug(toolchain, ""));
-            crosses_to(&host, &built(&Tree::today(), Profile::Debug, ""), &[]);
+            crosses_to(
+                &host,
+                &built(&Tree::today(), Profile::Debug, ""),
+                &[OF_TODAY],
+            );
             Ok(())
         },
     ));
@@ -110,7 +117,7 @@ fn of_compilers() -> Vec<Row> {
 fn of_allocators() -> Vec<Row> {
     let plugin = row("a plugin with another allocator", || {
         let library = built(&Tree::today(), Profile::Debug, "other-allocator");
-        crosses(&library, &[]);
+        crosses(&library, &[OF_TODAY]);
         Ok(())
     });
     let host = row(
@@ -118,7 +125,7 @@ fn of_allocators() -> Vec<Row> {
         || {
             for features in ["", "other-allocator"] {
                 let library = built(&Tree::today(), Profile::Debug, features);
-                crosses_to(&host_with_another_allocator(), &library, &[]);
+                crosses_to(&host_with_another_allocator(), &library, &[OF_TODAY]);
             }
             Ok(())
         },
@@ -153,7 +160,7 @@ fn of_versions() -> Vec<Row> {
             crosses_to(
                 &next_host(),
                 &library,
-                &[module, probe, next::OF_A_NEW_HOST],
+                &[OF_TODAY, module, probe, next::OF_A_NEW_HOST],
             );
             Ok(())
         },

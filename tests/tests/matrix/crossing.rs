@@ -10,6 +10,15 @@ use crate::harness::{Host, Setup, artifacts};
 /// Further lines expected in the host's log, in a worker and in-process.
 pub(crate) type Said<'a> = &'a [&'a str];
 
+/// The log of a host of today about a plugin that uses what today's API has.
+pub(crate) const OF_TODAY: &str =
+    r#"crossing with {"team": "a"}, an interval: true, a state: true"#;
+
+const REPORTS: &str = r#"[platform.reports]
+plugin = "crossing"
+labels = { team = "a" }
+config = { words = ["one", "three"] }"#;
+
 /// Runs checks of the plugin at `library` in the host that was built with this test.
 pub(crate) fn crosses(library: &Path, said: Said<'_>) {
     for isolation in ["process", "in-process"] {
@@ -27,7 +36,7 @@ pub(crate) fn crosses_to(host: &Path, library: &Path, said: Said<'_>) {
 fn crosses_in(isolation: &str, start: impl FnOnce(Setup) -> Host, library: &Path, said: Said<'_>) {
     let setup = Setup::without_plugins()
         .with(&format!("[plugin.crossing]\nisolation = \"{isolation}\""))
-        .platform("reports", "crossing", r#"{ words = ["one", "two"] }"#)
+        .with(REPORTS)
         .platform("fails", "crossing", r#"{ ends = "failure" }"#)
         .platform("panics", "crossing", r#"{ ends = "panic" }"#);
     setup.install(library);
@@ -40,8 +49,17 @@ fn crosses_in(isolation: &str, start: impl FnOnce(Setup) -> Host, library: &Path
     });
     let measured = [("platform", "reports"), ("name", "measured_19")];
     assert_eq!(metrics.sum("conductor_measurement", &measured), 19.0);
+    if said.contains(&OF_TODAY) {
+        let length = |word| {
+            let labels = [("platform", "reports"), ("word", word)];
+            metrics.sum("conductor_crossing_length_bytes", &labels)
+        };
+        assert_eq!((length("one"), length("three")), (3.0, 5.0));
+        let checks = [("platform", "reports")];
+        assert!(metrics.sum("conductor_crossing_checks_total", &checks) >= 4.0);
+    }
     for text in [
-        "reported for reports: one two",
+        "reported for reports: one three",
         "failed for fails",
         "panicked for panics",
         "lib.rs:",

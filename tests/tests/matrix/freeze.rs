@@ -36,7 +36,10 @@ pub(crate) fn freeze(again: bool) -> ExitCode {
         }
         fs::remove_dir_all(&root).unwrap();
     }
-    tree::write(&root, "", &["plugin-api"], &|_, text| text);
+    tree::write(&root, "", &["plugin-api"], &|file, text| match file {
+        "Cargo.toml" => without_the_host(&text),
+        _ => text,
+    });
     // Removes from the lock file what the two do not need.
     let output = Toolchain::this()
         .cargo(&root)
@@ -46,6 +49,17 @@ pub(crate) fn freeze(again: bool) -> ExitCode {
     succeeded(&output);
     println!("frozen: tests/golden/{version}");
     ExitCode::SUCCESS
+}
+
+/// Returns the workspace's manifest without the host's crates, and without profiles, which name crates that only it uses.
+fn without_the_host(manifest: &str) -> String {
+    let kept = manifest.split("\n[profile").next().unwrap_or_default();
+    let lines = kept.lines().filter(|line| {
+        !["host", "plugins"]
+            .iter()
+            .any(|folder| line.contains(&format!("path = \"{folder}/")))
+    });
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 /// Returns the major and minor version of the API.

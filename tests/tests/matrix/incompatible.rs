@@ -43,7 +43,8 @@ const VARIANTS: [Variant; 11] = [
     variant("fields-swapped", |file, text| {
         in_abi(file, text, |text| {
             let text = replace(&text, "    pub key: RString,", "    pub first: RString,");
-            let text = replace(&text, "    pub value: RString,", "    pub key: RString,");
+            let value = "    /// Its content.\n    pub value: RString,";
+            let text = replace(&text, value, "    /// Its content.\n    pub key: RString,");
             replace(&text, "    pub first: RString,", "    pub value: RString,")
         })
     }),
@@ -181,7 +182,7 @@ fn in_abi(file: &str, text: String, change: impl Fn(String) -> String) -> String
 }
 
 fn field_added(file: &str, text: String) -> String {
-    let made = "impl From<Report> for AbiReport {\n    fn from(report: Report) -> Self {\n        Self {\n";
+    let made = "        AbiReport {\n";
     match file {
         "plugin-api/src/abi.rs" => {
             let more = "    /// Too much.\n    pub more: u64,\n";

@@ -1,7 +1,7 @@
 //! Old plugins on new hosts and new plugins on old hosts, libraries of other compilers and allocators, and those that
 //! must be refused: each row builds its library and loads it into a real host.
 //!
-//! `cargo test --features conductor-tests/matrix --test matrix` runs all rows and prints the duration of each; words
+//! `cargo test --workspace --features conductor-tests/matrix --test matrix` runs all rows and prints the duration of each; words
 //! after `--` select rows by name. `.ci/windows` runs those for Windows against `conductor.exe`.
 #![expect(
     clippy::disallowed_methods,

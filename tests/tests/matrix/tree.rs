@@ -174,7 +174,7 @@ pub(crate) fn write(root: &Path, inner: &str, folders: &[&str], change: Change<'
     let manifest: String = manifest
         .lines()
         .filter(|line| {
-            let ours = ["members = ", "exclude = "];
+            let ours = ["members = ", "default-members = ", "exclude = "];
             !ours.iter().any(|start| line.starts_with(start))
         })
         .map(|line| match line {
@@ -194,21 +194,30 @@ pub(crate) fn write(root: &Path, inner: &str, folders: &[&str], change: Change<'
     fs::copy(workspace().join("Cargo.lock"), root.join("Cargo.lock")).unwrap();
 }
 
-/// Returns the beginning of a manifest of a workspace with these packages.
+/// Returns the beginning of a manifest of a workspace with these packages in a folder `inner`, or in its own.
 fn members(inner: &str, folders: &[&str]) -> String {
+    let folder = within(inner);
     let members: Vec<_> = folders
         .iter()
-        .map(|folder| match *folder {
-            "host" => format!("\"{inner}/host/*\""), // one folder for each crate
-            package => format!("\"{inner}/{package}\""),
+        .map(|package| match *package {
+            "host" => format!("\"{folder}host/*\""), // one folder for each crate
+            package => format!("\"{folder}{package}\""),
         })
         .collect();
     format!("[workspace]\nmembers = [{}]\n", members.join(", "))
 }
 
-/// Returns a manifest whose packages are in a folder `inner`.
+/// Returns a manifest whose packages are in a folder `inner`, or in its own.
 fn in_folder(inner: &str, manifest: &str) -> String {
-    manifest.replace("path = \"", &format!("path = \"{inner}/"))
+    manifest.replace("path = \"", &format!("path = \"{}", within(inner)))
+}
+
+/// Returns the beginning of a path in this folder.
+fn within(inner: &str) -> String {
+    match inner {
+        "" => String::new(),
+        inner => format!("{inner}/"),
+    }
 }
 
 /// Returns the folder of the matrix.

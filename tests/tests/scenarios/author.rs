@@ -94,7 +94,8 @@ pub(crate) fn build_variant(folder: &Path, id: &str, change: impl Fn(String) -> 
     let workspace_manifest = fs::read_to_string(workspace().join("Cargo.toml")).unwrap();
     // It inherits its package keys from the workspace, so it needs a workspace.
     let is_copied = |line: &&str| {
-        let is_of_this_workspace = line.starts_with("conductor") && line.contains("path = ");
+        let is_of_this_workspace = line.starts_with("default-members = ")
+            || line.starts_with("conductor") && line.contains("path = ");
         !is_of_this_workspace || line.starts_with("conductor-plugin-api = ")
     };
     let lines = workspace_manifest.lines().filter(is_copied);

@@ -18,6 +18,7 @@ mod asynchronous;
 mod confinement;
 mod sins;
 pub(crate) mod source;
+mod what_it_knows;
 
 use source::{Language, compile, compile_file};
 
@@ -87,14 +88,9 @@ fn the_examples_are_checked_in_a_worker_and_inside_the_host() {
             host.wait_for_log("check failed: error: Not a directory");
         }
         host.wait_for_log("check failed: error: cannot read a number from /nowhere");
-        let measured = |platform, name| {
-            metrics.sum(
-                "conductor_measurement",
-                &[("platform", platform), ("name", name)],
-            )
-        };
-        assert!(measured("old", "age_seconds") >= 86_400.0);
-        assert_eq!(measured("young", "size_bytes"), 5.0);
+        let measured = |platform, name| metrics.sum(name, &[("platform", platform)]);
+        assert!(measured("old", "conductor_file_age_age_seconds") >= 86_400.0);
+        assert_eq!(measured("young", "conductor_file_age_size_bytes"), 5.0);
         let plugins = host.status()["plugins"].clone();
         for plugin in plugins.as_array().unwrap() {
             assert_eq!(plugin["isolation"], isolation, "{plugins}");

@@ -211,7 +211,7 @@ fn plugin_inspect_prints_what_is_known_without_running_the_library() {
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
-    for word in ["disk", "1.0.0", "sha256", "unwind"] {
+    for word in ["disk", "MIT OR Apache-2.0", "sha256", "unwind"] {
         assert!(text.contains(word), "{word} is missing:\n{text}");
     }
     fs::write(setup.path("x.so"), "text").unwrap();
@@ -231,6 +231,40 @@ fn schedule_prints_who_starts_when_and_warns_of_what_cannot_fit() {
     let (code, text, _) = run(&setup, &["schedule"]);
     assert_eq!(code, 0);
     insta::assert_snapshot!(text);
+}
+
+#[test]
+fn schedule_counts_the_rechecks_of_soft_states() {
+    let setup = Setup::new()
+        .host("interval = \"5s\"\nstagger = \"500ms\"\ntimeout = \"2s\"\ncall_threads = 1\nstuck_limit = 1")
+        .platform("a", "fault", "{}")
+        .with("unhealthy_after = 3\nretry_interval = \"1s\"")
+        .platform("b", "fault", "{}");
+    let (code, text, _) = run(&setup, &["schedule"]);
+    assert_eq!(code, 0);
+    // Four between two checks five seconds apart; no more than one call at a time.
+    assert!(
+        text.contains("plus at most 0.8 re-checks a second"),
+        "{text}"
+    );
+    assert!(text.contains("has 1 call threads, but needs 2"), "{text}");
+    let (_, json, _) = run(&setup, &["schedule", "--output", "json"]);
+    let summary: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let retries = summary["starts"].as_array().unwrap().iter();
+    let retries: Vec<_> = retries
+        .filter_map(|start| {
+            Some((
+                start["platform"].as_str()?,
+                start["retry_interval_seconds"].as_f64(),
+            ))
+        })
+        .collect();
+    assert!(
+        retries.contains(&("a", Some(1.0))) && retries.contains(&("b", None)),
+        "{json}"
+    );
+    let (_, text, _) = run(&Setup::new().platform("b", "fault", "{}"), &["schedule"]);
+    assert!(!text.contains("re-check"), "{text}");
 }
 
 #[test]
@@ -363,10 +397,10 @@ fn a_config_with_a_mistake_ends_with_3_and_one_clear_message() {
         "DIR/conductor.toml:2:10: platform.a: there is no plugin \"faul\"\n  help: did you mean \"fault\"?"
     );
     // The folders that were searched depend on the machine.
-    let missing = of("[platform.a]\nplugin = \"redis\"\n");
+    let missing = of("[platform.a]\nplugin = \"warehouse\"\n");
     for part in [
         "host.plugin_dirs: searched for plugins: ",
-        "DIR/conductor.toml:2:10: platform.a: there is no plugin \"redis\"",
+        "DIR/conductor.toml:2:10: platform.a: there is no plugin \"warehouse\"",
     ] {
         assert!(missing.contains(part), "{missing}");
     }

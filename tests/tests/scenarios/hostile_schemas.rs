@@ -143,7 +143,7 @@ fn install(hostile: &Hostile, folder: &Path) -> bool {
          static void *create(const conductor_call_t *call, const char *config) {{ (void)call, (void)config; return malloc(1); }}\n\
          static void check(void *probe, const conductor_call_t *call) {{ (void)probe; conductor_report(call, 0, \"fine\"); }}\n\
          static void destroy(void *probe, const conductor_call_t *call) {{ (void)call; free(probe); }}\n\
-         CONDUCTOR_PLUGIN(\"{}\", \"1.0.0\", \"Hostile\", \"\", hostile_schema, create, check, destroy, NULL, NULL);\n",
+         CONDUCTOR_PLUGIN(\"{}\", \"1.0.0\", \"Hostile\", \"\", hostile_schema, create, check, destroy, NULL, NULL, NULL);\n",
         schema.display(),
         hostile.id
     );

@@ -9,13 +9,17 @@ mod after_a_crash;
 #[cfg(target_os = "linux")]
 mod async_checks;
 mod author;
+mod blackbox;
 mod breaker_over_the_wire;
+#[cfg(target_os = "linux")]
+mod bundled;
 #[cfg(target_os = "linux")]
 mod c_plugins;
 #[cfg(target_os = "linux")]
 mod campaign;
 mod changing_libraries;
 mod command_line;
+mod confirmation;
 #[cfg(target_os = "linux")]
 mod docs;
 #[cfg(target_os = "linux")]
@@ -23,6 +27,8 @@ mod drill;
 #[cfg(target_os = "linux")]
 mod escaping;
 mod example_configs;
+#[cfg(target_os = "linux")]
+mod exec_probe;
 mod faults_of_the_original;
 #[cfg(target_os = "linux")]
 mod files_that_block;
@@ -34,6 +40,7 @@ mod hostile_schemas;
 mod log_width;
 mod misbehaving_files;
 mod misbehaving_plugins;
+mod nagios;
 mod newcomer;
 mod one_judge;
 mod operators;
@@ -41,6 +48,8 @@ mod operators;
 mod orphans;
 #[cfg(target_os = "linux")]
 mod own_api;
+#[cfg(unix)]
+mod plugin_dev;
 mod plugin_keys;
 mod plugin_new;
 #[cfg(target_os = "linux")]
@@ -50,16 +59,24 @@ mod reload;
 #[cfg(target_os = "linux")]
 mod replacements;
 mod secrets;
+mod servers;
 mod signatures;
 mod status_page;
 #[cfg(target_os = "linux")]
 mod systemd;
+mod targets;
+#[cfg(target_os = "linux")]
+mod unix_sockets;
 #[cfg(target_os = "linux")]
 mod unread_responses;
 #[cfg(target_os = "linux")]
 mod validator;
+#[cfg(target_os = "linux")]
+mod waiting_checks;
 mod web_config;
 #[cfg(target_os = "linux")]
 mod windows;
+#[cfg(target_os = "linux")]
+mod worker_program;
 #[cfg(target_os = "linux")]
 mod workers;

@@ -160,6 +160,7 @@ fn a_plugin_for_another_major_of_the_api() {
             let mut bytes = fs::read(good).unwrap();
             let record = manifest_of(&bytes);
             bytes[record + 12] = 2;
+            bytes[record + 14] = 0;
             fs::write(dir.join(x()), bytes).unwrap();
         },
         "api-version",
@@ -212,8 +213,8 @@ fn a_wrong_layout_is_refused_in_one_line() {
             "pub measurements: RVec<AbiMeasurement>,\n    /// Too much.\n    pub more: u64,",
         )
         .replace(
-            "message: report.message.into(),",
-            "message: report.message.into(),\n            more: 0,",
+            "message: self.message.into(),",
+            "message: self.message.into(),\n            more: 0,",
         )
     });
     let setup =

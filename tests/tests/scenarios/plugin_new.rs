@@ -7,6 +7,8 @@ use std::{
     process::Command,
 };
 
+#[cfg(unix)]
+use crate::c_plugins::source::{self, Language};
 use crate::harness::{Host, Setup, artifacts, conductor, workspace};
 
 #[test]
@@ -17,7 +19,7 @@ fn a_new_plugin_in_rust_is_tested_built_and_run_and_its_next_version_compared() 
     examine(&old);
     setup.install(&old);
 
-    // Another key, another measurement, and at first too small a step.
+    // Another key, another metric, and at first too small a step.
     let source = crate_folder.join("src/lib.rs");
     let text = fs::read_to_string(&source).unwrap();
     let text = text
@@ -26,15 +28,15 @@ fn a_new_plugin_in_rust_is_tested_built_and_run_and_its_next_version_compared() 
             "struct Config {\n    #[serde(default)]\n    _more: bool,",
         )
         .replace("} = &self.config", "    ..\n        } = &self.config")
-        .replace("\"size_bytes\", file", "\"length_bytes\", file");
+        .replace("Metric::gauge(\"size\"", "Metric::gauge(\"length\"");
     fs::write(&source, text).unwrap();
     let small = cargo(&crate_folder, "my_db", &["build"], "0.1.1");
     let config = r#"{ "path": "/proc/self/status" }"#;
     let (code, found) = diff(&old, &small, &["--config", config]);
     assert_eq!(code, 1, "{found}");
     for line in [
-        "measurement length_bytes added minor",
-        "measurement size_bytes removed major",
+        "metric length_bytes added minor",
+        "metric size_bytes removed major",
         "config key `_more` added, optional minor",
         "make it 0.2.0 at least",
     ] {
@@ -71,27 +73,78 @@ fn a_new_asynchronous_plugin_is_tested_built_and_run() {
 
 #[cfg(unix)]
 #[test]
-fn a_new_plugin_in_c_is_made_and_run() {
+fn a_new_plugin_in_c_is_tested_made_and_run() {
+    made_and_run("in-c", "c", "plugin.c", examine);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_new_plugin_in_cpp_is_tested_made_and_run() {
+    if source::has(Language::Cpp) {
+        made_and_run("in-cpp", "cpp", "plugin.cpp", examine);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_new_plugin_in_go_is_tested_made_and_run() {
+    if Command::new("go").arg("version").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "CI has Go");
+        eprintln!("skipped: there is no `go` on this machine");
+        return;
+    }
+    made_and_run("in-go", "go", "plugin.c", |library| {
+        let mut command = conductor(&["plugin", "inspect"]);
+        command.arg(library);
+        let shown = succeed(command);
+        assert!(shown.contains("Checks the age of a file."), "{shown}");
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn a_new_plugin_in_zig_is_tested_made_and_run() {
+    // Debian has no Zig compiler, so CI need not have one.
+    if Command::new("zig").arg("version").output().is_err() {
+        eprintln!("skipped: there is no `zig` on this machine (`pip install ziglang` has one)");
+        return;
+    }
+    made_and_run("in-zig", "zig", "plugin.zig", examine);
+}
+
+/// Tests, makes and runs a new plugin that has a Makefile, and replaces it by its next version.
+#[cfg(unix)]
+fn made_and_run(id: &str, language: &str, source: &str, examine: impl Fn(&Path)) {
     let setup = Setup::without_plugins().host(UNHURRIED);
-    let folder = new(&setup, "in-c", &["--lang", "c"]);
-    let mut make = Command::new("make");
-    make.current_dir(&folder)
-        .env("CFLAGS", "-Wall -Wextra -Werror");
-    succeed(make);
+    let folder = new(&setup, id, &["--lang", language]);
+    let make = |target: &[&str]| {
+        let mut make = Command::new("make");
+        make.current_dir(&folder)
+            .env("CFLAGS", "-Wall -Wextra -Werror")
+            .env("CXXFLAGS", "-Wall -Wextra -Werror")
+            .args(target);
+        succeed(make)
+    };
+    let tested = make(&["test"]);
+    assert!(
+        tested.contains("all tests passed") || tested.contains("ok"),
+        "{tested}"
+    );
+    make(&[]);
     let (prefix, suffix) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
-    let library = folder.join(format!("{prefix}in-c{suffix}"));
+    let library = folder.join(format!("{prefix}{id}{suffix}"));
     examine(&library);
     setup.install(&library);
     let config = "{ path = \"/proc/self/status\" }";
-    let host = setup.platform("a", "in-c", config).start();
-    host.wait("its report", |m| m.checks("a", "healthy") >= 1.0);
-    let source = folder.join("plugin.c");
+    let host = setup.platform("a", id, config).start();
+    let metrics = host.wait("its report", |m| m.checks("a", "healthy") >= 1.0);
+    let size = format!("conductor_{}_size_bytes", id.replace('-', "_"));
+    assert!(metrics.has(&size, &[("platform", "a")]), "{metrics:?}");
+    let source = folder.join(source);
     let text = fs::read_to_string(&source).unwrap();
     fs::write(&source, text.replace("\"0.1.0\"", "\"0.1.1\"")).unwrap();
-    let mut make = Command::new("make");
-    make.current_dir(&folder);
-    succeed(make);
-    replace(&host, "in-c", &library);
+    make(&[]);
+    replace(&host, id, &library);
 }
 
 /// Creates a plugin with `conductor plugin new`, and returns its folder.

@@ -1,6 +1,7 @@
 //! The host under a real Prometheus, which must be installed; CI installs it.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
@@ -9,10 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::harness::{Host, PATIENCE, Setup, workspace};
+use crate::{
+    bundled::{self, declared_metrics},
+    harness::{Host, PATIENCE, Setup, workspace},
+    servers::{may_ping, time_server},
+};
 
 /// Returns `true` if the program is installed; in CI it must be.
-fn is_installed(program: &str) -> bool {
+pub(crate) fn is_installed(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok();
     assert!(
         found || std::env::var_os("CI").is_none(),
@@ -70,8 +75,17 @@ fn a_real_prometheus_scrapes_the_host() {
     if !is_installed("prometheus") {
         return;
     }
-    let host = Setup::new().platform("shop", "fault", "{}").start();
+    let host = Setup::new()
+        .platform("shop", "fault", "{}")
+        .platform("port", "tcp", "{ address = \"${self.address}\" }")
+        .start();
     let prometheus = Prometheus::beside(&host);
+    prometheus.wait_for("up{job=\"conductor\"} == 1");
+    // It asks for OpenMetrics, which has a line for the unit.
+    prometheus.wait_for("conductor_tcp_duration_seconds{platform=\"port\"} > 0");
+    let metadata = prometheus.get("/api/v1/metadata?metric=conductor_tcp_duration_seconds");
+    let metadata = metadata.unwrap()["data"]["conductor_tcp_duration_seconds"][0].clone();
+    assert_eq!(metadata["unit"], "seconds", "{metadata}");
     prometheus.wait_for("up{job=\"conductor\"} == 1");
     for expression in [
         "health_check_total{platform=\"shop\",status=\"healthy\"} >= 2",
@@ -122,9 +136,32 @@ fn every_query_of_the_dashboard_and_every_metric_of_the_rules_is_there() {
         .platform("shop", "fault", "{}")
         .platform("failing", "fault", r#"{ check = { fault = "error" } }"#)
         .platform("crashing", "fault", r#"{ check = { fault = "abort" } }"#)
+        .platform("flapping", "fault", r#"{ status = "flap" }"#)
         .platform("disk", "disk", "{ path = \"/\" }")
-        .metrics("series = \"lean\"")
-        .start();
+        .platform("web", "http", "{ url = \"${self.url}/-/healthy\" }")
+        .platform("port", "tcp", "{ address = \"${self.address}\" }")
+        .bundled("ntp")
+        .platform(
+            "time",
+            "ntp",
+            &format!("{{ server = \"{}\" }}", time_server()),
+        )
+        .bundled("exec")
+        .platform(
+            "load",
+            "exec",
+            "{ command = [\"/bin/echo\", \"OK | load=1;4;8\"] }",
+        )
+        .metrics("series = \"lean\"");
+    let may_ping = may_ping();
+    let host = match may_ping {
+        true => {
+            host.bundled("icmp")
+                .platform("router", "icmp", "{ host = \"127.0.0.1\", count = 1 }")
+        }
+        false => host,
+    };
+    let host = host.start();
     let prometheus = Prometheus::beside(&host);
     let dashboard = workspace().join("packaging/grafana/conductor.json");
     let dashboard: serde_json::Value =
@@ -138,25 +175,41 @@ fn every_query_of_the_dashboard_and_every_metric_of_the_rules_is_there() {
             .map(|expression| expression.replace(&format!("${variable}"), ".*"))
             .collect();
     }
+    let mut used = vec!["disk", "exec", "fault", "http", "ntp", "tcp"];
+    used.extend(may_ping.then_some("icmp"));
+    let mut others = bundled::ids();
+    others.retain(|id| !used.contains(&id.as_str()));
+    let of_others: BTreeSet<_> = others.iter().flat_map(|id| declared_metrics(id)).collect();
     for expression in &expressions {
+        // No platform of this host has such a metric, so the query has no result.
+        let is_absent = |word: &str| word.contains("certificate") || of_others.contains(word);
+        if words(expression).any(is_absent) {
+            let answer = prometheus.query(expression).unwrap();
+            assert_eq!(answer["status"], "success", "{expression}: {answer}");
+            continue;
+        }
         // A range that needs two scrapes; Grafana's value depends on the width of the panel.
         prometheus.wait_for(&expression.replace("$__rate_interval", "30s"));
     }
     let rules = fs::read_to_string(workspace().join("packaging/prometheus/conductor.rules.yml"));
     let rules = rules.unwrap();
     let text = host.get("/metrics").1;
-    let words = rules.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-    let metrics = words.filter(|word| {
+    let metrics = words(&rules).filter(|word| {
         ["conductor_", "health_check_", "circuit_", "plugin_failure"]
             .iter()
             .any(|start| word.starts_with(start))
     });
     for metric in metrics {
         assert!(
-            text.contains(&format!("\n{metric}")),
-            "{metric} is not served"
+            of_others.contains(metric) || text.contains(&format!("\n{metric}")),
+            "{metric} is neither served nor declared by a plugin"
         );
     }
+}
+
+/// Returns the names and keywords in a query or a file of rules.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
 }
 
 /// Collects the values under `key`, at any depth.
@@ -180,7 +233,7 @@ fn find(value: &serde_json::Value, key: &str, found: &mut Vec<String>) {
 }
 
 /// A real Prometheus that scrapes a host each second.
-struct Prometheus {
+pub(crate) struct Prometheus {
     port: u16,
     _folder: tempfile::TempDir,
     _process: Kill,
@@ -188,14 +241,17 @@ struct Prometheus {
 
 impl Prometheus {
     fn beside(host: &Host) -> Self {
+        let target = host.address;
+        Self::with(&format!(
+            "- job_name: conductor\n  scrape_interval: 1s\n  static_configs:\n  - targets: ['{target}']\n"
+        ))
+    }
+
+    /// Starts it with these scrape configs.
+    pub(crate) fn with(scrapes: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("prometheus.yml");
-        let target = host.address;
-        fs::write(
-            &config,
-            format!("scrape_configs:\n- job_name: conductor\n  scrape_interval: 1s\n  static_configs:\n  - targets: ['{target}']\n"),
-        )
-        .unwrap();
+        fs::write(&config, format!("scrape_configs:\n{scrapes}")).unwrap();
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
@@ -217,7 +273,7 @@ impl Prometheus {
 
     /// Queries until the expression has a result.
     #[track_caller]
-    fn wait_for(&self, expression: &str) {
+    pub(crate) fn wait_for(&self, expression: &str) {
         let start = Instant::now();
         let mut last = String::new();
         while start.elapsed() < PATIENCE {
@@ -238,12 +294,17 @@ impl Prometheus {
 
     /// Returns `None` while it does not respond yet.
     fn query(&self, expression: &str) -> Option<serde_json::Value> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         let escaped: String = expression
             .bytes()
             .map(|byte| format!("%{byte:02x}"))
             .collect();
-        let request = format!("GET /api/v1/query?query={escaped} HTTP/1.0\r\nHost: x\r\n\r\n");
+        self.get(&format!("/api/v1/query?query={escaped}"))
+    }
+
+    /// Returns `None` while it does not respond yet.
+    fn get(&self, path: &str) -> Option<serde_json::Value> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        let request = format!("GET {path} HTTP/1.0\r\nHost: x\r\n\r\n");
         stream.write_all(request.as_bytes()).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
@@ -251,7 +312,8 @@ impl Prometheus {
     }
 }
 
-struct Kill(Child);
+/// A process that ends with its owner.
+pub(crate) struct Kill(pub(crate) Child);
 
 impl Drop for Kill {
     fn drop(&mut self) {

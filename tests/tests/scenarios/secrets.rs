@@ -91,3 +91,104 @@ fn a_secret_that_does_not_fit_is_not_shown_and_a_new_one_holds_from_a_reload_on(
     host.wait_for_log("the file");
     host.wait_for_log("config not reloaded");
 }
+
+/// Returns a host with the probe `exec`, whose command prints its environment.
+#[cfg(unix)]
+fn with_inline_secret() -> Setup {
+    Setup::new()
+        .bundled("exec")
+        .platform("said", "exec", SAYS_ITS_SECRET)
+        .with(&format!(
+            "[template.says]\nplugin = \"exec\"\nconfig = {SAYS_ITS_SECRET}"
+        ))
+}
+
+/// `environment` is a table of secrets by the plugin's schema.
+#[cfg(unix)]
+const SAYS_ITS_SECRET: &str = r#"{ command = ["/bin/sh", "-c", "echo \"up with $TOKEN\"; echo \"$TOKEN\" >&2"], environment = { TOKEN = "hunter2-hunter2" } }"#;
+
+#[cfg(unix)]
+#[test]
+fn a_secret_written_into_the_config_itself_is_shown_nowhere() {
+    let host = with_inline_secret().start();
+    host.wait("its report", |m| m.checks("said", "healthy") >= 1.0);
+    let message = host.status()["platforms"][0]["message"].clone();
+    assert_eq!(message, "up with (a secret)");
+    for path in [
+        "/api/v1/status",
+        "/api/v1/platforms/said",
+        "/api/v1/plugins",
+        "/metrics",
+        "/",
+        "/probe?target=127.0.0.1&module=says&debug=true",
+    ] {
+        let (_, body) = host.get(path);
+        assert!(!body.contains(SECRET), "{path}: {body}");
+    }
+    let (_, details) = host.get("/probe?target=127.0.0.1&module=says&debug=true");
+    assert!(details.contains("up with (a secret)"), "{details}");
+    // A reload that changes nothing keeps its probe, and the secret with it.
+    host.reload();
+    host.wait("another report", |m| m.checks("said", "healthy") >= 3.0);
+    assert!(!host.log().contains(SECRET), "{}", host.log());
+}
+
+#[cfg(unix)]
+#[test]
+fn an_inline_secret_is_shown_by_no_command() {
+    let setup = with_inline_secret();
+    let library = setup.plugin_dir().join(
+        crate::harness::library("conductor_plugin_exec")
+            .file_name()
+            .unwrap(),
+    );
+    let said = |arguments: &[&str]| {
+        let output = setup.command(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
+        assert!(!said.contains("hunter"), "{arguments:?}: {said}");
+        said
+    };
+    assert!(said(&["run", "--once"]).contains("up with (a secret)"));
+    let tool = |command: &str, arguments: &[&str]| {
+        let output = crate::harness::conductor(&["plugin", command])
+            .arg(&library)
+            .args(arguments)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
+        assert!(!said.contains("hunter"), "{command} {arguments:?}: {said}");
+        said
+    };
+    let run = tool("run", &["--config", SAYS_ITS_SECRET]);
+    assert!(run.contains("up with (a secret)"), "{run}");
+    let run = tool(
+        "run",
+        &["--config", SAYS_ITS_SECRET, "--isolation", "in-process"],
+    );
+    assert!(run.contains("up with (a secret)"), "{run}");
+    let validated = tool(
+        "validate",
+        &["--config", SAYS_ITS_SECRET, "--test", "check/"],
+    );
+    assert!(validated.contains("up with (a secret)"), "{validated}");
+
+    // A value of another type, in a message about the schema, and in the line of the file next to it.
+    let wrong = SAYS_ITS_SECRET.replace("\"hunter2-hunter2\"", "1234567890123");
+    let wrong = wrong.replace("{ command", "{ comand = 1, command");
+    let setup = Setup::new()
+        .bundled("exec")
+        .platform("said", "exec", &wrong);
+    let output = setup.command(&["config", "check"]).output().unwrap();
+    let check = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert!(
+        check.contains("environment.TOKEN must be a string, not (a secret)"),
+        "{check}"
+    );
+    assert!(check.contains("did you mean `command`?"), "{check}");
+    assert!(!check.contains("1234567890123"), "{check}");
+    let run = tool("run", &["--config", &wrong]);
+    assert!(!run.contains("1234567890123"), "{run}");
+}

@@ -4,7 +4,7 @@
 
 use std::{env, fs};
 
-use crate::harness::workspace;
+use crate::{bundled, harness::workspace};
 
 mod api;
 mod command_line;
@@ -36,12 +36,9 @@ fn generated_parts_are_current() {
             api::requests(),
         ),
     ];
-    for id in probes::BUNDLED {
-        parts.push((
-            format!("docs/reference/probes/{id}.md"),
-            "keys",
-            probes::keys(id),
-        ));
+    for id in bundled::ids() {
+        let page = format!("docs/reference/probes/{id}.md");
+        parts.push((page, "keys", probes::keys(&id)));
     }
     #[cfg(target_arch = "x86_64")]
     parts.extend([
@@ -99,7 +96,7 @@ fn code(text: &str) -> String {
 }
 
 /// Writes the generated parts again.
-const COMMAND: &str = "UPDATE_DOCS=1 cargo test --test scenarios docs::reference";
+const COMMAND: &str = "UPDATE_DOCS=1 cargo test --workspace --test scenarios docs::reference";
 
 #[test]
 fn text_around_a_generated_part_stays() {

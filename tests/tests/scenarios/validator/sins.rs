@@ -203,6 +203,12 @@ fn every_test_of_configs_and_checks_can_fail() {
             "check/repeatable",
             &["failed after 1 went well"],
         ),
+        Sin::new(
+            beside("", &checking("char state[16]; if (conductor_state(call, state, sizeof state) > 0) abort(); conductor_report(call, 0, \"fine\");")),
+            "check/any-state",
+            &["a state of other bytes"],
+        )
+        .with("crashed"),
         Sin::new(beside("", &checking("printf(\"hello\"); conductor_report(call, 0, \"fine\");")), "check/quiet", &["hello", "conductor_log"]),
         Sin::new(beside("", &checking("if (chdir(\"/\")) {} conductor_report(call, 0, \"fine\");")), "check/leaves-process", &["working directory"]),
         Sin::new(

@@ -1,11 +1,11 @@
-//! A plugin whose checks make everything cross: config, reports with text and measurements, failures, panics, log
-//! lines, and events of `tracing`.
+//! A plugin whose checks make everything cross: config, reports with text, measurements and declared metrics, failures,
+//! panics, log lines, events of `tracing`, and what the host knows of the platform.
 
 #[cfg(feature = "other-allocator")]
 mod allocator;
 
 use conductor_plugin_api::{
-    Context, Failure, Level, Probe, Report, export_plugin, schemars, tracing,
+    Context, Failure, Level, Metric, Probe, Report, export_plugin, schemars, tracing,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -27,6 +27,11 @@ enum End {
     Panic,
 }
 
+const CHECKS: Metric = Metric::counter("checks", "Checks of the probe.");
+const LENGTH: Metric<1> = Metric::gauge("length", "Length of each word.")
+    .unit("bytes")
+    .labels(["word"]);
+
 struct Crossing {
     config: Config,
     checks: u32,
@@ -44,6 +49,15 @@ impl Probe for Crossing {
         let platform = context.platform();
         context.log(Level::Warn, &format!("crossing to {platform}"));
         tracing::warn!(checks = self.checks, "crossing as an event");
+        let state = String::from_utf8(context.state())?;
+        tracing::warn!(
+            "crossing with {:?}, an interval: {}, a state: {}",
+            context.labels(),
+            context.interval().is_some(),
+            !state.is_empty(),
+        );
+        // An older host stores nothing.
+        let _ = context.store_state(self.checks.to_string().as_bytes());
         assert!(!context.remaining().is_zero() && !context.is_cancelled());
         match self.config.ends {
             End::Panic => panic!("panicked for {platform}"),
@@ -54,7 +68,11 @@ impl Probe for Crossing {
                 let measured = (0..20).fold(report, |report, nth| {
                     report.measure(format!("measured_{nth}"), f64::from(nth))
                 });
-                Ok(measured)
+                let words = self.config.words.iter();
+                Ok(words.fold(
+                    measured.set(&CHECKS, [], f64::from(self.checks)),
+                    |report, word| report.set(&LENGTH, [word], word.len() as f64),
+                ))
             }
         }
     }
@@ -70,4 +88,9 @@ fn news(_: &Context<'_>) -> String {
     String::new()
 }
 
-export_plugin! { id: "crossing", probe: Crossing, name: "Lets everything cross" }
+export_plugin! {
+    name: "Lets everything cross",
+    metrics: [CHECKS, LENGTH],
+    id: "crossing",
+    probe: Crossing,
+}

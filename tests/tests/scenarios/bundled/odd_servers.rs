@@ -1,0 +1,128 @@
+//! Platforms that are slow, refusing or lying: each network probe reports them as unhealthy, and harms no other platform.
+
+use std::{
+    io::{ErrorKind, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    thread,
+    time::Duration,
+};
+
+use super::{at, ids};
+use crate::harness::Setup;
+
+/// The behaviour of a server, over TCP and UDP on one port.
+#[derive(Clone, Copy, Debug)]
+enum OddServer {
+    /// Nothing listens.
+    Refusing,
+    /// Accepts, and never responds.
+    Silent,
+    /// Accepts, and ends the connection.
+    Closing,
+    /// Responds to anything with bytes of no protocol, then ends the connection.
+    Garbage,
+    /// Responds to anything with the same byte, for as long as the client reads.
+    Endless,
+}
+
+impl OddServer {
+    const ALL: [Self; 5] = [
+        Self::Refusing,
+        Self::Silent,
+        Self::Closing,
+        Self::Garbage,
+        Self::Endless,
+    ];
+
+    /// Starts it on a port of its own; it lives as long as the test process.
+    fn start(self) -> SocketAddr {
+        let (listener, socket) = bind();
+        let address = listener.local_addr().unwrap();
+        if matches!(self, Self::Refusing) {
+            return address;
+        }
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                thread::spawn(move || self.serve(stream));
+            }
+        });
+        thread::spawn(move || {
+            let mut request = [0; 2048];
+            while let Ok((_, client)) = socket.recv_from(&mut request) {
+                let responses = match self {
+                    Self::Garbage => 1,
+                    Self::Endless => 1000,
+                    Self::Refusing | Self::Silent | Self::Closing => 0,
+                };
+                for _ in 0..responses {
+                    // The client may be gone.
+                    let _ = socket.send_to(&GARBAGE, client);
+                }
+            }
+        });
+        address
+    }
+
+    fn serve(self, mut stream: TcpStream) {
+        let mut request = [0; 2048];
+        match self {
+            Self::Refusing | Self::Closing => {}
+            Self::Silent => while stream.read(&mut request).is_ok_and(|read| read > 0) {},
+            Self::Garbage => {
+                let _ = stream.write_all(&GARBAGE);
+                let _ = stream.read(&mut request);
+            }
+            Self::Endless => {
+                let wait = Some(Duration::from_secs(60));
+                stream.set_write_timeout(wait).unwrap();
+                while stream.write_all(&[b'a'; 4096]).is_ok() {}
+            }
+        }
+    }
+}
+
+/// Returns a listener and a socket on the same port.
+fn bind() -> (TcpListener, UdpSocket) {
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        match UdpSocket::bind(listener.local_addr().unwrap()) {
+            Ok(socket) => return (listener, socket),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::AddrInUse),
+        }
+    }
+}
+
+const GARBAGE: [u8; 12] = *b"\x80\xff\0\x07*\r\n\x1b$9\n\n";
+
+#[test]
+fn a_server_that_refuses_is_slow_or_lies_is_unhealthy() {
+    let mut setup =
+        Setup::without_plugins().host("interval = \"3s\"\ntimeout = \"2s\"\nstagger = \"10ms\"");
+    let mut platforms = Vec::new();
+    for id in ids() {
+        if at(&id, "127.0.0.1:1").is_none() {
+            continue;
+        }
+        setup = setup.bundled(&id);
+        for server in OddServer::ALL {
+            let config = at(&id, &server.start().to_string()).unwrap();
+            let name = format!("{id}-{server:?}").to_lowercase();
+            setup = setup.platform(&name, &id, &config);
+            platforms.push(name);
+        }
+    }
+    let host = setup.start();
+    let metrics = host.wait("each platform is unhealthy", |m| {
+        platforms
+            .iter()
+            .all(|name| m.checks(name, "unhealthy") > 0.0)
+    });
+    for name in &platforms {
+        for status in ["healthy", "degraded"] {
+            assert_eq!(metrics.checks(name, status), 0.0, "{name}: {status}");
+        }
+        for fault in ["panic", "crash"] {
+            assert_eq!(metrics.failures(name, fault), 0.0, "{name}: {fault}");
+        }
+    }
+}
