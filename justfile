@@ -6,21 +6,22 @@ default:
 
 # Build the host and the bundled plugins
 build:
-    cargo build --release
+    cargo build --release --workspace
 
 # Run everything that needs no other tools
 test:
-    cargo test
+    cargo test --workspace
 
 # Everything a change has to pass; installs what it needs (Debian)
 ci:
     bash .ci/run
 
-# Check formatting and lints, with and without the prometheus feature
+# Check formatting and lints, with and without the prometheus feature, and that the fuzz targets build
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
     cargo clippy -p conductor --no-default-features --all-targets -- -D warnings
+    CUSTOM_LIBFUZZER_PATH=/dev/null cargo check --manifest-path fuzz/Cargo.toml --target-dir target
 
 # Build the API documentation without warnings
 doc:
@@ -32,7 +33,7 @@ crate NAME *FILTER:
 
 # Test a real host, seen from outside: `just scenario reload::`
 scenario *FILTER:
-    cargo test --test scenarios -- {{ FILTER }}
+    cargo test --workspace --test scenarios -- {{ FILTER }}
 
 # Try to escape from the sandbox
 sandbox:
@@ -44,7 +45,7 @@ windows *SCENARIO:
 
 # Test plugins of other compilers and API versions
 matrix:
-    cargo test --features conductor-tests/matrix --test matrix
+    cargo test --workspace --features conductor-tests/matrix --test matrix
 
 # Test the lock around a platform's calls under every interleaving
 loom:
@@ -54,9 +55,17 @@ loom:
 mutants *ARGS:
     cargo mutants -p conductor-core --minimum-test-timeout 120 {{ ARGS }}
 
-# Measure the cost per check; compare figures of one run only
-bench:
-    cargo bench -p conductor-tests
+# Measure what a host costs, beside goals and collectd (Linux, as root): `just bench`, `just bench checks idle`
+bench *ARGS:
+    cargo bench -p conductor-tests -- {{ ARGS }}
+
+# Add the figures of a run to docs/internals/performance-history.md
+bench-record:
+    cargo bench -p conductor-tests -- --record
+
+# Compare the instructions of the hot paths with those recorded; `just instructions --record` accepts them (valgrind)
+instructions *ARGS:
+    cargo bench -p conductor-engine --features callgrind --bench instructions -- {{ ARGS }}
 
 # Run the fault-injection drill
 drill *ARGS: build
@@ -72,7 +81,7 @@ package:
 
 # Write the generated parts of the documentation again
 docs:
-    UPDATE_DOCS=1 cargo test --test scenarios docs::reference
+    UPDATE_DOCS=1 cargo test --workspace --test scenarios docs::reference
 
 # Serve the documentation as a book
 book:

@@ -54,8 +54,8 @@ static void check(void *data, const conductor_call_t *call)
     }
     age = difftime(time(NULL), file.st_mtime);
     snprintf(message, sizeof message, "written %.0f s ago, at most %.0f s allowed", age, probe->max_age);
-    conductor_measure(call, "age_seconds", age);
-    conductor_measure(call, "size_bytes", (double)file.st_size);
+    conductor_set(call, "age", NULL, age);
+    conductor_set(call, "size", NULL, (double)file.st_size);
     conductor_report(call, age <= probe->max_age ? CONDUCTOR_STATUS_HEALTHY : CONDUCTOR_STATUS_UNHEALTHY, message);
 }
 
@@ -74,4 +74,8 @@ CONDUCTOR_PLUGIN("file-age", "1.0.0", "Age of a file", "",
                                   " \"description\": \"The file to look at.\"},"
                                   "\"max_age_seconds\": {\"type\": \"number\", \"minimum\": 0,"
                                   " \"description\": \"How old it may be; 3600 if it is left out.\"}}}",
-                 .create = create, .check = check, .destroy = destroy);
+                 .create = create, .check = check, .destroy = destroy,
+                 .metrics = "[{\"name\": \"age\", \"kind\": \"gauge\", \"unit\": \"seconds\","
+                            "  \"help\": \"Time since the file was written.\"},"
+                            " {\"name\": \"size\", \"kind\": \"gauge\", \"unit\": \"bytes\","
+                            "  \"help\": \"Size of the file.\"}]");

@@ -77,4 +77,4 @@ CONDUCTOR_PLUGIN("load-average", "1.0.0", "Load of this machine", "",
                      "properties": {
                          "file": {"type": "string", "description": "File that begins with the load."},
                          "degraded_above": {"type": "number", "description": "Load above which the machine is degraded."}}})",
-                 create, check, destroy, nullptr, nullptr);
+                 create, check, destroy, nullptr, nullptr, nullptr);
