@@ -2,26 +2,23 @@
 
 use std::{
     fmt,
-    future::{Ready, ready},
-    io,
-    task::{Context, Poll},
+    future::{Future as _, poll_fn},
+    pin::pin,
 };
 
 use conductor_net::{
     CheckError, HostNameError,
-    http::{BasicAuth, TargetUrl, basic},
+    http::{BasicAuth, TargetUrl, basic, judge, show_status},
 };
 use conductor_plugin_api::Failure;
 use hyper::{
-    Request, Uri,
+    Method, Request, StatusCode,
+    client::conn::http1,
     header::{self, HeaderValue},
 };
-use hyper_util::{
-    client::legacy::connect::proxy::{SocksV5, Tunnel},
-    rt::TokioIo,
-};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tower_service::Service;
+use tokio_socks::{Error as SocksError, tcp::Socks5Stream};
 use url::{Host, Url};
 
 /// A proxy of the config.
@@ -109,45 +106,109 @@ impl ProxyPlan {
         stream: TcpStream,
         target: &TargetUrl,
     ) -> Result<TcpStream, CheckError> {
-        let proxy = Uri::from_static("http://proxy");
-        let host = target.authority();
-        let there = match target.url().port() {
-            Some(_) => format!("https://{host}"),
-            None => format!("https://{host}:{}", target.port()),
-        };
-        let there: Uri = there.parse().map_err(|_| {
-            CheckError::Platform(format!("{target} has a host that cannot be requested"))
-        })?;
-        let connector = OpenedConnection(Some(TokioIo::new(stream)));
         match self.kind {
-            ProxyKind::Http => {
-                let mut tunnel = Tunnel::new(proxy, connector);
-                if let Some(value) = self.authorization() {
-                    tunnel = tunnel.with_auth(value);
-                }
-                let tunnel = tunnel.call(there).await;
-                tunnel.map(TokioIo::into_inner).map_err(|error| {
-                    // The library has one kind of error for each response; only this one is not about the target.
-                    match error.to_string() {
-                        text if text.contains("authorization") => {
-                            self.failed("it requires authentication, or refuses `proxy_auth`")
-                        }
-                        text => self.refused(target, &text),
-                    }
-                })
-            }
+            ProxyKind::Http => self.connect(stream, target).await,
             ProxyKind::Socks5 => {
-                let mut socks = SocksV5::new(proxy, connector);
-                if let Some((user, password)) = self.auth.clone() {
-                    socks = socks.with_auth(user, password);
-                }
-                let tunnel = socks.call(there).await;
-                let refused = |error: &dyn fmt::Debug| self.refused(target, &format!("{error:?}"));
+                let there = target.host();
+                let there = (there.as_str(), target.port());
+                let tunnel = match &self.auth {
+                    None => Socks5Stream::connect_with_socket(stream, there).await,
+                    Some((user, password)) => {
+                        let auth = (user.as_str(), password.as_str());
+                        Socks5Stream::connect_with_password_and_socket(
+                            stream, there, auth.0, auth.1,
+                        )
+                        .await
+                    }
+                };
                 tunnel
-                    .map(TokioIo::into_inner)
-                    .map_err(|error| refused(&error))
+                    .map(Socks5Stream::into_inner)
+                    .map_err(|error| self.judge_socks(&error, target))
             }
         }
+    }
+
+    /// Sends CONNECT; every status of success opens the tunnel.
+    async fn connect(
+        &self,
+        stream: TcpStream,
+        target: &TargetUrl,
+    ) -> Result<TcpStream, CheckError> {
+        let refused = |error: &hyper::Error| match judge(error) {
+            CheckError::Platform(why) => self.refused(target, &why),
+            error => error,
+        };
+        let request = self.connect_request(target).map_err(|_| {
+            CheckError::Platform(format!("{target} has a host that cannot be requested"))
+        })?;
+        let opened = http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, mut connection) = opened.map_err(|error| refused(&error))?;
+        let mut response = pin!(sender.send_request(request));
+        let mut has_ended = false;
+        let response = poll_fn(|cx| {
+            // The response has its error.
+            has_ended = has_ended || connection.poll_without_shutdown(cx).is_ready();
+            response.as_mut().poll(cx)
+        });
+        let status = response.await.map_err(|error| refused(&error))?.status();
+        if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            return Err(self.unauthenticated());
+        }
+        if !status.is_success() {
+            return Err(self.refused(target, &show_status(status)));
+        }
+        Ok(connection.into_parts().io.into_inner())
+    }
+
+    fn connect_request(&self, target: &TargetUrl) -> hyper::http::Result<Request<String>> {
+        let there = match target.url().port() {
+            Some(_) => target.authority().to_owned(),
+            None => format!("{}:{}", target.authority(), target.port()),
+        };
+        let mut request = Request::builder()
+            .method(Method::CONNECT)
+            .uri(&there)
+            .header(header::HOST, &there);
+        if let Some(value) = self.authorization() {
+            request = request.header(header::PROXY_AUTHORIZATION, value);
+        }
+        request.body(String::new())
+    }
+
+    fn judge_socks(&self, error: &SocksError, target: &TargetUrl) -> CheckError {
+        match error {
+            SocksError::PasswordAuthFailure(_)
+            | SocksError::NoAcceptableAuthMethods
+            | SocksError::AuthorizationRequired => self.unauthenticated(),
+            SocksError::InvalidAuthValues(rule) => {
+                self.failed(&format!("key `proxy_auth`: {rule}; correct it"))
+            }
+            SocksError::GeneralSocksServerFailure => self.refused(target, "general failure"),
+            SocksError::ConnectionNotAllowedByRuleset => {
+                self.refused(target, "its rules do not allow that")
+            }
+            SocksError::NetworkUnreachable => self.refused(target, "network unreachable"),
+            SocksError::HostUnreachable => self.refused(target, "host unreachable"),
+            SocksError::ConnectionRefused => self.refused(target, "connection refused"),
+            SocksError::TtlExpired => self.refused(target, "timeout (TTL expired)"),
+            SocksError::CommandNotSupported | SocksError::AddressTypeNotSupported => {
+                self.refused(target, &error.to_string().to_lowercase())
+            }
+            SocksError::Io(error) => match CheckError::of("the connection failed", error) {
+                CheckError::Platform(why) => self.refused(target, &why),
+                error => error,
+            },
+            _ => self.failed("its response is not that of a SOCKS5 proxy; correct `proxy`"),
+        }
+    }
+
+    fn unauthenticated(&self) -> CheckError {
+        self.failed(match &self.auth {
+            None => {
+                "it requires authentication; set `proxy_auth` to a user name and password that it accepts"
+            }
+            Some(_) => "it refuses the user name or the password; correct `proxy_auth`",
+        })
     }
 
     /// Returns the failure of a check that did not get through: the platform itself was not asked.
@@ -171,26 +232,5 @@ impl ProxyPlan {
 impl fmt::Display for ProxyPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.host, self.port)
-    }
-}
-
-/// A connection to the proxy that is open already, for the library's connectors.
-struct OpenedConnection(Option<TokioIo<TcpStream>>);
-
-impl Service<Uri> for OpenedConnection {
-    type Response = TokioIo<TcpStream>;
-    type Error = io::Error;
-    type Future = Ready<io::Result<Self::Response>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        ready(
-            self.0
-                .take()
-                .ok_or_else(|| io::ErrorKind::NotConnected.into()),
-        )
     }
 }

@@ -144,15 +144,49 @@ fn a_proxy_out_of_reach_is_a_failure_and_one_that_refuses_is_not() {
             .contains("cannot use the proxy 127.0.0.1:"),
         "{failure}"
     );
-    let locked = answering("HTTP/1.1 407 No\r\ncontent-length: 0\r\n\r\n");
-    let failure = through(format!("http://{locked}")).unwrap_err();
-    assert!(
-        failure.message().contains("requires authentication"),
-        "{failure}"
-    );
     let refusing = answering("HTTP/1.1 502 No\r\ncontent-length: 0\r\n\r\n");
     let report = through(format!("http://{refusing}")).unwrap();
-    assert_unhealthy(&report, "does not connect to shop.example: ");
+    assert_unhealthy(&report, "does not connect to shop.example: 502 Bad Gateway");
+}
+
+#[test]
+fn a_proxy_that_refuses_the_login_is_a_failure_that_names_the_cure() {
+    let refusing_http = || answering("HTTP/1.1 407 No\r\ncontent-length: 0\r\n\r\n").to_string();
+    // Wants a password, and refuses every one.
+    let refusing_socks = || {
+        let address = listen(|mut stream| {
+            let mut head = [0; 2];
+            stream.read_exact(&mut head).unwrap();
+            let mut methods = vec![0; head[1].into()];
+            stream.read_exact(&mut methods).unwrap();
+            if !methods.contains(&2) {
+                return stream.write_all(&[5, 0xff]).unwrap();
+            }
+            stream.write_all(&[5, 2]).unwrap();
+            stream.read_exact(&mut [0; 11]).unwrap();
+            stream.write_all(&[1, 1]).unwrap();
+        });
+        address.to_string()
+    };
+    for (scheme, proxy) in [("http", refusing_http()), ("socks5", refusing_socks())] {
+        let mut config =
+            json!({"url": "https://shop.example/", "proxy": format!("{scheme}://{proxy}")});
+        let failure = check(MINUTE, &config).unwrap_err();
+        assert_eq!(
+            failure.message(),
+            format!(
+                "cannot use the proxy {proxy}: it requires authentication; set `proxy_auth` to a user name and password that it accepts"
+            )
+        );
+        config["proxy_auth"] = json!({"username": "me", "password": "s3cret"});
+        let failure = check(MINUTE, &config).unwrap_err();
+        assert_eq!(
+            failure.message(),
+            format!(
+                "cannot use the proxy {proxy}: it refuses the user name or the password; correct `proxy_auth`"
+            )
+        );
+    }
 }
 
 #[test]

@@ -102,7 +102,8 @@ fn issued(params: &CertificateParams, by: &Authority) -> TlsServer {
     TlsServer::new(vec![certificate.der().clone()], &key)
 }
 
-/// Starts a server that accepts TLS 1.0 or 1.1 alone: its ServerHello has that version.
+/// Starts a server from before TLS 1.3 that accepts TLS 1.0 or 1.1 alone: it does not look at the versions that the
+/// client lists, and sends a ServerHello with its own.
 fn old_tls(minor: u8) -> SocketAddr {
     listen(move |mut stream| {
         let _ = stream.read(&mut [0; 4096]);
@@ -125,39 +126,44 @@ impl Drop for OpensslServer {
     }
 }
 
-/// Starts a server of openssl whose certificate has no extensions, as `openssl x509 -req` makes it by default.
-fn version_1(folder: &Path, name: &str, issuer: &Path, issuer_key: &Path) -> (OpensslServer, u16) {
-    let openssl = |arguments: &str| {
-        let mut run = Command::new("openssl");
-        run.args(arguments.split(' ')).current_dir(folder);
-        run
-    };
-    let made = |arguments: &str| {
-        let run = openssl(arguments)
+fn openssl(folder: &Path, arguments: &str) -> Command {
+    let mut run = Command::new("openssl");
+    run.args(arguments.split(' ')).current_dir(folder);
+    run
+}
+
+/// Makes a certificate without extensions, as `openssl x509 -req` does by default.
+fn make_version_1(folder: &Path, name: &str, issuer: &Path, issuer_key: &Path) {
+    let (issuer, issuer_key) = (issuer.display(), issuer_key.display());
+    for arguments in [
+        format!("req -newkey rsa:2048 -nodes -keyout v1.key -subj /CN={name} -out v1.csr"),
+        format!(
+            "x509 -req -in v1.csr -CA {issuer} -CAkey {issuer_key} -set_serial 7 -days 90 -out v1.pem"
+        ),
+    ] {
+        let run = openssl(folder, &arguments)
             .output()
             .expect("openssl is not installed, or not in PATH: install it (on Debian: openssl)");
         assert!(run.status.success(), "{run:?}");
-    };
-    let (issuer, issuer_key) = (issuer.display(), issuer_key.display());
-    made(&format!(
-        "req -newkey rsa:2048 -nodes -keyout v1.key -subj /CN={name} -out v1.csr"
-    ));
-    made(&format!(
-        "x509 -req -in v1.csr -CA {issuer} -CAkey {issuer_key} -set_serial 7 -days 90 -out v1.pem"
-    ));
-    let started = openssl("s_server -accept 127.0.0.1:0 -cert v1.pem -key v1.key -www")
+    }
+}
+
+/// Starts a server of openssl with the certificate made last.
+fn openssl_server(folder: &Path, options: &str) -> (Box<OpensslServer>, String) {
+    let serve = "s_server -accept 127.0.0.1:0 -cert v1.pem -key v1.key -www";
+    let started = openssl(folder, &format!("{serve}{options}"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut server = OpensslServer(started);
+    let mut server = Box::new(OpensslServer(started));
     let mut lines = BufReader::new(server.0.stdout.take().unwrap()).lines();
     let accepts = |line: String| line.strip_prefix("ACCEPT 127.0.0.1:")?.parse().ok();
-    let port = lines.find_map(|line| accepts(line.unwrap())).unwrap();
+    let port: u16 = lines.find_map(|line| accepts(line.unwrap())).unwrap();
     // The server ends when its output is closed.
     thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-    (server, port)
+    (server, format!("https://localhost:{port}/"))
 }
 
 /// A visit to `https://HOST`, with trust in the certificates of a file alone.
@@ -228,14 +234,21 @@ pub(super) fn section() -> Section {
     let local = "localhost";
     let key = file("root.key", root.key().serialize_pem());
     let version_1 = |name: &str, issuer: &Path, issuer_key: &Path| {
-        let (server, port) = version_1(folder.path(), name, issuer, issuer_key);
-        (Box::new(server), format!("https://localhost:{port}/"))
+        make_version_1(folder.path(), name, issuer, issuer_key);
+        openssl_server(folder.path(), "")
     };
     let other_file = file("other.pem", other.pem());
     let other_key = file("other.key", other.key().serialize_pem());
     let (own_v1, own_v1_url) = version_1("localhost", &trusted, &key);
     let (foreign_v1, foreign_v1_url) = version_1("localhost", &other_file, &other_key);
     let (named_v1, named_v1_url) = version_1("shop.example", &trusted, &key);
+    // Their ciphers and signatures are those that openssl refuses by default.
+    let old = |version| {
+        let options = format!(" -{version} -cipher DEFAULT:@SECLEVEL=0");
+        openssl_server(folder.path(), &options)
+    };
+    let (tls_1_0, tls_1_0_url) = old("tls1");
+    let (tls_1_1, tls_1_1_url) = old("tls1_1");
     let with_root = |name, url: String| {
         Behaviour::at(name, url)
             .curl(&["--cacert", trusted.to_str().unwrap()])
@@ -408,8 +421,16 @@ pub(super) fn section() -> Section {
         )
         .curl(&["--cert", client.to_str().unwrap()])
         .config(json!({ "tls": { "ca_file": trusted, "client_cert": client } })),
-        Behaviour::at("TLS 1.0 alone", format!("https://{}/", old_tls(1))),
-        Behaviour::at("TLS 1.1 alone", format!("https://{}/", old_tls(2))),
+        with_root("TLS 1.0 alone", tls_1_0_url).held(tls_1_0),
+        with_root("TLS 1.1 alone", tls_1_1_url).held(tls_1_1),
+        Behaviour::at(
+            "TLS 1.0 alone, on a server from before TLS 1.3",
+            format!("https://{}/", old_tls(1)),
+        ),
+        Behaviour::at(
+            "TLS 1.1 alone, on a server from before TLS 1.3",
+            format!("https://{}/", old_tls(2)),
+        ),
         Behaviour::at(
             "a version of TLS that the server does not accept",
             format!(

@@ -13,16 +13,20 @@ fn through(name: &'static str, url: &str, scheme: &str, proxy: SocketAddr) -> Be
 }
 
 /// The same visit with user name and password for the proxy.
-fn authenticated(mut visit: Behaviour) -> Behaviour {
-    visit.config["proxy_auth"] = json!({ "username": "me", "password": "s3cret" });
-    visit.curl(&["-U", "me:s3cret"])
+fn authenticated(visit: Behaviour) -> Behaviour {
+    with_password(visit, "s3cret")
+}
+
+fn with_password(mut visit: Behaviour, password: &str) -> Behaviour {
+    visit.config["proxy_auth"] = json!({ "username": "me", "password": password });
+    visit.curl(&["-U", &format!("me:{password}")])
 }
 
 /// Starts a proxy that responds to CONNECT with `answer`, and then connects to `server`.
 fn connecting(answer: &'static str, server: SocketAddr) -> SocketAddr {
     serve(move |head, stream| {
         let _ = stream.write_all(answer.as_bytes());
-        if head.starts_with("CONNECT") && answer.contains(" 200 ") {
+        if head.starts_with("CONNECT") && answer.contains(" 2") {
             connect(stream, server);
         }
     })
@@ -105,6 +109,18 @@ pub(super) fn section() -> Section {
                 "http",
                 connecting("HTTP/1.0 200 Connected\r\nvia: x\r\n\r\n", secure),
             ),
+            through(
+                "an HTTP proxy that responds to CONNECT with 201",
+                HTTPS,
+                "http",
+                connecting("HTTP/1.1 201 Created\r\n\r\n", secure),
+            ),
+            through(
+                "an HTTP proxy that responds to CONNECT with 204 and a length",
+                HTTPS,
+                "http",
+                connecting("HTTP/1.1 204 Open\r\ncontent-length: 0\r\n\r\n", secure),
+            ),
             authenticated(through(
                 "an HTTP proxy with user name and password",
                 HTTP,
@@ -173,6 +189,24 @@ pub(super) fn section() -> Section {
                 HTTP,
                 "socks5",
                 socks(2, 0, server),
+            ),
+            with_password(
+                through(
+                    "a SOCKS5 proxy that refuses the password",
+                    HTTP,
+                    "socks5",
+                    socks(2, 0, server),
+                ),
+                "secret",
+            ),
+            with_password(
+                through(
+                    "an HTTP proxy for https that refuses the password",
+                    HTTPS,
+                    "http",
+                    asking(secure),
+                ),
+                "secret",
             ),
             through(
                 "a SOCKS5 proxy that does not reach the server",
