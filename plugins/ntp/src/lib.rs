@@ -16,7 +16,7 @@
 //!
 //! The probe sends one request of NTP version 4 at a time and repeats it every second until the server responds. The
 //! offset is that of this machine relative to the server: positive if this machine's clock is ahead. It is not more
-//! exact than half the delay of the network. Each of the addresses of a name is queried a quarter of a second after the
+//! exact than half the delay of the network, so a limit is exceeded if the offset is above it by more than that. Each of the addresses of a name is queried a quarter of a second after the
 //! previous one (RFC 8305), and the first response counts.
 //!
 //! | metric | meaning |

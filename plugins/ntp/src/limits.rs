@@ -43,17 +43,29 @@ impl ClockLimits {
                 _ => measure_server(report, &answer.response),
             };
         }
-        let off = Duration::try_from_secs_f64(answer.offset.abs()).unwrap_or(Duration::MAX);
+        let duration = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+        let off = duration(answer.offset.abs());
+        // The two ways may have taken any part of the delay.
+        let error = duration(answer.delay.max(0.0) / 2.0);
+        let certain = off.saturating_sub(error);
         let over = |key: &str, limit| format!(" (`{key}` is {})", show_duration(limit));
-        let (status, limit) = if off > self.unhealthy_offset {
+        let (status, note) = if certain > self.unhealthy_offset {
             (
                 Status::Unhealthy,
                 over("unhealthy_offset", self.unhealthy_offset),
             )
-        } else if off > self.degraded_offset {
+        } else if certain > self.degraded_offset {
             (
                 Status::Degraded,
                 over("degraded_offset", self.degraded_offset),
+            )
+        } else if off > self.degraded_offset {
+            (
+                Status::Healthy,
+                format!(
+                    ", give or take {}: half the delay of the network",
+                    show_duration(error)
+                ),
             )
         } else {
             (Status::Healthy, String::new())
@@ -64,7 +76,7 @@ impl ClockLimits {
             "ahead of"
         };
         let message = format!(
-            "this machine's clock is {} {direction} the server's, of stratum {}{limit}",
+            "this machine's clock is {} {direction} the server's, of stratum {}{note}",
             show_offset(off),
             answer.response.stratum
         );

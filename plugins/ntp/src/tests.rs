@@ -112,6 +112,20 @@ fn an_offset_above_a_limit_decides() {
 }
 
 #[test]
+fn an_offset_that_the_delay_explains_does_not_decide() {
+    let slow = |ahead| {
+        server(ahead, |_| {
+            thread::sleep(Duration::from_millis(400));
+        })
+    };
+    let report = check_server(slow(0.0));
+    assert_report(&report, Status::Healthy, ", give or take ");
+    assert!(report.value(&OFFSET, []).unwrap() > 0.1, "{report:?}");
+    let report = check_server(slow(-5.0));
+    assert_report(&report, Status::Unhealthy, "(`unhealthy_offset` is 1.0 s)");
+}
+
+#[test]
 fn a_server_without_a_usable_clock_is_unhealthy() {
     let report = check_server(server(0.0, |response| response[0] |= 3 << 6));
     assert_report(&report, Status::Unhealthy, "the server is not synchronized");
