@@ -96,6 +96,38 @@ pub fn drop_root(command: &mut Command, folder: &std::path::Path) {
     }
 }
 
+/// Waits until a condition is met.
+///
+/// # Panics
+/// If that takes longer than two minutes.
+#[track_caller]
+pub fn wait_until(mut is_met: impl FnMut() -> bool) {
+    wait_for(|| is_met().then_some(()));
+}
+
+/// Waits until there is a value.
+///
+/// # Panics
+/// If that takes longer than two minutes.
+#[track_caller]
+pub fn wait_for<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(value) = attempt() {
+            return value;
+        }
+        assert!(
+            started.elapsed() < PATIENCE,
+            "the condition is not met within {PATIENCE:?}"
+        );
+        // InnoDB shows its transactions as they were for as long as somebody asks more often than every 100 ms.
+        thread::sleep(Duration::from_millis(120));
+    }
+}
+
+/// Far longer than any server takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// A server, which is killed when it is dropped.
 #[derive(Debug)]
 pub struct RealServer {
@@ -122,7 +154,7 @@ impl RealServer {
                 panic!("{command:?}: {status}\n{}", server.output());
             }
             assert!(
-                started.elapsed() < Duration::from_secs(120),
+                started.elapsed() < PATIENCE,
                 "{command:?} is not ready\n{}",
                 server.output()
             );
@@ -142,6 +174,22 @@ impl RealServer {
     pub fn output(&self) -> String {
         let bytes = fs::read(self.output.path()).unwrap();
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Sends the process a signal, such as `STOP`.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn signal(&self, name: &str) {
+        let mut command = Command::new("kill");
+        command.args([&format!("-{name}"), &self.id().to_string()]);
+        assert!(command.status().unwrap().success(), "{command:?}");
+    }
+
+    /// Asks it to end, as a service manager does, and waits until it has.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.process.wait().unwrap()
     }
 
     /// Kills it, and waits until it has ended.

@@ -39,7 +39,7 @@ fn config(id: &str) -> Option<String> {
 }
 
 /// Returns a config with which a plugin checks a server at an address; `None` if it checks something else.
-fn at(id: &str, address: &str) -> Option<String> {
+pub(crate) fn at(id: &str, address: &str) -> Option<String> {
     Some(match id {
         "container" => format!(r#"{{ url = "http://{address}", containers = ["shop"] }}"#),
         "discord" => format!(r#"{{ url = "http://{address}" }}"#),

@@ -181,7 +181,7 @@ fn a_c_library_takes_the_place_of_another_without_a_missed_slot() {
     });
     let said = host.status().to_string();
     assert!(said.contains("this is version 2"), "{said}");
-    assert_eq!(after.checks("p", "failed"), 0.0, "{}", host.log());
+    assert_eq!(after.failed_in_time("p"), 0.0, "{}", host.log());
 }
 
 /// Compiles both examples into the plugin folder; returns `false` if there is no compiler.

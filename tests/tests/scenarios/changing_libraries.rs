@@ -26,7 +26,7 @@ fn nothing_was_lost(host: &Host, before: &Metrics, after: &Metrics, platform: &s
     let due = due(after) - due(before);
     // A scrape may fall between a check's due time and its end.
     assert!(due - healthy <= 1.0, "{healthy} of {due}\n{}", host.log());
-    assert_eq!(after.checks(platform, "failed"), 0.0, "{}", host.log());
+    assert_eq!(after.failed_in_time(platform), 0.0, "{}", host.log());
 }
 
 fn running() -> Host {

@@ -21,6 +21,8 @@ mod changing_libraries;
 mod command_line;
 mod confirmation;
 #[cfg(target_os = "linux")]
+mod disturbed;
+#[cfg(target_os = "linux")]
 mod docs;
 #[cfg(target_os = "linux")]
 mod drill;

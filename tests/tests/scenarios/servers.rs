@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read, Write as _},
+    io::{BufRead as _, BufReader, ErrorKind, Read, Write as _},
     net::{SocketAddr, TcpListener, UdpSocket},
     sync::Arc,
     thread,
@@ -27,6 +27,17 @@ pub(crate) fn may_ping() -> bool {
             number(groups, 1).is_some_and(|group| (least..=most).contains(&group))
         }
         _ => false,
+    }
+}
+
+/// Returns a listener and a socket on the same port.
+pub(crate) fn tcp_and_udp() -> (TcpListener, UdpSocket) {
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        match UdpSocket::bind(listener.local_addr().unwrap()) {
+            Ok(socket) => return (listener, socket),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::AddrInUse),
+        }
     }
 }
 

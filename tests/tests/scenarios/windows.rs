@@ -272,7 +272,7 @@ fn a_library_that_is_replaced_leaves_one_private_copy_and_a_host_that_stops_none
         });
     }
     let metrics = host.metrics();
-    assert_eq!(metrics.checks("p", "failed"), 0.0, "{}", host.log());
+    assert_eq!(metrics.failed_in_time("p"), 0.0, "{}", host.log());
     let libraries = host.setup.path("state").join("libraries");
     let start = Instant::now();
     while copies(&libraries) != 1 {

@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use conductor_real_servers::{RealServer, program, skip};
+use conductor_real_servers::{RealServer, program, skip, wait_until};
 
 use super::*;
 
@@ -225,9 +225,7 @@ smtpd_sasl_path = {root}/auth
         };
         let is_started = started.command("start").status.success();
         assert!(is_started, "{}", mail.log("postfix.log"));
-        while !mail.is_ready("smtp", smtp) {
-            thread::sleep(Duration::from_millis(20));
-        }
+        wait_until(|| mail.is_ready("smtp", smtp));
         Some(started)
     }
 
@@ -352,9 +350,7 @@ fn postfix_is_checked_and_delivers_nothing() {
 
     let read_log = || mail.log("postfix.log");
     let ended = "starttls=1 mail=1 rcpt=1 rset=1 quit=1";
-    while !read_log().contains(ended) {
-        thread::sleep(Duration::from_millis(20));
-    }
+    wait_until(|| read_log().contains(ended));
     assert!(!read_log().contains(" data="), "{}", read_log());
     assert!(server.command("stop").status.success());
     // Refused, or reset while its children end.

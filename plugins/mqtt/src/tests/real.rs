@@ -164,9 +164,7 @@ fn a_stopped_mosquitto_is_unhealthy_in_time_and_a_killed_one_at_once() {
     let Some(mut broker) = Mosquitto::start(&[], "allow_anonymous true") else {
         return;
     };
-    let pid = broker.process.id().to_string();
-    let stopped = Command::new("kill").args(["-STOP", &pid]).status();
-    assert!(stopped.unwrap().success());
+    broker.process.signal("STOP");
     let report = check_within(Duration::from_millis(500), &broker.config());
     assert_unhealthy(
         &report,

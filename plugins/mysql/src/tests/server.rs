@@ -4,9 +4,9 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    thread,
 };
 
+pub(super) use conductor_real_servers::wait_until;
 use conductor_real_servers::{RealServer, drop_root, free_port, program};
 use tempfile::TempDir;
 
@@ -139,19 +139,6 @@ fn write_identity(folder: &Path) -> PathBuf {
     let file = folder.join("server.pem");
     fs::write(&file, certificate.pem() + &key.serialize_pem()).unwrap();
     file
-}
-
-/// Waits until `is_met`, for at most a minute.
-#[track_caller]
-pub(super) fn wait_until(mut is_met: impl FnMut() -> bool) {
-    for _ in 0..300 {
-        if is_met() {
-            return;
-        }
-        // InnoDB keeps its table of transactions as it was for as long as it is read more often than every 100 ms.
-        thread::sleep(Duration::from_millis(200));
-    }
-    panic!("the condition is not met within a minute");
 }
 
 /// A client that has begun a transaction, and keeps it open until it is dropped.

@@ -4,11 +4,10 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    thread,
 };
 
+pub(super) use conductor_real_servers::wait_until;
 use conductor_real_servers::{RealServer, drop_root, free_port, skip};
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::*;
@@ -120,10 +119,7 @@ impl PostgresServer {
     pub(super) fn stop(&mut self) {
         let id = self.folder.path().join("data/postmaster.pid");
         if id.exists() {
-            let pid = i32::try_from(self.process.id())
-                .ok()
-                .and_then(Pid::from_raw);
-            kill_process(pid.unwrap(), Signal::QUIT).unwrap();
+            self.process.signal("QUIT");
             wait_until(|| !id.exists());
         }
         self.process.kill();
@@ -162,18 +158,6 @@ fn programs() -> Option<PathBuf> {
         .filter_map(Result::ok)
         .map(|entry| entry.path().join("bin"));
     folders.filter(|bin| bin.join("initdb").exists()).max()
-}
-
-/// Waits until `is_met`, for at most a minute.
-#[track_caller]
-pub(super) fn wait_until(mut is_met: impl FnMut() -> bool) {
-    for _ in 0..1200 {
-        if is_met() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-    panic!("the condition is not met within a minute");
 }
 
 /// A client that has begun a transaction, and keeps it open until it is dropped.

@@ -1,8 +1,8 @@
 //! Prometheus of Debian: it scrapes itself and a port without a server, with TLS and a password.
 
-use std::{fs, net::TcpStream, path::Path, process::Command, thread};
+use std::{fs, net::TcpStream, path::Path, process::Command};
 
-use conductor_real_servers::{RealServer, drop_root, free_port, program};
+use conductor_real_servers::{RealServer, drop_root, free_port, program, wait_for};
 use tempfile::TempDir;
 
 use super::*;
@@ -12,7 +12,7 @@ const HASH_OF_TEST: &str = "$2b$12$hNf2lSsxfm0.i4a.1kVpSOVyBCfIB51VRjgBUyv6kdnyT
 
 /// A Prometheus with TLS and a password, which ends when it is dropped.
 struct Prometheus {
-    server: RealServer,
+    _server: RealServer,
     folder: TempDir,
     port: u16,
 }
@@ -41,7 +41,7 @@ impl Prometheus {
         drop_root(&mut command, folder.path());
         let server = RealServer::start(command, || TcpStream::connect(("127.0.0.1", port)).is_ok());
         Some(Self {
-            server,
+            _server: server,
             folder,
             port,
         })
@@ -62,14 +62,8 @@ impl Prometheus {
 
     /// Checks until the report has this status: Prometheus scrapes each second.
     fn until(&self, status: Status, keys: &Value) -> Report {
-        for _ in 0..600 {
-            let report = check(&self.config(keys.clone()));
-            if report.status() == status {
-                return report;
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-        panic!("never {status:?}\n{}", self.server.output());
+        let config = self.config(keys.clone());
+        wait_for(|| Some(check(&config)).filter(|report| report.status() == status))
     }
 }
 

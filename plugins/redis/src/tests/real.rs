@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use conductor_real_servers::{RealServer, drop_root, free_port, program};
+use conductor_real_servers::{RealServer, drop_root, free_port, program, wait_for};
 
 use super::*;
 
@@ -61,24 +61,12 @@ impl RedisServer {
             assert!(!reply.starts_with('-'), "{command}: {reply}");
         }
     }
-
-    fn signal(&self, name: &str) {
-        let pid = self.process.id().to_string();
-        let sent = Command::new("kill").args([name, &pid]).status();
-        assert!(sent.unwrap().success());
-    }
 }
 
 /// Checks until the report has this status; what it waits for takes as long as the machine needs.
 #[track_caller]
 fn until(status: Status, config: &Value) -> Report {
-    loop {
-        let report = check(config);
-        if report.status() == status {
-            return report;
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
+    wait_for(|| Some(check(config)).filter(|report| report.status() == status))
 }
 
 #[test]
@@ -174,14 +162,14 @@ fn a_redis_replica_follows_its_primary_and_loses_it() {
         "the server is a replica, expected a primary",
     );
 
-    primary.signal("-STOP");
+    primary.process.signal("STOP");
     let report = until(Status::Degraded, &with(replica.config(), &quick));
     assert_report(
         &report,
         Status::Degraded,
         "the replica last heard from its primary 127.0.0.1:",
     );
-    primary.signal("-KILL");
+    primary.process.signal("KILL");
     let report = until(Status::Unhealthy, &replica.config());
     assert_unhealthy(&report, "the link to the primary 127.0.0.1:");
     assert_eq!(report.value(&REPLICATION_LINK_UP, []), Some(0.0));
@@ -230,7 +218,7 @@ fn a_stopped_redis_server_is_unhealthy_in_time() {
     let Some(server) = RedisServer::start(&[]) else {
         return;
     };
-    server.signal("-STOP");
+    server.process.signal("STOP");
     let report = check_within(Duration::from_millis(500), &server.config());
     assert_unhealthy(
         &report,

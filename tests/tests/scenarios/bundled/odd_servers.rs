@@ -1,14 +1,14 @@
 //! Platforms that are slow, refusing or lying: each network probe reports them as unhealthy, and harms no other platform.
 
 use std::{
-    io::{ErrorKind, Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
     thread,
     time::Duration,
 };
 
 use super::{at, ids};
-use crate::harness::Setup;
+use crate::{harness::Setup, servers::tcp_and_udp};
 
 /// The behaviour of a server, over TCP and UDP on one port.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +36,7 @@ impl OddServer {
 
     /// Starts it on a port of its own; it lives as long as the test process.
     fn start(self) -> SocketAddr {
-        let (listener, socket) = bind();
+        let (listener, socket) = tcp_and_udp();
         let address = listener.local_addr().unwrap();
         if matches!(self, Self::Refusing) {
             return address;
@@ -77,17 +77,6 @@ impl OddServer {
                 stream.set_write_timeout(wait).unwrap();
                 while stream.write_all(&[b'a'; 4096]).is_ok() {}
             }
-        }
-    }
-}
-
-/// Returns a listener and a socket on the same port.
-fn bind() -> (TcpListener, UdpSocket) {
-    loop {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        match UdpSocket::bind(listener.local_addr().unwrap()) {
-            Ok(socket) => return (listener, socket),
-            Err(error) => assert_eq!(error.kind(), ErrorKind::AddrInUse),
         }
     }
 }

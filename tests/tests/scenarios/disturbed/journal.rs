@@ -1,0 +1,183 @@
+//! What was done to the servers, and whether each report of the host fits that.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard},
+    time::UNIX_EPOCH,
+};
+
+use conductor_real_servers::wait_until;
+
+/// How a server is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Condition {
+    Up,
+    Down,
+    /// On the way from one to the other: nobody could say what a check has to find.
+    Changing,
+}
+
+impl Condition {
+    /// Returns the status that a check has to report.
+    fn expected(self) -> Option<&'static str> {
+        match self {
+            Self::Up => Some("healthy"),
+            Self::Down => Some("unhealthy"),
+            Self::Changing => None,
+        }
+    }
+}
+
+/// A check as the host shows it; times are seconds since 1970.
+pub(super) struct Seen<'a> {
+    pub(super) platform: &'a str,
+    pub(super) began: f64,
+    pub(super) ended: f64,
+    pub(super) status: &'a str,
+    /// It took longer than the timeout, as any check may on a busy machine: that says nothing about the server.
+    pub(super) is_late: bool,
+    pub(super) message: &'a str,
+}
+
+#[derive(Default)]
+struct Course {
+    /// Each condition with the time since which it holds.
+    conditions: Vec<(f64, Condition)>,
+    /// The end of the last check that was noted.
+    last: f64,
+    status: String,
+    /// Checks that were judged, by their status.
+    judged: BTreeMap<String, usize>,
+    wrong: Vec<String>,
+}
+
+impl Course {
+    /// Returns the condition from `began` until `ended` if it was one and the same.
+    fn during(&self, began: f64, ended: f64) -> Option<Condition> {
+        let before = |time: f64| {
+            self.conditions
+                .iter()
+                .rev()
+                .find(|(since, _)| *since <= time)
+        };
+        let (since, condition) = before(ended)?;
+        // The host's times are rounded.
+        (*since + 0.01 < began).then_some(*condition)
+    }
+
+    fn since(&self) -> f64 {
+        self.conditions.last().map_or(0.0, |(since, _)| *since)
+    }
+}
+
+pub(super) struct Journal {
+    courses: Mutex<BTreeMap<String, Course>>,
+}
+
+impl Journal {
+    /// Platforms that are not among `disturbed` are always up.
+    pub(super) fn new(disturbed: impl Iterator<Item = &'static str>) -> Self {
+        let courses = disturbed.map(|name| (name.to_owned(), Course::default()));
+        Self {
+            courses: Mutex::new(courses.collect()),
+        }
+    }
+
+    fn courses(&self) -> MutexGuard<'_, BTreeMap<String, Course>> {
+        self.courses.lock().unwrap()
+    }
+
+    fn read<T>(&self, platform: &str, read: impl Fn(&Course) -> T) -> T {
+        read(&self.courses()[platform])
+    }
+
+    pub(super) fn set(&self, platform: &str, condition: Condition, what: &str) {
+        let time = now();
+        eprintln!("{time:.3} {platform:>12}: {what}");
+        let mut courses = self.courses();
+        let course = courses.get_mut(platform).unwrap();
+        course.conditions.push((time, condition));
+    }
+
+    /// Judges a check, if it was not noted before and the server did not change meanwhile.
+    pub(super) fn note(&self, seen: &Seen<'_>) {
+        let mut courses = self.courses();
+        let course = courses
+            .entry(seen.platform.to_owned())
+            .or_insert_with(|| Course {
+                conditions: vec![(0.0, Condition::Up)],
+                ..Course::default()
+            });
+        if seen.ended <= course.last {
+            return;
+        }
+        course.last = seen.ended;
+        let line = format!(
+            "{:.3} {:>12}:     {} after {:.3} s: {}",
+            seen.ended,
+            seen.platform,
+            seen.status,
+            seen.ended - seen.began,
+            seen.message
+        );
+        if course.status != seen.status {
+            eprintln!("{line}");
+            seen.status.clone_into(&mut course.status);
+        }
+        let condition = course.during(seen.began, seen.ended);
+        let Some(expected) = condition.and_then(Condition::expected) else {
+            return;
+        };
+        if seen.is_late {
+            *course.judged.entry("late".to_owned()).or_default() += 1;
+            return;
+        }
+        *course.judged.entry(seen.status.to_owned()).or_default() += 1;
+        if seen.status != expected {
+            eprintln!("WRONG {line}");
+            course
+                .wrong
+                .push(format!("{line} (it had to be {expected})"));
+        }
+    }
+
+    /// Waits until a check that began and ended in the present condition was judged.
+    #[track_caller]
+    pub(super) fn wait_for_a_judgement(&self, platform: &str) {
+        let count = |course: &Course| course.judged.values().sum::<usize>();
+        let before = self.read(platform, count);
+        wait_until(|| self.read(platform, count) > before);
+    }
+
+    /// Waits until a check that ended in the present condition was healthy.
+    #[track_caller]
+    pub(super) fn wait_for_a_healthy_report(&self, platform: &str) {
+        wait_until(|| {
+            self.read(platform, |course| {
+                course.last > course.since() && course.status == "healthy"
+            })
+        });
+    }
+
+    /// Returns how many judged checks of a platform had a status.
+    pub(super) fn judged(&self, platform: &str, status: &str) -> usize {
+        self.read(platform, |course| {
+            course.judged.get(status).copied().unwrap_or_default()
+        })
+    }
+
+    #[track_caller]
+    pub(super) fn assert_no_wrong_report(&self) {
+        let courses = self.courses();
+        for (platform, course) in &*courses {
+            eprintln!("{platform:>12}: {:?}", course.judged);
+        }
+        let wrong: Vec<_> = courses.values().flat_map(|course| &course.wrong).collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+}
+
+/// Returns the time in seconds since 1970.
+fn now() -> f64 {
+    UNIX_EPOCH.elapsed().unwrap().as_secs_f64()
+}
