@@ -10,13 +10,18 @@
 //! # Process groups
 //! `setsid` and `setpgid` are closed, so that everything a worker starts stays in its process group: without a cgroup,
 //! the host kills that group.
+//!
+//! # Signals
+//! A plugin that runs programs can signal them. Landlock keeps its signals inside the worker; where it cannot, `broker`
+//! sends those of `kill` to the worker's process group alone.
 
 mod allowed;
+mod broker;
 mod listing;
 mod rules;
 mod table;
 
-use std::{collections::BTreeMap, env, fs, process};
+use std::{collections::BTreeMap, env, fs, io, process};
 
 #[cfg_attr(
     not(target_arch = "x86_64"),
@@ -34,10 +39,20 @@ use super::{PluginCapabilities, SandboxError};
 /// The facts about this process and kernel that the rules depend on.
 struct FilterEnvironment {
     own_pid: u32,
-    /// `true` if landlock keeps signals from reaching other processes.
-    scopes_signals: bool,
+    signals: SignalControl,
     /// Lowest address that the first thread's stack can grow to.
     stack_bottom: u64,
+}
+
+/// The layer that keeps the signals of a worker that runs programs from reaching other processes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum SignalControl {
+    /// All signals reach the worker and its programs.
+    Landlock,
+    /// Those of `kill` reach the worker and its programs.
+    Broker,
+    /// Signals reach the worker alone, or its whole process group.
+    Filter,
 }
 
 /// Installs the filter; returns a line if this machine has none.
@@ -51,9 +66,21 @@ pub(super) fn apply(
             env::consts::ARCH
         )));
     };
+    let own_pid = process::id();
+    let (signals, unable) = match (capabilities.run.is_empty(), scopes_signals) {
+        (true, _) => (SignalControl::Filter, None),
+        (false, true) => (SignalControl::Landlock, None),
+        (false, false) => {
+            let filter = passed_on(own_pid, architecture).map_err(seccompiler::Error::from)?;
+            match broker::start(&filter) {
+                Ok(()) => (SignalControl::Broker, None),
+                Err(error) => (SignalControl::Filter, Some(error)),
+            }
+        }
+    };
     let surroundings = FilterEnvironment {
-        own_pid: process::id(),
-        scopes_signals,
+        own_pid,
+        signals,
         stack_bottom: stack_bottom(),
     };
     let refused =
@@ -74,11 +101,24 @@ pub(super) fn apply(
             Err(error) => return Err(error.into()),
         }
     }
-    let deaf = !capabilities.run.is_empty() && !scopes_signals;
-    Ok(deaf.then(|| {
-        "the kernel's landlock does not know signals: a plugin cannot end the programs it runs"
-            .to_owned()
+    Ok(unable.map(|error: io::Error| {
+        format!(
+            "the kernel's landlock does not know signals, and seccomp cannot pass them on ({error}): a plugin cannot end the programs it runs"
+        )
     }))
+}
+
+/// Passes calls of `kill` on to the broker, except for those to the worker or its process group.
+fn passed_on(
+    own_pid: u32,
+    architecture: TargetArch,
+) -> Result<BpfProgram, seccompiler::BackendError> {
+    let kill = [(libc::SYS_kill, vec![rules::signal_to_others(own_pid)?])];
+    let traced = SeccompAction::Trace(0);
+    let filter = SeccompFilter::new(kill.into(), SeccompAction::Allow, traced, architecture)?;
+    let mut program = filter.try_into()?;
+    broker::pass_on_traced(&mut program);
+    Ok(program)
 }
 
 /// Returns EPERM for the refused calls, and for the judged ones with refused arguments.
@@ -139,7 +179,7 @@ mod tests {
             .collect();
         let surroundings = FilterEnvironment {
             own_pid: 1,
-            scopes_signals: true,
+            signals: SignalControl::Filter,
             stack_bottom: 1 << 40,
         };
         let rules = rules::refused(&PluginCapabilities::default(), &surroundings).unwrap();

@@ -31,7 +31,7 @@ pub(crate) struct ProcessTree {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EndError {
     #[error(
-        "this kernel's landlock is too old to let a plugin end the programs it runs (Linux 6.12 is not): {0}"
+        "this kernel lets no plugin end the programs it runs; use Linux 5.9 or later, or see the host's log for what its sandbox lacks: {0}"
     )]
     NotPermitted(rustix::io::Errno),
     #[error(

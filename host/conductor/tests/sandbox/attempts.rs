@@ -307,6 +307,7 @@ fn name_of(error: &io::Error) -> String {
         Some(libc::EACCES) => "EACCES".to_owned(),
         Some(libc::ENOSYS) => "ENOSYS".to_owned(),
         Some(libc::EMFILE) => "EMFILE".to_owned(),
+        Some(libc::ESRCH) => "ESRCH".to_owned(),
         _ => error.to_string(),
     }
 }

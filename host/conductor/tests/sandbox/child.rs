@@ -4,12 +4,14 @@ use std::{
     collections::BTreeMap,
     env,
     fmt::Display,
+    os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Command, ExitStatus, Output},
 };
 
 use conductor_sandbox as sandbox;
 use conductor_sandbox::SandboxPolicy;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 use super::attempts;
 
@@ -40,6 +42,12 @@ impl Child {
     /// Applies only the host's own policy.
     pub(crate) fn protected_only(self) -> Self {
         self.with("PROTECTED", "").with("ONLY", "dumpable")
+    }
+
+    /// Takes landlock away, as on a kernel that is older than it. Leads its process group, as a worker does.
+    pub(crate) fn on_an_old_kernel(mut self) -> Self {
+        self.0.process_group(0);
+        self.with("OLD", "")
     }
 
     pub(crate) fn outcomes(mut self) -> Outcomes {
@@ -94,6 +102,9 @@ fn entry() {
         sandbox::protect_host().unwrap();
     } else {
         let policy: SandboxPolicy = serde_json::from_str(&policy).unwrap();
+        if env::var(variable("OLD")).is_ok() {
+            hide_landlock();
+        }
         for line in sandbox::apply(&policy).unwrap() {
             println!("\nLINE {line}");
         }
@@ -104,6 +115,15 @@ fn entry() {
             println!("\nTRIED {name} => {}", attempt());
         }
     }
+}
+
+fn hide_landlock() {
+    let absent = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+    let calls = [(libc::SYS_landlock_create_ruleset, Vec::new())].into();
+    let architecture = env::consts::ARCH.try_into().unwrap();
+    let filter = SeccompFilter::new(calls, SeccompAction::Allow, absent, architecture).unwrap();
+    let program: BpfProgram = filter.try_into().unwrap();
+    seccompiler::apply_filter(&program).unwrap();
 }
 
 pub(crate) fn variable(name: &str) -> String {

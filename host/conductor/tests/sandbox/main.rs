@@ -19,6 +19,8 @@ use std::{
         process::ExitStatusExt as _,
     },
     path::PathBuf,
+    thread,
+    time::{Duration, Instant},
 };
 
 use child::{Child, Outcomes};
@@ -289,6 +291,52 @@ fn programs_are_closed_until_they_are_declared() {
     open.assert_refused("signal the host");
 }
 
+/// Landlock knows signals since Linux 6.12.
+#[test]
+fn on_an_old_kernel_programs_are_ended_and_nothing_else() {
+    let world = World::new();
+    let policy = SandboxPolicy {
+        capabilities: PluginCapabilities {
+            run: vec![PathBuf::from("/bin/sleep"), PathBuf::from("/bin/sh")],
+            ..nothing()
+        },
+        ..SandboxPolicy::default()
+    };
+    let outcomes = world.child(&policy).on_an_old_kernel().outcomes();
+    let lines = outcomes.lines.join("\n");
+    assert!(lines.starts_with("the kernel has no landlock"), "{lines}");
+    assert_eq!(outcomes.lines.len(), 1, "{lines}");
+    assert_eq!(outcomes.of("end a program"), "signal: 9 (SIGKILL)");
+    assert_eq!(outcomes.of("a program signals itself"), "exit status: 7");
+    assert_eq!(outcomes.of("signal itself"), "ok");
+    assert_eq!(outcomes.of("signal a process that is gone"), "ESRCH");
+    for name in [
+        "signal the host",
+        "signal init",
+        "signal every process",
+        "signal the group of the host",
+        "signal the broker",
+        "leave the process group",
+    ] {
+        outcomes.assert_refused(name);
+    }
+    // The broker ends with the worker.
+    let broker = outcomes.of("the broker");
+    assert!(broker.parse::<u32>().is_ok(), "{broker}");
+    let begun = Instant::now();
+    while fs::read_to_string(format!("/proc/{broker}/stat")).is_ok_and(|s| !s.contains(") Z ")) {
+        assert!(begun.elapsed() < PATIENCE, "the broker is left");
+        thread::sleep(Duration::from_millis(5));
+    }
+    // A worker that runs nothing has no broker, and needs none.
+    let closed = world
+        .child(&SandboxPolicy::default())
+        .on_an_old_kernel()
+        .outcomes();
+    assert_eq!(closed.of("signal itself"), "ok");
+    closed.assert_refused("signal the host");
+}
+
 #[test]
 fn all_privileges_are_gone() {
     let outcomes = World::new().outcomes(nothing());
@@ -399,3 +447,5 @@ fn a_host_that_protects_itself_is_closed_to_its_user() {
     let outcomes = Child::new(&policy).protected_only().outcomes();
     assert_eq!(outcomes.of("dumpable"), "no");
 }
+
+const PATIENCE: Duration = Duration::from_secs(60);

@@ -5,7 +5,7 @@ use seccompiler::{
     BackendError, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition, SeccompRule,
 };
 
-use super::{FilterEnvironment, allowed};
+use super::{FilterEnvironment, SignalControl, allowed};
 use crate::PluginCapabilities;
 
 /// A call's number and its rules: it is refused when any of them matches; without rules, always.
@@ -22,8 +22,12 @@ pub(super) fn refused(
     calls.push(socket_options()?);
     calls.extend(processes(runs)?);
     calls.extend(scheduling_of_others(surroundings.own_pid)?);
-    if !(runs && surroundings.scopes_signals) {
-        calls.extend(signals(surroundings.own_pid)?);
+    if surroundings.signals != SignalControl::Landlock {
+        let mut signals = signals(surroundings.own_pid)?;
+        if surroundings.signals == SignalControl::Broker {
+            signals.retain(|(call, _)| *call != libc::SYS_kill);
+        }
+        calls.extend(signals);
     }
     calls.extend(memory(surroundings.stack_bottom)?);
     // The list of fcntl commands lets F_SETFL through, but not this flag: it sends signals.
@@ -173,12 +177,14 @@ fn signals(own: u32) -> Result<Vec<Refused>, BackendError> {
     #[cfg(not(target_env = "musl"))]
     calls.push((libc::SYS_tkill, Vec::new()));
     for call in to_others {
-        calls.push((
-            call,
-            vec![all([vec![other_than(0, own)?, other_than(0, 0)?]])?],
-        ));
+        calls.push((call, vec![signal_to_others(own)?]));
     }
     Ok(calls)
+}
+
+/// Matches a signal whose target, the first argument, is neither the worker nor its process group.
+pub(super) fn signal_to_others(own: u32) -> Result<SeccompRule, BackendError> {
+    all([vec![other_than(0, own)?, other_than(0, 0)?]])
 }
 
 /// Refuses changing limits, priorities and CPUs of the user's other processes.
