@@ -1,16 +1,23 @@
 //! The `exec` probe in a worker: Nagios plugins of Debian, and the end of what a command starts.
+#![expect(
+    unsafe_code,
+    reason = "a filter for system calls is laid on the child between fork and exec"
+)]
 
 mod monitoring_plugins;
 
 use std::{
     fs,
+    os::unix::process::CommandExt as _,
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use crate::harness::{Setup, library};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+
+use crate::harness::{Host, Setup, library};
 
 fn setup() -> Setup {
     let setup = Setup::without_plugins();
@@ -31,10 +38,38 @@ fn with_argument(argument: &str) -> Vec<u32> {
     entries.collect()
 }
 
+/// Starts the host without landlock, as on a kernel that is older than it: signals are scoped since Linux 6.12.
+fn start_on_an_old_kernel(setup: Setup) -> Host {
+    let absent = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+    let calls = [(libc::SYS_landlock_create_ruleset, Vec::new())].into();
+    let architecture = std::env::consts::ARCH.try_into().unwrap();
+    let filter = SeccompFilter::new(calls, SeccompAction::Allow, absent, architecture).unwrap();
+    let filter: BpfProgram = filter.try_into().unwrap();
+    let mut command = setup.command(&["run", "--web.listen-address", "127.0.0.1:0"]);
+    // SAFETY: it allocates nothing and takes no lock: two system calls.
+    unsafe { command.pre_exec(move || apply_filter(&filter).map_err(std::io::Error::other)) };
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut host = Host::adopt(child, setup);
+    host.find_address();
+    host
+}
+
 fn parent(pid: u32) -> u32 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields = stat.rsplit_once(')').unwrap().1;
-    fields.split_whitespace().nth(1).unwrap().parse().unwrap()
+    stat(pid, 1).unwrap()
+}
+
+/// Returns the members of a process group.
+fn group(leader: u32) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").unwrap();
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|&pid| stat(pid, 2) == Some(leader)).collect()
+}
+
+/// Returns a number of `/proc/PID/stat`, counted from the state.
+fn stat(pid: u32, nth: usize) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields = stat.rsplit_once(')')?.1;
+    fields.split_whitespace().nth(nth)?.parse().ok()
 }
 
 #[track_caller]
@@ -54,42 +89,70 @@ fn patiently<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 #[test]
 fn a_command_ends_at_its_deadline_with_all_it_started_and_with_its_worker() {
+    let host = ends_late_commands("71234", Setup::start);
+    assert!(!host.log().contains("landlock"), "{}", host.log());
+}
+
+#[test]
+fn a_command_ends_at_its_deadline_on_an_old_kernel_too() {
+    let host = ends_late_commands("71235", start_on_an_old_kernel);
+    let log = host.log();
+    assert!(log.contains("the kernel has no landlock"), "{log}");
+    assert!(!log.contains("cannot end the programs"), "{log}");
+}
+
+/// Checks the end of commands that sleep for `sleep` and a digit.
+fn ends_late_commands(sleep: &str, start: impl FnOnce(Setup) -> Host) -> Host {
     // The second one would be in a session of its own, which the sandbox refuses; the third is an orphan.
     // Four processes besides the shell.
-    let late = "echo begun; sleep 712341 & (setsid sleep 712342 || sleep 712342) & (sleep 712343 &); sleep 712344";
-    let host = setup()
+    let late = format!(
+        "echo begun; sleep {sleep}1 & (setsid sleep {sleep}2 || sleep {sleep}2) & (sleep {sleep}3 &); sleep {sleep}4"
+    );
+    let long = format!("{sleep}5");
+    let setup = setup()
         .host("interval = \"2s\"\nstagger = \"10ms\"\ntimeout = \"1s\"")
         .platform(
             "late",
             "exec",
             &format!("{{ command = [\"/bin/sh\", \"-c\", \"{late}\"] }}"),
         )
-        .platform("long", "exec", "{ command = [\"/bin/sleep\", \"712345\"] }")
-        .with("timeout = \"10m\"\ninterval = \"10m\"")
-        .start();
-    host.wait("its timeout", |m| m.failures("late", "timeout") >= 1.0);
+        .platform(
+            "long",
+            "exec",
+            &format!("{{ command = [\"/bin/sleep\", \"{long}\"] }}"),
+        )
+        .with("timeout = \"10m\"\ninterval = \"10m\"");
+    let host = start(setup);
+    let command = patiently("the long command", || with_argument(&long).pop());
+    host.wait("its timeout", |m| m.failures("late", "timeout") >= 2.0);
     host.wait_for_log("it was killed with the 4 processes it had started");
     for nth in 1..=4 {
         patiently("their end", || {
-            with_argument(&format!("71234{nth}"))
+            with_argument(&format!("{sleep}{nth}"))
                 .is_empty()
                 .then_some(())
         });
     }
-    assert_eq!(host.metrics().sum("conductor_stuck_calls", &[]), 0.0);
+    host.wait("no stuck call", |m| {
+        m.sum("conductor_stuck_calls", &[]) == 0.0
+    });
+    assert_eq!(with_argument(&long), [command], "the other command goes on");
 
-    // The worker runs one command; both end together.
-    let command = patiently("the long command", || with_argument("712345").pop());
+    // The worker runs commands that end with it.
     let worker = parent(command);
     let line = fs::read_to_string(format!("/proc/{worker}/cmdline")).unwrap();
     assert!(line.contains("worker"), "{line}");
+    let members = group(worker);
     let killed = Command::new("kill")
         .args(["-KILL", &worker.to_string()])
         .status();
     assert!(killed.unwrap().success());
-    patiently("its end", || {
-        (!Path::new(&format!("/proc/{command}")).exists()).then_some(())
-    });
+    for pid in members {
+        patiently("its end", || {
+            (!Path::new(&format!("/proc/{pid}")).exists()).then_some(())
+        });
+    }
+    host
 }
 
 #[test]
