@@ -92,8 +92,7 @@ fn a_real_prometheus_scrapes_the_host() {
         "conductor_platform_up{platform=\"shop\"} == 1",
         "circuit_breaker_state{platform=\"shop\"} == 0",
     ] {
-        // A range that needs two scrapes; Grafana's value depends on the width of the panel.
-        prometheus.wait_for(&expression.replace("$__rate_interval", "30s"));
+        prometheus.wait_for(expression);
     }
 }
 
@@ -173,11 +172,17 @@ fn every_query_of_the_dashboard_and_every_metric_of_the_rules_is_there() {
     let mut expressions = Vec::new();
     find(&dashboard, "expr", &mut expressions);
     assert!(expressions.len() > 25, "{expressions:#?}");
-    for variable in ["instance", "plugin", "platform"] {
-        expressions = expressions
-            .into_iter()
-            .map(|expression| expression.replace(&format!("${variable}"), ".*"))
-            .collect();
+    let variables = [
+        ("$instance", ".*"),
+        ("$plugin", ".*"),
+        ("$platform", ".*"),
+        // A range that needs two scrapes; Grafana's value depends on the width of the panel.
+        ("$__rate_interval", "30s"),
+    ];
+    for (variable, value) in variables {
+        for expression in &mut expressions {
+            *expression = expression.replace(variable, value);
+        }
     }
     let mut used = vec!["disk", "exec", "fault", "http", "ntp", "tcp"];
     used.extend(may_ping.then_some("icmp"));
@@ -192,8 +197,7 @@ fn every_query_of_the_dashboard_and_every_metric_of_the_rules_is_there() {
             assert_eq!(answer["status"], "success", "{expression}: {answer}");
             continue;
         }
-        // A range that needs two scrapes; Grafana's value depends on the width of the panel.
-        prometheus.wait_for(&expression.replace("$__rate_interval", "30s"));
+        prometheus.wait_for(expression);
     }
     let rules = ["conductor.rules.yml", "conductor-probes.rules.yml"]
         .map(|file| {
