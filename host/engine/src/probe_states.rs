@@ -1,4 +1,4 @@
-//! The states that plugins store for their platforms: in memory, and in files of the host's state folder.
+//! The states that plugins, and for some platforms the host, store: in memory, and in files of the host's state folder.
 //!
 //! A thread writes what has changed, each second, so that no check waits for a disk. A file is replaced as a whole: a host
 //! that is killed leaves the old one or the new one.
@@ -48,6 +48,8 @@ struct StateTable {
     unclaimed: HashSet<String>,
     /// The names of the files to write or remove.
     changed: HashSet<String>,
+    /// The names of the states that the host writes itself, not their plugins.
+    written_by_host: HashSet<String>,
     closing: bool,
 }
 
@@ -107,6 +109,21 @@ impl ProbeStateFolder {
         })
     }
 
+    /// Makes these platforms' states, each by plugin and platform, those that the host [writes](Self::update) itself; no
+    /// others.
+    pub fn set_written_by_host<'a>(&self, platforms: impl Iterator<Item = (&'a str, &'a str)>) {
+        let names = platforms.map(|(plugin, platform)| file_name(plugin, platform));
+        self.shared.lock().written_by_host = names.collect();
+    }
+
+    /// Replaces a platform's state by what `f` makes of it.
+    pub fn update(&self, plugin: &str, platform: &str, f: impl FnOnce(&[u8]) -> Vec<u8>) {
+        let name = file_name(plugin, platform);
+        let mut table = self.shared.lock();
+        let state = f(table.known.get(&name).map_or(&[][..], AsRef::as_ref));
+        self.shared.replace(&mut table, name, &state);
+    }
+
     /// Starts the thread that writes what has changed.
     ///
     /// # Errors
@@ -147,8 +164,15 @@ impl SharedStates {
         table.known.get(name).cloned().unwrap_or_default()
     }
 
+    /// Stores what a plugin stores, unless the host writes this state itself.
     fn store(&self, name: String, state: &[u8]) {
         let mut table = self.lock();
+        if !table.written_by_host.contains(&name) {
+            self.replace(&mut table, name, state);
+        }
+    }
+
+    fn replace(&self, table: &mut StateTable, name: String, state: &[u8]) {
         table.unclaimed.remove(&name);
         if table.known.get(&name).map_or(&[][..], AsRef::as_ref) == state {
             return;
@@ -258,6 +282,11 @@ impl ProbeStates for PluginStates {
 
     fn store(&self, platform: &str, state: &[u8]) {
         self.shared.store(file_name(&self.plugin, platform), state);
+    }
+
+    fn is_written_by_host(&self, platform: &str) -> bool {
+        let name = file_name(&self.plugin, platform);
+        self.shared.lock().written_by_host.contains(&name)
     }
 }
 

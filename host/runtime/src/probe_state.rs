@@ -15,6 +15,12 @@ pub trait ProbeStates: Send + Sync {
 
     /// Replaces a platform's state of at most [`MAX_STATE`] bytes; an empty one removes it.
     fn store(&self, platform: &str, state: &[u8]);
+
+    /// Returns `true` if the host writes a platform's state, and its plugin only reads it. A worker then gets it with each
+    /// call; asked once per probe.
+    fn is_written_by_host(&self, _platform: &str) -> bool {
+        false
+    }
 }
 
 /// States that are lost with the process.

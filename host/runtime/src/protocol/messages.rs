@@ -52,6 +52,13 @@ pub enum ToWorker {
     },
     /// Drops all probes and exits.
     End,
+    /// Replaces a platform's state, which the host writes.
+    State {
+        /// The platform's name.
+        platform: String,
+        /// The state.
+        state: Vec<u8>,
+    },
 }
 
 /// The first message to a worker.

@@ -259,6 +259,7 @@ impl LibraryServer {
                     pending.cancel(call, || self.plugin.abandoned(opened.probe));
                 }
             }
+            ToWorker::State { platform, state } => self.states.replace(&platform, &state),
             ToWorker::End => self.end(),
             // The host only sends `Hello` as the first message.
             ToWorker::Hello(_) | ToWorker::Call(_) => {}

@@ -5,7 +5,7 @@
 //! [supervisor](super::supervisor) sends it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -281,10 +281,16 @@ impl WorkerClient {
         }
         let secrets = redaction::revision();
         let ClientState {
-            calls, outgoing, ..
+            calls,
+            platforms,
+            outgoing,
+            ..
         } = &mut *state;
         for call in starting.drain(..) {
             if let Some(StartedCall { request, cancel }) = calls.started(call, now, secrets) {
+                if let Some((platform, state)) = platforms.written_state(request.probe) {
+                    outgoing.add(&ToWorker::State { platform, state });
+                }
                 outgoing.add(&ToWorker::Call(request));
                 if let Some(CancelRequest { probe, call }) = cancel {
                     outgoing.add(&ToWorker::Cancel { probe, call });
@@ -342,6 +348,8 @@ struct ProbePlatforms {
     secrets: HashMap<usize, HeldSecrets>,
     /// The store of their states, which they share.
     states: Option<Arc<dyn ProbeStates>>,
+    /// The numbers of the probes whose platform's state the host writes.
+    written: HashSet<u64>,
 }
 
 impl ProbePlatforms {
@@ -354,7 +362,19 @@ impl ProbePlatforms {
         }
         if spec.trial.is_none() {
             self.states = Some(Arc::clone(&spec.states));
+            if spec.states.is_written_by_host(&spec.platform) {
+                self.written.insert(probe.number());
+            }
         }
+    }
+
+    /// Returns the platform of a probe and its state, if the host writes that.
+    fn written_state(&self, probe: u64) -> Option<(String, Vec<u8>)> {
+        if self.written.is_empty() || !self.written.contains(&probe) {
+            return None;
+        }
+        let platform = self.by_probe.get(&ProbeId::from_number(probe).0)?;
+        Some((platform.to_string(), self.states.as_ref()?.load(platform)))
     }
 
     fn states(&self, platform: &str) -> Option<Arc<dyn ProbeStates>> {
@@ -368,6 +388,7 @@ impl ProbePlatforms {
             return;
         };
         self.secrets.remove(&probe.0);
+        self.written.remove(&probe.number());
         if let Some(probes) = self.by_name.get_mut(&name) {
             *probes -= 1;
             if *probes == 0 {

@@ -11,7 +11,7 @@ use std::{
 
 use super::*;
 use crate::{
-    CallFailure, CallOwner, CheckReport, DeliveryOutcome,
+    CallFailure, CallOwner, CheckReport, DeliveryOutcome, ProbeStates,
     protocol::{
         self, FrameDecoder, FrameEncoder, add_to_batch,
         messages::{CallResponse, CallResult, FromWorker, WireFailure, WireReport},
@@ -707,4 +707,59 @@ fn opened_probes_wait_for_a_call_and_a_closed_one_for_nothing() {
     }
     let probe = first.0 as u64;
     assert_eq!(fake.hear(), ToWorker::Close { probe });
+}
+
+/// A state that the host writes.
+struct HostStates(Mutex<Vec<u8>>);
+
+impl ProbeStates for HostStates {
+    fn load(&self, _: &str) -> Vec<u8> {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn store(&self, _: &str, _: &[u8]) {}
+
+    fn is_written_by_host(&self, platform: &str) -> bool {
+        platform == "backup"
+    }
+}
+
+#[test]
+fn a_worker_gets_the_state_that_the_host_writes_before_each_call() {
+    let mut fake = Fake::loaded();
+    let states = Arc::new(HostStates(Mutex::new(b"one".to_vec())));
+    let watcher = Arc::new(Watcher::default());
+    let open = |fake: &Fake, platform: &str| {
+        let spec = ProbeSpec {
+            states: Arc::clone(&states) as _,
+            ..ProbeSpec::new(platform, "{}")
+        };
+        fake.client.open(spec, HeldSecrets::default())
+    };
+    let call = |fake: &Fake, probe, sequence| {
+        let caller: Arc<dyn CallOwner> = Arc::<Watcher>::clone(&watcher);
+        let call = AdmittedCall {
+            probe,
+            caller,
+            sequence,
+        };
+        fake.client.start(&mut vec![call]);
+    };
+    let backup = open(&fake, "backup");
+    let disk = open(&fake, "disk");
+    *states.0.lock().unwrap() = b"two".to_vec();
+    call(&fake, disk, 0);
+    call(&fake, backup, 1);
+    for platform in ["backup", "disk"] {
+        let opened = fake.hear();
+        let is_it = matches!(&opened, ToWorker::Open { platform: name, state, .. } if name == platform && state == b"one");
+        assert!(is_it, "{opened:?}");
+    }
+    let two = ToWorker::State {
+        platform: "backup".to_owned(),
+        state: b"two".to_vec(),
+    };
+    assert!(matches!(fake.hear(), ToWorker::Call(request) if request.probe == disk.number()));
+    assert_eq!(fake.hear(), two);
+    assert!(matches!(fake.hear(), ToWorker::Call(request) if request.probe == backup.number()));
 }

@@ -25,6 +25,11 @@ impl WorkerStates {
             self.known.store(platform, state);
         }
     }
+
+    /// Replaces the state of a platform by what the host has written.
+    pub(super) fn replace(&self, platform: &str, state: &[u8]) {
+        self.known.store(platform, state);
+    }
 }
 
 impl ProbeStates for WorkerStates {
