@@ -11,15 +11,16 @@ use std::{
 use conductor_config::ConfigError;
 use conductor_engine::{
     actor::ActionOrigin,
+    heartbeats::{HeartbeatRefusal, InvalidHeartbeat},
     metrics::HostMetrics,
     state::{CheckNow, OrderError},
 };
 use conductor_server::{
-    CheckedTarget, HostControl, ServerLimits, ServerSecurity, ServerState, StatusSource,
+    CheckedTarget, HeartbeatReceiver, HostControl, ServerLimits, ServerSecurity, ServerState, StatusSource,
     TargetProber, TargetRefusal, TargetRequest, serve_stream,
 };
 use conductor_types::{
-    requests::{BreakerOrder, MaintenanceEnd, MaintenanceOrder},
+    requests::{BreakerOrder, Heartbeat, MaintenanceEnd, MaintenanceOrder},
     views::{PlatformDetail, PluginDetail, StatusView, WindowView},
 };
 use libfuzzer_sys::fuzz_target;
@@ -49,6 +50,7 @@ async fn exchange(stream: &[u8], size: usize, guarded: bool) -> Vec<u8> {
         scraped: Arc::new(|| {}),
         control: Some(Arc::new(Host)),
         targets: Arc::new(Host),
+        heartbeats: Arc::new(Host),
     };
     let security = if guarded {
         GUARDED.clone()
@@ -122,6 +124,19 @@ impl TargetProber for Host {
             "http" => TargetRefusal::Forbidden,
             _ => TargetRefusal::Unknown("http".to_owned()),
         })
+    }
+}
+
+impl HeartbeatReceiver for Host {
+    fn admit(&self, platform: &str, _: &str) -> Result<(), HeartbeatRefusal> {
+        match platform {
+            "shop" => Ok(()),
+            _ => Err(HeartbeatRefusal::Unknown),
+        }
+    }
+
+    fn receive(&self, _: &str, _: Heartbeat) -> Result<(), InvalidHeartbeat> {
+        Ok(())
     }
 }
 

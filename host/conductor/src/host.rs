@@ -16,6 +16,7 @@ use conductor_engine::{
     board::StatusBoard,
     environment::SystemEnvironment,
     guard::GuardContext,
+    heartbeats::Heartbeats,
     log_tail::LogTail,
     metrics::HostMetrics,
     probe_states::{ProbeStateFolder, StateWriter},
@@ -38,6 +39,7 @@ pub(crate) use self::proc::check_proc;
 use self::{
     assembly::{PlanBuilder, Reasons},
     calendar::MaintenanceCalendar,
+    heartbeats::HeartbeatRecorder,
     judging::{ConfigJudge, ConfigRejection},
     operator::OperatorControl,
     reload::{follow_web_config, reload_when_asked},
@@ -49,6 +51,7 @@ use self::{
 mod assembly;
 mod calendar;
 mod error;
+mod heartbeats;
 pub(crate) mod judging;
 mod operator;
 mod plugin_loader;
@@ -71,6 +74,7 @@ pub struct Host {
     board: Arc<StatusBoard>,
     shared: Arc<GuardContext>,
     record: Option<Arc<CallJournal>>,
+    heartbeats: Heartbeats,
     /// Writes what plugins store until the host stops.
     states: Mutex<Option<StateWriter>>,
     /// The config in force.
@@ -106,6 +110,7 @@ impl Host {
             shared,
             board,
             record,
+            heartbeats,
         } = HostComponents::of(config, tail, security, |folder, now| {
             ProbeStateFolder::open(folder, now)
         })?;
@@ -143,6 +148,7 @@ impl Host {
             board,
             shared,
             record,
+            heartbeats,
             states: Mutex::new(Some(states)),
             running: Mutex::new(Arc::clone(config)),
             reading: Mutex::default(),
@@ -260,6 +266,7 @@ pub async fn run(
             Arc::new(move || served.scraped())
         },
         targets: Arc::new(TargetChecker::new(Arc::clone(&host))),
+        heartbeats: Arc::new(HeartbeatRecorder(Arc::clone(&host))),
         control: options
             .enable_lifecycle
             .then(|| Arc::clone(&operator) as Arc<dyn HostControl>),
@@ -377,6 +384,7 @@ struct HostComponents {
     shared: Arc<GuardContext>,
     board: Arc<StatusBoard>,
     record: Option<Arc<CallJournal>>,
+    heartbeats: Heartbeats,
 }
 
 impl HostComponents {
@@ -394,6 +402,8 @@ impl HostComponents {
         let (store, now) = (loader.catalog().store(), clock.wall(clock.now()));
         let (quarantine, record) = QuarantineFile::open_with_record(store, now);
         let states = states(store.base(), now);
+        let heartbeats = Heartbeats::new(states.clone());
+        heartbeats.follow(config, now);
         let loader = loader.with_suspicion(quarantine, record.clone());
         // Many hosts that lose the same service at once must not try it again at once.
         let seed = RandomState::new().hash_one(());
@@ -410,6 +420,7 @@ impl HostComponents {
             shared,
             board,
             record,
+            heartbeats,
         })
     }
 }

@@ -4,6 +4,7 @@ pub(super) mod breaker;
 mod check;
 pub(super) mod confirmation;
 pub(super) mod duration;
+pub(super) mod heartbeat;
 pub(super) mod host;
 mod limits;
 mod maintenance;
@@ -290,9 +291,16 @@ fn look_up_secrets<'a>(
         let configs = values.get_mut(table).and_then(Value::as_object_mut);
         for (name, entry) in configs.into_iter().flatten() {
             let base = spans::path(&[table, name, "config"]);
+            let mut found = PlatformSecrets::default();
             if let Some(config) = entry.get_mut("config") {
-                secrets.insert(name.clone(), lookup.resolve(config, &base));
+                found = lookup.resolve(config, &base);
             }
+            let base = spans::path(&[table, name, "heartbeat"]);
+            if let Some(heartbeat) = entry.get_mut("heartbeat") {
+                found.add_outside(lookup.resolve(heartbeat, &base));
+                found.add_text(heartbeat["token"].as_str());
+            }
+            secrets.insert(name.clone(), found);
         }
         secrets
     });

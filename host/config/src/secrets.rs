@@ -58,6 +58,18 @@ impl PlatformSecrets {
             .any(|secret| path.starts_with(secret))
     }
 
+    /// Adds the secrets of a table outside `config`.
+    pub(super) fn add_outside(&mut self, other: Self) {
+        self.files.extend(other.files);
+        self.texts.extend(other.texts);
+        self.name_own_address |= other.name_own_address;
+    }
+
+    /// Adds a secret that is written into the file itself.
+    pub(super) fn add_text(&mut self, text: Option<&str>) {
+        self.texts.extend(text.map(str::to_owned));
+    }
+
     /// Returns the secrets themselves, to be redacted from plugin output.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         self.texts.iter().map(String::as_str)

@@ -1,6 +1,7 @@
 //! Tests of reading a configuration, except for its messages.
 
 mod files;
+mod heartbeat;
 mod maintenance;
 mod mistakes;
 mod plugin_schemas;

@@ -1,13 +1,14 @@
 //! The running host: schedules checks, guards every call, and keeps the state of every platform.
 //!
 //! [`scheduler`] starts checks, [`guard`] admits them and records their end, [`metrics`] counts, [`board`] provides the
-//! status. [`resources`] measures the machine and judges it. [`judge`] tries configs in workers. [`environment`] is what
+//! status. [`heartbeats`] of jobs are recorded in [`probe_states`]. [`resources`] measures the machine and judges it. [`judge`] tries configs in workers. [`environment`] is what
 //! all of this takes from outside.
 
 pub mod actor;
 pub mod board;
 pub mod environment;
 pub mod guard;
+pub mod heartbeats;
 pub mod history;
 pub mod judge;
 pub mod log_tail;

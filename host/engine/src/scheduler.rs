@@ -43,6 +43,7 @@ use crate::{
 
 mod checks;
 mod handle;
+mod heartbeats;
 mod index;
 mod loading;
 mod machine;
@@ -83,6 +84,8 @@ enum SchedulerCommand {
     Follow(Box<ReloadPlan>),
     /// An operator requests a check of this platform now; the result is sent back.
     CheckNow(String, Sender<CheckNow>),
+    /// A heartbeat of this platform was recorded.
+    Heartbeat(String),
     /// A client requests a check of this target; what comes of it is sent back.
     CheckTarget(TargetCheck, Sender<Option<Result<(), SkipCause>>>),
     /// A liveness check.
@@ -128,6 +131,8 @@ struct SchedulerDriver {
     wakeup: Duration,
     watch: DeadlineWatch,
     rechecks: RecheckQueue,
+    /// The platforms with a heartbeat that no check has seen.
+    unseen_heartbeats: Vec<PlatformIx>,
     judge: ResourceJudge,
     limits: ResourceLimits,
     stretch: ResourceMode,
@@ -160,6 +165,7 @@ impl SchedulerDriver {
             targets: Vec::new(),
             watch: DeadlineWatch::default(),
             rechecks: RecheckQueue::default(),
+            unseen_heartbeats: Vec::new(),
             judge: ResourceJudge::new(plan.limits),
             limits: plan.limits,
             stretch: ResourceMode::Normal,
@@ -196,6 +202,7 @@ impl SchedulerDriver {
         self.note_lateness(now);
         self.begin_due(now);
         self.begin_rechecks(now);
+        self.check_heartbeats(now);
         self.expire(now);
         self.look_after_generations(now);
         self.dispatch();
@@ -243,11 +250,8 @@ impl SchedulerDriver {
     /// Returns the next wake-up time: always on a tick boundary, so that calls due by then start together.
     fn next_turn(&mut self, now: Duration) -> Duration {
         let deadline = self.watch.next();
-        let nudge = self
-            .plugins
-            .iter()
-            .any(ScheduledPlugin::wants_a_turn)
-            .then_some(now);
+        let wants_a_turn = self.plugins.iter().any(ScheduledPlugin::wants_a_turn);
+        let nudge = (wants_a_turn || !self.unseen_heartbeats.is_empty()).then_some(now);
         let own = [deadline, self.rechecks.next(), nudge]
             .into_iter()
             .flatten()
@@ -310,6 +314,7 @@ impl SchedulerDriver {
             SchedulerCommand::CheckNow(name, tell) => {
                 let _ = tell.send(self.check_now(&name));
             }
+            SchedulerCommand::Heartbeat(platform) => self.note_heartbeat(&platform),
             SchedulerCommand::CheckTarget(check, tell) => {
                 let _ = tell.send(self.check_target(check));
             }

@@ -5,8 +5,8 @@
 //! pages) is rendered on a separate thread, one at a time, and once for all clients that wait for it; the unread bytes
 //! of responses are limited over all connections ([`ServerLimits::response_bytes`]). Operators' requests, where they are
 //! enabled, are handled one at a time, too. Event streams last as long as their clients read them, and are few enough
-//! to leave room for other clients. The web config decides who gets access ([`ServerSecurity`]), for every route alike;
-//! without authentication, browsers may only use the names of this host.
+//! to leave room for other clients. The web config decides who gets access ([`ServerSecurity`]), for every route but that
+//! of heartbeats, which carry tokens; without authentication, browsers may only use the names of this host.
 use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use hyper::{Request, body::Incoming, server::conn::http1};
@@ -29,6 +29,7 @@ mod connections;
 mod control;
 mod events;
 mod flights;
+mod heartbeat;
 mod limits;
 mod listen;
 mod names;
@@ -52,6 +53,7 @@ use conductor_config::web::subject;
 use conductor_engine::actor::ActionOrigin;
 use connections::{ActivityTracker, ConnectionActivity, OpenConnections};
 use events::StreamingMarker;
+pub use heartbeat::HeartbeatReceiver;
 pub use limits::ServerLimits;
 pub use listen::{ListenAddress, ListenError};
 use names::AcceptedHostNames;
@@ -243,7 +245,9 @@ impl ConnectionService {
             let mut actor = connected.clone();
             async move {
                 let config = security.current().await;
-                let admitted = match security.admit(&config, &request, limits.turn_time).await {
+                let has_token = request.uri().path().starts_with(heartbeat::PREFIX);
+                let admitted = security.admit(&config, &request, has_token, limits.turn_time);
+                let admitted = match admitted.await {
                     Ok(None) if !config.asks_who() => names.admit(request.headers()),
                     Ok(user) => {
                         actor = user.map_or(actor, ActionOrigin::User);

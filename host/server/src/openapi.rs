@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use conductor_types::{
-    requests::{MaintenanceEnd, MaintenanceOrder},
+    requests::{Heartbeat, MaintenanceEnd, MaintenanceOrder},
     views::{HostView, PlatformDetail, PlatformView, PluginDetail, StatusView, WindowView},
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
@@ -104,7 +104,9 @@ impl ApiOperation {
         });
         if let Some(body) = self.body {
             let content = json!({ "application/json": { "schema": body(generator) } });
-            described["requestBody"] = json!({ "required": true, "content": content });
+            // A heartbeat without a body is a success.
+            let required = self.id != "heartbeat";
+            described["requestBody"] = json!({ "required": required, "content": content });
         }
         described
     }
@@ -267,6 +269,23 @@ const OPERATIONS: &[ApiOperation] = &[
         answer: OperationResponse::Other("200", "text/plain"),
         others: &[BACK, REFUSED, UNKNOWN],
     },
+    ApiOperation {
+        method: "post",
+        path: "/heartbeat/{name}",
+        id: "heartbeat",
+        summary: "Records a heartbeat of a job, and checks its platform. The header `Authorization: Bearer TOKEN` has the platform's token.",
+        body: Some(schema_of::<Heartbeat>),
+        answer: OperationResponse::Other("200", "text/plain"),
+        others: &[
+            ("400", "A field is invalid; the text gives the reason."),
+            ("401", "The token is missing or wrong."),
+            ("404", "No such platform, or it accepts no heartbeats."),
+            (
+                "429",
+                "More than one heartbeat a second, after a burst of 10.",
+            ),
+        ],
+    },
 ];
 
 #[cfg(test)]
@@ -275,7 +294,7 @@ mod tests {
 
     #[test]
     fn every_route_of_the_api_is_described_and_nothing_else() {
-        let routes = include_str!("api.rs");
+        let routes = concat!(include_str!("api.rs"), include_str!("heartbeat.rs"));
         let routes = routes.split(".route(").skip(1).flat_map(|rest| {
             let mut parts = rest.split('"');
             let path = parts.nth(1).unwrap().to_owned();

@@ -16,7 +16,7 @@ use tower_http::{CompressionLevel, compression::CompressionLayer};
 use super::negotiation::NegotiatedFormat;
 use super::{
     RequestOrigin, ServerLimits, ServerState, api, api::RenderOutcome, budget::MemoryBudget,
-    control, control::RequestActor, events::EventStreams, flights::RequestCoalescer,
+    control, control::RequestActor, events::EventStreams, flights::RequestCoalescer, heartbeat,
     offload::SerialExecutor, page, target,
 };
 
@@ -45,6 +45,12 @@ pub(super) fn routes(state: ServerState, limits: ServerLimits, budget: MemoryBud
         .route("/-/ready", get(ready))
         .nest("/api/v1", api::routes())
         .route(RELOAD, post(reload))
+        .route_layer(middleware::from_fn_with_state(
+            shown.clone(),
+            refuse_plugins,
+        ))
+        // Its token, which no plugin knows, is enough.
+        .nest("/api/v1", heartbeat::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
         // For bodies without a content length.
@@ -54,10 +60,6 @@ pub(super) fn routes(state: ServerState, limits: ServerLimits, budget: MemoryBud
         .layer(middleware::from_fn(move |request, next| {
             refuse_large_body(limits.body_bytes, request, next)
         }))
-        .layer(middleware::from_fn_with_state(
-            shown.clone(),
-            refuse_plugins,
-        ))
         .layer(middleware::from_fn(page::framed))
         // Compressed as the client reads; not for event streams, nor for /metrics, which is compressed when it is
         // rendered.
@@ -235,6 +237,7 @@ const ROUTES: &str = "\
 /api/v1/platforms, /api/v1/platforms/NAME, /api/v1/plugins  parts of it
 /api/v1/maintenance  maintenance windows; POST starts one, POST …/end ends it (needs --web.enable-lifecycle)
 /api/v1/events  changes of the state as server-sent events
+/api/v1/heartbeat/NAME  POST: heartbeat of a job (needs its token)
 /api/v1/openapi.json  OpenAPI description of /api/v1
 /api/v1/platforms/NAME/badge.svg  badge for other pages
 /api/v1/platforms/NAME/check  POST: check it now (needs --web.enable-lifecycle)

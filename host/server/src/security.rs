@@ -136,11 +136,12 @@ impl ServerSecurity {
     }
 
     /// Admits a request and returns the user it is authenticated as, if a password is required; or the response that
-    /// refuses it.
+    /// refuses it. A request that has a token in place of a password (`has_token`), which its route checks, needs none.
     pub(super) async fn admit<B>(
         &self,
         config: &WebConfig,
         request: &Request<B>,
+        has_token: bool,
         patience: Duration,
     ) -> Result<Option<Arc<str>>, Box<Response>> {
         let Some(shared) = &self.shared else {
@@ -150,7 +151,7 @@ impl ServerSecurity {
             let text = "Too many requests: the limit is rate_limit in the web config.\n";
             return refuse(StatusCode::TOO_MANY_REQUESTS, text);
         }
-        if config.users.is_empty() {
+        if config.users.is_empty() || has_token {
             return Ok(None);
         }
         let Some((name, password)) = credentials(request.headers()) else {

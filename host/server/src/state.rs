@@ -14,7 +14,7 @@ use conductor_types::{
     views::{PlatformDetail, PluginDetail, StatusView, WindowView},
 };
 
-use crate::{caller::ConnectionAddresses, target::TargetProber};
+use crate::{caller::ConnectionAddresses, heartbeat::HeartbeatReceiver, target::TargetProber};
 
 /// The sources of everything the server shows.
 #[derive(Clone)]
@@ -27,6 +27,8 @@ pub struct ServerState {
     pub scraped: Arc<dyn Fn() + Send + Sync>,
     /// The source of `/probe`.
     pub targets: Arc<dyn TargetProber>,
+    /// The receiver of jobs' heartbeats.
+    pub heartbeats: Arc<dyn HeartbeatReceiver>,
     /// Operators' requests. `None` without `--web.enable-lifecycle`: clients then get a 403.
     pub control: Option<Arc<dyn HostControl>>,
 }

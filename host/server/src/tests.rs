@@ -12,11 +12,12 @@ use std::{
 
 use conductor_engine::{
     actor::ActionOrigin,
+    heartbeats::{HeartbeatRefusal, InvalidHeartbeat},
     metrics::HostMetrics,
     state::{CheckNow, OrderError},
 };
 use conductor_types::{
-    requests::{BreakerOrder, MaintenanceEnd, MaintenanceOrder},
+    requests::{BreakerOrder, Heartbeat, MaintenanceEnd, MaintenanceOrder},
     views::{PlatformDetail, PluginDetail, StatusView, WindowView},
 };
 use tokio::sync::oneshot;
@@ -596,6 +597,24 @@ impl StatusSource for Host {
     }
 }
 
+impl HeartbeatReceiver for Host {
+    fn admit(&self, platform: &str, token: &str) -> Result<(), HeartbeatRefusal> {
+        match (platform, token) {
+            ("busy", _) => Err(HeartbeatRefusal::TooMany),
+            ("backup", "right") => Ok(()),
+            ("backup", _) => Err(HeartbeatRefusal::WrongToken),
+            _ => Err(HeartbeatRefusal::Unknown),
+        }
+    }
+
+    fn receive(&self, _: &str, heartbeat: Heartbeat) -> Result<(), InvalidHeartbeat> {
+        match heartbeat.start && heartbeat.exit_code.is_some() {
+            true => Err(InvalidHeartbeat::StartWithResult),
+            false => Ok(()),
+        }
+    }
+}
+
 impl TargetProber for Host {
     fn check(&self, request: &TargetRequest) -> Result<CheckedTarget, TargetRefusal> {
         self.gate.pass();
@@ -634,6 +653,7 @@ impl Host {
                 scraped.scrapes.fetch_add(1, Ordering::SeqCst);
             }),
             targets: Arc::new(self.clone()),
+            heartbeats: Arc::new(self.clone()),
             control: None,
         }
     }

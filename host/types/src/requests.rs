@@ -1,4 +1,4 @@
-//! Operators' requests to the JSON API.
+//! Requests of operators and jobs to the JSON API.
 
 use std::collections::BTreeMap;
 
@@ -79,4 +79,34 @@ pub struct MaintenanceEnd {
     /// Labels that the windows were started with.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+}
+
+/// Heartbeat of a job: a run has started, or ended. Its fields can also be in the query of the URL, or sent as a form.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Heartbeat {
+    /// `true` if a run has started; another heartbeat reports its end.
+    pub start: bool,
+    /// `false` if the run failed. Without it, the exit code decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub success: Option<bool>,
+    /// Exit code of the run: 0 for success.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i64>,
+    /// Duration of the run. Without it: the time since its start, if that was reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration: Option<RunDuration>,
+    /// Text for people, of which the first 1000 characters are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// Duration of a job's run.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum RunDuration {
+    /// A number of seconds.
+    Seconds(f64),
+    /// A number of seconds, or numbers with units such as `12m 30s`.
+    Text(String),
 }

@@ -33,6 +33,7 @@ fn config(id: &str) -> Option<String> {
         "ntp" => time_server(),
         "grpc" => health_server(),
         "mail" => mail_server(),
+        "heartbeat" => return Some(r#"{ "unhealthy_after": "26h" }"#.to_owned()),
         "icmp" => return Some(r#"{ "host": "127.0.0.1", "count": 1 }"#.to_owned()),
         _ => return at(id, "127.0.0.1:1"),
     };

@@ -38,6 +38,8 @@ mod files_that_block;
 mod greedy_plugins;
 mod harness;
 #[cfg(target_os = "linux")]
+mod heartbeat;
+#[cfg(target_os = "linux")]
 mod hostile_schemas;
 mod log_width;
 mod misbehaving_files;

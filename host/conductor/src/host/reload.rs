@@ -84,6 +84,9 @@ impl Host {
         let refused = self.assembly.refused(config);
         // Nothing below waits for files, folders or plugins.
         let _takes_effect = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before probes are opened, which ask who writes their states.
+        self.heartbeats
+            .follow(config, self.shared.clock.wall(self.shared.clock.now()));
         let plan = self.assembly.plan(config, &refused);
         self.calendar.follow(&config.maintenance);
         self.scheduler.follow(plan);

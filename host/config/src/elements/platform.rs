@@ -12,6 +12,7 @@ use super::{
     check::TableValidator,
     confirmation::{ConfirmationConfig, RawConfirmation},
     duration::{self, LONGEST, SHORTEST, given},
+    heartbeat::{self, HeartbeatConfig, RawHeartbeat},
     host::HostConfig,
 };
 use crate::{secrets::PlatformSecrets, source::SourceLocation};
@@ -35,6 +36,8 @@ pub struct PlatformConfig {
     pub breaker: BreakerConfig,
     /// Names and values chosen by the operator; the names are letters, digits and `_`.
     pub labels: BTreeMap<String, String>,
+    /// The terms under which the host accepts heartbeats for it; `None` if it accepts none.
+    pub heartbeat: Option<HeartbeatConfig>,
     /// The input of its plugin: always an object, empty if the file has none. It contains secrets and must not be
     /// shown.
     pub config: Value,
@@ -100,6 +103,10 @@ pub(crate) struct RawPlatformConfig {
     #[schemars(extend("propertyNames" = label_rule()))]
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    /// Heartbeats of a job, which the host accepts for this platform; for the plugin `heartbeat` alone.
+    #[schemars(with = "RawHeartbeat")]
+    #[serde(default)]
+    heartbeat: Option<RawHeartbeat>,
     /// Input of the plugin, whose schema lists the keys. In a text, `${NAME}` is replaced by that environment variable
     /// of the host, and `$${` is a literal `${`; `{ file = "path" }` in place of a text is replaced by the content of
     /// the file.
@@ -131,6 +138,10 @@ impl RawPlatformConfig {
         };
         let confirmation = confirmation.resolve(&host.confirmation, interval, host.tick, check);
         confirmation.warn(check);
+        heartbeat::check_plugin(&self.plugin, check);
+        let heartbeat = self
+            .heartbeat
+            .map(|heartbeat| heartbeat.resolve(&mut check.table(&["heartbeat"])));
         PlatformConfig {
             name,
             plugin: self.plugin,
@@ -142,6 +153,7 @@ impl RawPlatformConfig {
                 .breaker
                 .resolve(breaker, &mut check.table(&["breaker"])),
             labels: self.labels,
+            heartbeat,
             config: Value::Object(self.config),
             secrets: PlatformSecrets::default(),
             location,

@@ -105,7 +105,7 @@ fn is_meant(key: &str, these: &[&str], others: &[&str]) -> bool {
 /// Keys of `[host]` that could be mistaken for its interval.
 const OF_HOST: [&str; 3] = ["timeout", "isolation", "retry_interval"];
 /// Keys of a platform that its plugin does not see.
-const OF_SCHEDULE: [&str; 8] = [
+const OF_SCHEDULE: [&str; 9] = [
     "interval",
     "timeout",
     "unhealthy_after",
@@ -114,6 +114,7 @@ const OF_SCHEDULE: [&str; 8] = [
     "priority",
     "breaker",
     "labels",
+    "heartbeat",
 ];
 /// Keys of a platform that its plugin validates.
 const OF_PLUGIN: [&str; 2] = ["plugin", "config"];

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::{
     check::TableValidator,
     duration::{self, SHORTEST, given},
+    heartbeat,
     host::HostConfig,
     platform::PLUGIN_ID,
 };
@@ -100,6 +101,12 @@ impl RawTemplateConfig {
         check.duration("timeout", timeout, SHORTEST, LONGEST_CHECK);
         let mut config = Value::Object(self.config);
         check_parameters(&mut config, check);
+        if self.plugin == heartbeat::PLUGIN {
+            let message = format!("{}: a target sends no heartbeats", check.name("plugin"));
+            let help =
+                "make each job a platform of its own: [platform.NAME] with plugin = \"heartbeat\"";
+            check.refuse("plugin", message, help);
+        }
         TemplateConfig {
             name,
             plugin: self.plugin,

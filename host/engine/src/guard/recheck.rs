@@ -70,6 +70,11 @@ impl PlatformGuard {
             .map_or(0, |(_, count)| count)
     }
 
+    /// Returns `true` if a check has begun and not ended.
+    pub fn is_under_way(&self) -> bool {
+        self.inner.lock().calls.is_under_way()
+    }
+
     /// Returns the need for a re-check now.
     pub fn recheck_need(&self) -> RecheckNeed {
         let inner = self.inner.lock();

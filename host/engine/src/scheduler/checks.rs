@@ -124,13 +124,15 @@ impl SchedulerDriver {
         begun.map(|_| ())
     }
 
-    pub(super) fn check_now(&mut self, name: &str) -> CheckNow {
+    /// Returns the index of the platform of this name, if it is on the schedule.
+    pub(super) fn find(&self, name: &str) -> Option<PlatformIx> {
         let named = |platform: &ScheduledPlatform| &*platform.guard.settings().name == name;
-        let found = {
-            let mut staying = self.platforms.staying();
-            staying.find_map(|(at, platform)| named(platform).then_some(at))
-        };
-        let Some(at) = found else {
+        let mut staying = self.platforms.staying();
+        staying.find_map(|(at, platform)| named(platform).then_some(at))
+    }
+
+    pub(super) fn check_now(&mut self, name: &str) -> CheckNow {
+        let Some(at) = self.find(name) else {
             return CheckNow::Unknown;
         };
         let now = self.shared.clock.now();

@@ -43,6 +43,12 @@ impl SchedulerHandle {
         told.recv().unwrap_or(CheckNow::Leaving)
     }
 
+    /// Begins a check of this platform, a heartbeat of which was recorded; if one is under way, after that.
+    pub fn heartbeat(&self, platform: &str) {
+        let platform = platform.to_owned();
+        let _ = self.commands.send(SchedulerCommand::Heartbeat(platform));
+    }
+
     /// Begins a check of a target, if its guard admits it; `None` if the host is stopping.
     pub fn check_target(&self, check: TargetCheck) -> Option<Result<(), SkipCause>> {
         let (tell, told) = channel();

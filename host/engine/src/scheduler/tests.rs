@@ -420,3 +420,35 @@ fn reloads_with_renamed_plugins_leave_nothing_behind() {
     assert_eq!(of("plugin"), 2);
     assert_eq!(of("plugin_series"), 2);
 }
+
+#[test]
+fn a_heartbeat_is_followed_by_a_check_also_where_one_is_under_way_but_not_in_a_pause() {
+    let mut host = host(&["a", "b"], false);
+    let (now, running) = (host.world.now(), host.generation(1));
+    let called = |host: &mut SimulatedHost| {
+        host.driver.check_heartbeats(now);
+        host.driver.dispatch();
+        running.called().len()
+    };
+    host.driver.note_heartbeat("nobody");
+    assert_eq!(called(&mut host), 0);
+    host.driver.note_heartbeat("a");
+    assert_eq!(called(&mut host), 1);
+    // The check under way may have begun before these were recorded.
+    host.driver.note_heartbeat("a");
+    host.driver.note_heartbeat("a");
+    assert_eq!(called(&mut host), 1);
+    let soon = host.driver.next_turn(now).saturating_sub(now);
+    assert!(soon <= host.driver.timing.tick, "{soon:?}");
+    running.succeed("a", now);
+    assert_eq!(called(&mut host), 1);
+    running.succeed("a", now);
+    assert_eq!(called(&mut host), 0);
+    host.driver.note_heartbeat("a");
+    host.guard("a").set_maintenance(paused(), now);
+    assert_eq!(called(&mut host), 0);
+    host.guard("a").set_maintenance(None, now);
+    assert_eq!(called(&mut host), 0, "the schedule's next check sees it");
+    let skipped = host.guard("a").skipped(SkipReason::Overlap);
+    assert_eq!(skipped, 0, "none was due");
+}

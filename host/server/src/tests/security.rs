@@ -298,3 +298,89 @@ fn a_page_whose_name_was_made_to_lead_here_can_neither_read_nor_change_anything(
     let named = ask(&server, "GET /", "host.example", &login("alice:wonder"));
     assert_eq!(status(&named), 200, "{named}");
 }
+
+#[test]
+fn a_heartbeat_needs_its_token_and_no_password() {
+    let file = File::new(&user("alice", "wonder:land"));
+    let server = file.host().serve(ServerLimits::default());
+    let post = |path: &str, headers: &str| {
+        server.ask(&format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n{headers}\r\n"
+        ))
+    };
+    let backup = "/api/v1/heartbeat/backup";
+    let right = "authorization: bearer right\r\n";
+    let login = login("alice:wonder:land");
+    for (path, headers, code, text) in [
+        (backup, right, 200, "Received."),
+        (
+            backup,
+            "authorization: Bearer wrong\r\n",
+            401,
+            "www-authenticate: Bearer",
+        ),
+        (
+            backup,
+            "authorization: Bearer \r\n",
+            401,
+            "www-authenticate: Bearer",
+        ),
+        (backup, "", 401, "Authorization: Bearer TOKEN"),
+        (backup, &login, 401, "Authorization: Bearer TOKEN"),
+        (
+            "/api/v1/heartbeat/nobody",
+            right,
+            404,
+            "No platform named nobody",
+        ),
+        ("/api/v1/heartbeat/busy", right, 429, "retry-after: 1"),
+        (
+            "/api/v1/heartbeat/backup?start&exit_code=0",
+            right,
+            400,
+            "Refused: `start`",
+        ),
+        (
+            "/api/v1/heartbeat/backup?code=0",
+            right,
+            400,
+            "unknown field `code`",
+        ),
+        // A token is for heartbeats alone.
+        (
+            "/api/v1/platforms/shop/check",
+            right,
+            401,
+            "a user name and a password",
+        ),
+    ] {
+        let answer = post(path, headers);
+        assert_eq!(status(&answer), code, "{path} {headers}: {answer}");
+        assert!(answer.contains(text), "{path} {headers}: {answer}");
+    }
+    for path in [
+        "",
+        "..",
+        "../status",
+        "%2e%2e/status",
+        "a/../../status",
+        "a//status",
+    ] {
+        let answer = server.ask(&get(&format!("/api/v1/heartbeat/{path}"), right));
+        assert!([404, 405].contains(&status(&answer)), "{path}: {answer}");
+        assert!(!answer.contains("\"platforms\""), "{path}: {answer}");
+    }
+}
+
+#[test]
+fn a_heartbeat_is_held_to_the_request_rate_and_to_the_names_of_the_host() {
+    let file = File::new("rate_limit:\n  interval: 1h\n  burst: 1\n");
+    let server = file.host().serve(ServerLimits::default());
+    let post = |host: &str| {
+        server.ask(&format!(
+            "POST /api/v1/heartbeat/backup HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: 0\r\nauthorization: Bearer right\r\n\r\n"
+        ))
+    };
+    assert_eq!(status(&post("evil.example")), 421);
+    assert_eq!(status(&post("localhost")), 429);
+}

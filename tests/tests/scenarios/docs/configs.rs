@@ -33,6 +33,7 @@ fn check(page: &str, block: &str) {
         .replace("\"my-db\"", "\"disk\"")
         .replace("/etc/conductor/orders.password", "shop.token")
         .replace("/etc/conductor/mail.password", "shop.token")
+        .replace("/etc/conductor/backup.token", "shop.token")
         .replace(", max_age_seconds = 1_000_000_000", "");
     if !block.contains("[platform") {
         text.push_str("\n[platform.db-1]\nplugin = \"fault\"\n");
@@ -45,7 +46,7 @@ fn check(page: &str, block: &str) {
         text.contains(&format!("\"{id}\"")) || text.contains(&format!("[plugin.{id}"))
     });
     let setup = used.fold(Setup::without_plugins(), |setup, id| setup.bundled(id));
-    fs::write(setup.path("shop.token"), "token").unwrap();
+    fs::write(setup.path("shop.token"), "the-token-of-the-shop").unwrap();
     let file = setup.path("page.toml");
     fs::write(&file, &text).unwrap();
     let output = crate::harness::conductor(&["config", "check"])
