@@ -3,7 +3,7 @@
 mod odd_servers;
 mod ready_made;
 
-use std::{collections::BTreeSet, fs, sync::Mutex, thread};
+use std::{collections::BTreeSet, fs, path::Path, sync::Mutex, thread};
 
 use serde_json::Value;
 
@@ -35,7 +35,10 @@ fn config(id: &str) -> Option<String> {
         "mail" => mail_server(),
         "heartbeat" => return Some(r#"{ "unhealthy_after": "26h" }"#.to_owned()),
         "icmp" => return Some(r#"{ "host": "127.0.0.1", "count": 1 }"#.to_owned()),
-        _ => return at(id, "127.0.0.1:1"),
+        _ => {
+            return at(id, "127.0.0.1:1")
+                .or_else(|| at_socket(id, Path::new("/nonexistent/socket")));
+        }
     };
     at(id, &address.to_string())
 }
@@ -62,6 +65,11 @@ pub(crate) fn at(id: &str, address: &str) -> Option<String> {
         "tls" => format!(r#"{{ address = "{address}", tls = {{ skip_verify = true }} }}"#),
         _ => return None,
     })
+}
+
+/// Returns a config with which a plugin that connects to Unix sockets alone checks a server; `None` for any other.
+fn at_socket(id: &str, socket: &Path) -> Option<String> {
+    (id == "systemd").then(|| format!(r#"{{ address = "unix:{}" }}"#, socket.display()))
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! Platforms that are slow, refusing or lying: each network probe reports them as unhealthy, and harms no other platform.
 
 use std::{
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    io::{Read, Write},
+    net::SocketAddr,
+    path::Path,
     thread,
     time::Duration,
 };
 
-use super::{at, ids};
+use super::{at, at_socket, ids};
 use crate::{harness::Setup, servers::tcp_and_udp};
 
 /// The behaviour of a server, over TCP and UDP on one port.
@@ -34,6 +35,19 @@ impl OddServer {
         Self::Endless,
     ];
 
+    /// Starts it for a plugin, at a port or a socket in `folder`; returns the config to check it with, or `None` for a
+    /// plugin that checks no servers.
+    fn start_for(self, id: &str, folder: &Path) -> Option<String> {
+        if at(id, "127.0.0.1:1").is_some() {
+            return at(id, &self.start().to_string());
+        }
+        let socket = folder.join(format!("{id}-{self:?}"));
+        let config = at_socket(id, &socket)?;
+        #[cfg(unix)]
+        self.start_at(&socket);
+        Some(config)
+    }
+
     /// Starts it on a port of its own; it lives as long as the test process.
     fn start(self) -> SocketAddr {
         let (listener, socket) = tcp_and_udp();
@@ -43,6 +57,7 @@ impl OddServer {
         }
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                stream.set_write_timeout(PATIENCE).unwrap();
                 thread::spawn(move || self.serve(stream));
             }
         });
@@ -63,7 +78,24 @@ impl OddServer {
         address
     }
 
-    fn serve(self, mut stream: TcpStream) {
+    /// Starts it at a Unix socket.
+    #[cfg(unix)]
+    fn start_at(self, socket: &Path) {
+        use std::os::unix::net::UnixListener;
+
+        let listener = UnixListener::bind(socket).unwrap();
+        if matches!(self, Self::Refusing) {
+            return;
+        }
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                stream.set_write_timeout(PATIENCE).unwrap();
+                thread::spawn(move || self.serve(stream));
+            }
+        });
+    }
+
+    fn serve(self, mut stream: impl Read + Write) {
         let mut request = [0; 2048];
         match self {
             Self::Refusing | Self::Closing => {}
@@ -72,14 +104,13 @@ impl OddServer {
                 let _ = stream.write_all(&GARBAGE);
                 let _ = stream.read(&mut request);
             }
-            Self::Endless => {
-                let wait = Some(Duration::from_secs(60));
-                stream.set_write_timeout(wait).unwrap();
-                while stream.write_all(&[b'a'; 4096]).is_ok() {}
-            }
+            Self::Endless => while stream.write_all(&[b'a'; 4096]).is_ok() {},
         }
     }
 }
+
+/// Longest time for which a server waits for a client that does not read.
+const PATIENCE: Option<Duration> = Some(Duration::from_secs(60));
 
 const GARBAGE: [u8; 12] = *b"\x80\xff\0\x07*\r\n\x1b$9\n\n";
 
@@ -87,14 +118,18 @@ const GARBAGE: [u8; 12] = *b"\x80\xff\0\x07*\r\n\x1b$9\n\n";
 fn a_server_that_refuses_is_slow_or_lies_is_unhealthy() {
     let mut setup =
         Setup::without_plugins().host("interval = \"3s\"\ntimeout = \"2s\"\nstagger = \"10ms\"");
+    let folder = tempfile::tempdir().unwrap();
     let mut platforms = Vec::new();
     for id in ids() {
-        if at(&id, "127.0.0.1:1").is_none() {
+        let configs = OddServer::ALL.map(|server| (server, server.start_for(&id, folder.path())));
+        let configs = configs.into_iter();
+        let configs = configs.filter_map(|(server, config)| Some((server, config?)));
+        let configs: Vec<_> = configs.collect();
+        if configs.is_empty() {
             continue;
         }
         setup = setup.bundled(&id);
-        for server in OddServer::ALL {
-            let config = at(&id, &server.start().to_string()).unwrap();
+        for (server, config) in configs {
             let name = format!("{id}-{server:?}").to_lowercase();
             setup = setup.platform(&name, &id, &config);
             platforms.push(name);
