@@ -2,6 +2,8 @@
 
 mod odd_servers;
 mod ready_made;
+#[cfg(unix)]
+mod rotated_token;
 
 use std::{collections::BTreeSet, fs, path::Path, sync::Mutex, thread};
 
@@ -51,6 +53,7 @@ pub(crate) fn at(id: &str, address: &str) -> Option<String> {
         "dns" => format!(r#"{{ servers = ["{address}"], name = "shop.example" }}"#),
         "amqp" | "grpc" | "mqtt" | "redis" => format!(r#"{{ address = "{address}" }}"#),
         "http" => format!(r#"{{ url = "http://{address}/" }}"#),
+        "kubernetes" => format!(r#"{{ url = "http://{address}" }}"#),
         "llm" => format!(r#"{{ url = "http://{address}/v1" }}"#),
         "mail" => {
             format!(r#"{{ protocol = "smtp", address = "{address}", encryption = "none" }}"#)
