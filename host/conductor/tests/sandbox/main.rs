@@ -293,6 +293,10 @@ fn programs_are_closed_until_they_are_declared() {
 
 /// Landlock knows signals since Linux 6.12.
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test that waits has to give up some time"
+)]
 fn on_an_old_kernel_programs_are_ended_and_nothing_else() {
     let world = World::new();
     let policy = SandboxPolicy {
