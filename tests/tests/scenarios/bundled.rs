@@ -51,7 +51,7 @@ pub(crate) fn at(id: &str, address: &str) -> Option<String> {
         "container" => format!(r#"{{ url = "http://{address}", containers = ["shop"] }}"#),
         "discord" => format!(r#"{{ url = "http://{address}" }}"#),
         "dns" => format!(r#"{{ servers = ["{address}"], name = "shop.example" }}"#),
-        "amqp" | "grpc" | "mqtt" | "redis" => format!(r#"{{ address = "{address}" }}"#),
+        "amqp" | "android" | "grpc" | "mqtt" | "redis" => format!(r#"{{ address = "{address}" }}"#),
         "http" => format!(r#"{{ url = "http://{address}/" }}"#),
         "kubernetes" => format!(r#"{{ url = "http://{address}" }}"#),
         "llm" => format!(r#"{{ url = "http://{address}/v1" }}"#),
