@@ -50,6 +50,8 @@ extern "C" {
 
 enum {
     CONDUCTOR_TEST_KEYS = 32,
+    CONDUCTOR_TEST_SERIES = 256,
+    CONDUCTOR_TEST_MEASUREMENTS = 64,
     CONDUCTOR_TEST_VALUES = 320,
     CONDUCTOR_TEST_TEXT = 2049
 };
@@ -186,12 +188,24 @@ static inline void conductor_test_report_(const conductor_call_t *call, int32_t 
 static inline void conductor_test_add_(conductor_test_t *test, const char *name, const char *labels, bool declared, double value)
 {
     conductor_test_value_t *added;
+    size_t nth, same_kind = 0;
     if (!isfinite(value))
         conductor_test_object_(test, "a host drops a value that is not finite", name);
-    if (test->value_count == CONDUCTOR_TEST_VALUES) {
-        conductor_test_object_(test, "a host keeps 64 measurements and 256 declared series of a platform", name);
-        return;
+    /* A second value of a series replaces the first. */
+    for (nth = 0; nth < test->value_count; nth++) {
+        added = &test->values[nth];
+        if (added->declared == declared && strcmp(added->name, name) == 0 && strcmp(added->labels, labels) == 0) {
+            added->value = value;
+            return;
+        }
+        same_kind += added->declared == declared;
     }
+    if (declared && same_kind == CONDUCTOR_TEST_SERIES)
+        conductor_test_object_(test, "a host keeps 256 series of declared metrics of a platform; use fewer label values", name);
+    if (!declared && same_kind == CONDUCTOR_TEST_MEASUREMENTS)
+        conductor_test_object_(test, "a host keeps 64 measurements of a platform; measure less", name);
+    if (test->value_count == CONDUCTOR_TEST_VALUES)
+        return;
     added = &test->values[test->value_count++];
     conductor_test_copy_(added->name, sizeof added->name, name);
     conductor_test_copy_(added->labels, sizeof added->labels, labels);
@@ -215,14 +229,13 @@ static inline void conductor_test_join_(const char *const *labels, char *joined,
 }
 
 /*
- * Returns the number of labels that the plugin declares for a metric; -1 if it does not declare the metric. The metrics are
- * flat JSON: the name of a metric is the text after `"name":`, and its table ends at the next `}`.
+ * Returns the place of a text in the declaration of a metric, NULL if it is not there, and the declaration itself for "". The
+ * metrics are flat JSON: the name of a metric is the text after `"name":`, and its table ends at the next `}`.
  */
-static inline int conductor_test_declared_(const char *metric)
+static inline const char *conductor_test_table_(const char *metric, const char *text)
 {
     const char *at = conductor_plugin.metrics, *end, *begin;
     size_t length = strlen(metric);
-    int quotes = 0;
     while (at != NULL && (at = strstr(at, "\"name\"")) != NULL) {
         at += 6;
         begin = at + strspn(at, " \t\r\n:");
@@ -231,14 +244,22 @@ static inline int conductor_test_declared_(const char *metric)
         while (at > conductor_plugin.metrics && *at != '{')
             at--;
         end = strchr(at, '}');
-        at = strstr(at, "\"labels\"");
-        if (at == NULL || end == NULL || at > end)
-            return 0;
-        for (at = strchr(at, '['); at != NULL && *at != ']' && *at != '\0'; at++)
-            quotes += *at == '"';
-        return quotes / 2;
+        at = strstr(at, text);
+        return at == NULL || end == NULL || at > end ? NULL : at;
     }
-    return -1;
+    return NULL;
+}
+
+/* Returns the number of labels that the plugin declares for a metric; -1 if it does not declare the metric. */
+static inline int conductor_test_declared_(const char *metric)
+{
+    const char *at = conductor_test_table_(metric, "\"labels\"");
+    int quotes = 0;
+    if (at == NULL)
+        return conductor_test_table_(metric, "") == NULL ? -1 : 0;
+    for (at = strchr(at, '['); at != NULL && *at != ']' && *at != '\0'; at++)
+        quotes += *at == '"';
+    return quotes / 2;
 }
 
 static inline void conductor_test_set_(const conductor_call_t *call, const char *metric, const char *const *labels, double value)
@@ -249,9 +270,17 @@ static inline void conductor_test_set_(const conductor_call_t *call, const char 
     for (; labels != NULL && labels[given] != NULL; given++) {
     }
     if (declared < 0)
-        conductor_test_object_(test, "the plugin does not declare this metric", metric);
+        conductor_test_object_(test, "a host drops a metric that the plugin does not declare; add it to `metrics`", metric);
     else if (declared != given)
-        conductor_test_object_(test, "a host drops a value with another number of labels than declared", metric);
+        conductor_test_object_(test, "a host drops a value with more or fewer labels than declared; give one for each", metric);
+    else if (conductor_test_table_(metric, "\"counter\"") != NULL && value < 0)
+        conductor_test_object_(test, "a counter starts at 0 and only grows; declare a gauge", metric);
+    for (given = 0; labels != NULL && labels[given] != NULL; given++) {
+        if (strlen(labels[given]) > 256)
+            conductor_test_object_(test, "a host cuts the value of a label to 256 bytes", metric);
+        if (strpbrk(labels[given], "\n\r\t\033") != NULL)
+            conductor_test_object_(test, "a label has control characters, which a host escapes", metric);
+    }
     conductor_test_join_(labels, joined, sizeof joined);
     conductor_test_add_(test, metric, joined, true, value);
 }
@@ -322,8 +351,10 @@ static inline size_t conductor_test_state_(const conductor_call_t *call, void *b
 static inline bool conductor_test_store_state_(const conductor_call_t *call, const void *state, size_t length)
 {
     conductor_test_t *test = conductor_test_of_(call);
-    if (length > CONDUCTOR_MAX_STATE)
+    if (length > CONDUCTOR_MAX_STATE) {
+        conductor_test_object_(test, "a host stores a state of at most 65536 bytes; store less", "");
         return false;
+    }
     if (length > 0)
         memcpy(test->state, state, length);
     test->state_length = length;

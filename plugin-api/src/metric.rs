@@ -42,7 +42,7 @@ pub struct Metric<const N: usize = 0> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StaticDeclaration {
     pub(crate) name: &'static str,
-    kind: MetricKind,
+    pub(crate) kind: MetricKind,
     /// Empty for none.
     pub(crate) unit: &'static str,
     help: &'static str,

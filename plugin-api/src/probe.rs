@@ -5,7 +5,7 @@ use std::{error::Error, fmt};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use crate::{Context, Metric};
+use crate::{Context, Metric, metric::MetricKind};
 
 /// The object a plugin creates for one platform; each [`check`](Self::check) examines that platform once.
 ///
@@ -49,6 +49,7 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct DeclaredValue {
     pub(crate) metric: &'static str,
+    pub(crate) kind: MetricKind,
     /// Empty for none.
     pub(crate) unit: &'static str,
     /// The values of the labels, in the order of their declaration.
@@ -107,6 +108,7 @@ impl Report {
     ) -> Self {
         self.declared.push(DeclaredValue {
             metric: metric.declaration.name,
+            kind: metric.declaration.kind,
             unit: metric.declaration.unit,
             labels: labels.map(str::to_owned).to_vec(),
             value,

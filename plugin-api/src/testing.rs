@@ -61,8 +61,9 @@
 //! assert_eq!(failure.kind(), FailureKind::Timeout);
 //! ```
 //!
-//! Limits: it does not sandbox the probe, so a missing `needs` shows only in a worker, and it ignores the `pattern` and
-//! `format` of a schema.
+//! Limits: it does not sandbox the probe, so a missing `needs` shows only in a worker, it ignores the `pattern` and
+//! `format` of a schema, and it does not know which metrics [`export_plugin!`](crate::export_plugin) lists:
+//! `conductor plugin run` and `validate` do.
 
 #[cfg(feature = "tokio")]
 mod asynchronous;
@@ -132,14 +133,14 @@ impl TestHost {
         self
     }
 
-    /// Sets the interval of the platform's checks.
+    /// Sets the interval of the platform's checks; with [`Duration::ZERO`] the host does not tell it, as one of API 1.0.
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {
         self.platform.interval = interval;
         self
     }
 
-    /// Adds a label of the platform.
+    /// Adds a label of the platform, which [`Context::labels`] returns.
     #[must_use]
     pub fn label(mut self, name: &str, value: &str) -> Self {
         self.platform

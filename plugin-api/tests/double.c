@@ -4,6 +4,8 @@
 #include "conductor_test.h"
 
 static char the_probe[64];
+/* One byte more than a host stores. */
+static char the_state[CONDUCTOR_MAX_STATE + 1];
 
 static void *create(const conductor_call_t *call, const char *config)
 {
@@ -19,7 +21,10 @@ static void *create(const conductor_call_t *call, const char *config)
 static void check(void *probe, const conductor_call_t *call)
 {
     const char *act = (const char *)probe, *mount[] = {"/", NULL}, *fields[] = {"status", "503", NULL};
-    char state[16] = "";
+    const char *lines[] = {"two\nlines", NULL}, *long_label[] = {the_state, NULL}, *numbered[] = {NULL, NULL};
+    char state[16] = "", number[16];
+    int nth;
+    numbered[0] = number;
     if (strcmp(act, "silent") == 0)
         return;
     conductor_set(call, "used", mount, conductor_config_number(call, "used", 1));
@@ -29,6 +34,26 @@ static void check(void *probe, const conductor_call_t *call)
         conductor_set(call, "size", NULL, 1);
     if (strcmp(act, "unlabelled") == 0)
         conductor_set(call, "used", NULL, 1);
+    if (strcmp(act, "negative") == 0)
+        conductor_set(call, "sent", NULL, -1);
+    if (strcmp(act, "lines") == 0)
+        conductor_set(call, "used", lines, 1);
+    if (strcmp(act, "long") == 0) {
+        memset(the_state, 'a', 257);
+        conductor_set(call, "used", long_label, 1);
+    }
+    if (strcmp(act, "twice") == 0)
+        conductor_set(call, "used", mount, 7);
+    if (strcmp(act, "greedy") == 0 && conductor_store_state(call, the_state, sizeof the_state))
+        conductor_fail(call, CONDUCTOR_FAILURE_ERROR, "stored");
+    for (nth = 0; strcmp(act, "many") == 0 && nth < 256; nth++) {
+        snprintf(number, sizeof number, "%d", nth);
+        conductor_set(call, "used", numbered, 1);
+    }
+    for (nth = 0; strcmp(act, "measures") == 0 && nth < 64; nth++) {
+        snprintf(number, sizeof number, "m%d", nth);
+        conductor_measure(call, number, 1);
+    }
     if (conductor_config_bool(call, "not_finite", false))
         conductor_measure(call, "wrong", HUGE_VAL);
     conductor_log_fields(call, CONDUCTOR_LEVEL_WARN, "a line", fields);
@@ -45,6 +70,7 @@ static void destroy(void *probe, const conductor_call_t *call) { (void)probe, (v
 
 CONDUCTOR_PLUGIN("double", "1.0.0", "Double", "", "{}", create, check, destroy, NULL, NULL,
                  "[{\"name\": \"age\", \"kind\": \"gauge\", \"help\": \"Age.\"},"
+                 " {\"name\": \"sent\", \"kind\": \"counter\", \"help\": \"Sent.\"},"
                  " {\"name\": \"used\", \"kind\": \"gauge\", \"help\": \"Used.\", \"labels\": [\"mount\"]}]");
 
 static conductor_test_t test;
@@ -89,9 +115,24 @@ int main(void)
     act("silent");
     CONDUCTOR_TEST(strstr(conductor_test_problem(&test), "ended without") != NULL);
     act("undeclared");
-    CONDUCTOR_TEST(strstr(conductor_test_problem(&test), "not declare this metric: size") != NULL);
+    CONDUCTOR_TEST(strstr(conductor_test_problem(&test), "add it to `metrics`: size") != NULL);
     act("unlabelled");
-    CONDUCTOR_TEST(strstr(conductor_test_problem(&test), "another number of labels than declared: used") != NULL);
+    CONDUCTOR_TEST(strstr(conductor_test_problem(&test), "more or fewer labels than declared; give one for each: used") != NULL);
+    act("negative");
+    CONDUCTOR_TEST(strstr(conductor_test_problem(&test), "declare a gauge: sent") != NULL);
+    act("lines");
+    CONDUCTOR_TEST(strstr(conductor_test_problem(&test), "control characters, which a host escapes: used") != NULL);
+    act("long");
+    CONDUCTOR_TEST(strstr(conductor_test_problem(&test), "a label to 256 bytes: used") != NULL);
+    act("greedy");
+    CONDUCTOR_TEST(test.reported && strstr(conductor_test_problem(&test), "at most 65536 bytes") != NULL);
+    act("many");
+    CONDUCTOR_TEST(strstr(conductor_test_problem(&test), "256 series of declared metrics") != NULL);
+    act("measures");
+    CONDUCTOR_TEST(strstr(conductor_test_problem(&test), "64 measurements of a platform") != NULL);
+    /* A second value of a series replaces the first. */
+    act("twice");
+    CONDUCTOR_TEST(conductor_test_problem(&test) == NULL && conductor_test_value(&test, "used", root) == 7);
 
     conductor_test_begin(&test, "shop");
     conductor_test_config_string(&test, "act", "refuse");

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt, str::FromStr, time};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A duration as it is written: `"5s"`, `"500ms"`, `"1m 30s"`.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -66,6 +66,13 @@ impl<'de> Deserialize<'de> for Duration {
     }
 }
 
+/// Writes the text that is read back: a default of this type appears in the schema.
+impl Serialize for Duration {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl JsonSchema for Duration {
     fn schema_name() -> Cow<'static, str> {
         "Duration".into()
@@ -114,6 +121,24 @@ mod tests {
             Duration(time::Duration::from_secs(90)).to_string(),
             "1m 30s"
         );
+    }
+
+    #[test]
+    fn a_default_is_in_the_schema_as_it_is_written() {
+        #[derive(Deserialize, JsonSchema)]
+        #[expect(dead_code, reason = "only described")]
+        struct Config {
+            /// The age.
+            #[serde(default = "a_day_and_an_hour")]
+            age: Duration,
+        }
+        fn a_day_and_an_hour() -> Duration {
+            time::Duration::from_secs(25 * 3600).into()
+        }
+        let schema = schemars::schema_for!(Config).to_value();
+        assert_eq!(schema["properties"]["age"]["default"], "1day 1h");
+        let read: Duration = serde_json::from_str("\"1day 1h\"").unwrap();
+        assert_eq!(read, a_day_and_an_hour());
     }
 
     #[test]

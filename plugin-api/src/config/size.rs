@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt, str::FromStr};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 /// A size as it is written: `"512MiB"`, `"2 GB"`.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -74,6 +74,15 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
+/// Writes the text that is read back: a default of this type appears in the schema.
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = self.to_string();
+        let _: Self = text.parse().map_err(ser::Error::custom)?;
+        serializer.serialize_str(&text)
+    }
+}
+
 impl JsonSchema for Size {
     fn schema_name() -> Cow<'static, str> {
         "Size".into()
@@ -136,5 +145,12 @@ mod tests {
         for text in ["512MiB", "1TiB", "3GB", "5kB"] {
             assert_eq!(text.parse::<Size>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn only_a_size_that_can_be_read_back_is_written() {
+        let written = |bytes| serde_json::to_value(Size::from_bytes(bytes));
+        assert_eq!(written(16 << 20).unwrap(), "16MiB");
+        assert!(written(7).is_err(), "it has no unit");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::Report;
+use crate::{Report, metric::MetricKind};
 
 /// Panics unless a host would show every part of the report unchanged.
 ///
@@ -22,7 +22,8 @@ pub fn assert_legal(report: &Report) {
 ///
 /// The message: not empty, one line of at most 2048 bytes without control characters. Measurements: at most 64, each
 /// once; a finite value; a name of at most 128 letters, digits and `_`, as in Prometheus, not starting with a digit.
-/// Values of declared metrics: at most 256, each series once, a finite value, labels of at most 256 bytes.
+/// Values of declared metrics: at most 256, each series once, a finite value, no counter below zero, labels of at most 256
+/// bytes without control characters.
 pub fn objections(report: &Report) -> Vec<String> {
     let mut found = Vec::new();
     let message = report.message();
@@ -78,6 +79,21 @@ pub fn objections(report: &Report) -> Vec<String> {
         if declared.labels.iter().any(|label| label.len() > MAX_LABEL) {
             found.push(format!(
                 "a label of {name} has more than {MAX_LABEL} bytes, to which it is cut"
+            ));
+        }
+        if declared
+            .labels
+            .iter()
+            .any(|label| label.contains(char::is_control))
+        {
+            found.push(format!(
+                "a label of {name} has line breaks or other control characters, which are escaped"
+            ));
+        }
+        if declared.kind == MetricKind::Counter && declared.value < 0.0 {
+            let value = declared.value;
+            found.push(format!(
+                "the counter {name} is {value}, and a counter starts at 0 and only grows; declare a gauge"
             ));
         }
         if !declared.value.is_finite() {

@@ -3,7 +3,7 @@
 use std::{thread, time::Duration};
 
 use super::{TestHost, assert_legal, objections};
-use crate::{Context, Failure, FailureKind, Level, Probe, Report};
+use crate::{Context, Failure, FailureKind, Level, Metric, Probe, Report};
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 #[serde(tag = "does")]
@@ -309,4 +309,82 @@ fn what_a_host_would_not_show_is_objected_to() {
     assert_eq!(found.len(), 4, "{found:?}");
     assert_eq!(objections(&Report::healthy("x".repeat(2049))).len(), 1);
     assert_eq!(objections(&Report::unhealthy(" ")).len(), 1);
+}
+
+#[test]
+fn values_of_declared_metrics_that_a_host_would_not_show_are_objected_to() {
+    const SENT: Metric = Metric::counter("sent", "Bytes sent.").unit("bytes");
+    const USED: Metric<1> = Metric::gauge("used", "Used.").labels(["mount"]);
+    let fine = || Report::healthy("fine").set(&SENT, [], 0.0);
+    assert_legal(&fine().set(&USED, ["/"], -1.0).set(&USED, ["/home"], 2.0));
+    let long = "a".repeat(257);
+    for (report, words) in [
+        (fine().set(&SENT, [], 1.0), "sent[] is set twice"),
+        (
+            Report::healthy("fine").set(&SENT, [], -1.0),
+            "the counter sent[] is -1",
+        ),
+        (
+            fine().set(&USED, ["/"], f64::INFINITY),
+            "used[\"/\"] is inf, which a host drops",
+        ),
+        (fine().set(&USED, [&long], 1.0), "more than 256 bytes"),
+        (
+            fine().set(&USED, ["two\nlines"], 1.0),
+            "a label of used[\"two\\nlines\"] has line breaks",
+        ),
+    ] {
+        let found = objections(&report);
+        assert!(
+            found.len() == 1 && found[0].contains(words),
+            "{words}: {found:?}"
+        );
+    }
+    let many = (0..257).fold(fine(), |report, mount| {
+        report.set(&USED, [&mount.to_string()], 1.0)
+    });
+    let found = objections(&many).join("; ");
+    assert!(found.contains("258 values of declared metrics"), "{found}");
+}
+
+/// A probe that reports its interval and a label of its platform.
+struct Reads {
+    team: String,
+}
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Nothing {}
+
+impl Probe for Reads {
+    type Config = Nothing;
+    fn create(_: Nothing, context: &Context<'_>) -> Result<Self, Failure> {
+        match context.labels().get("team") {
+            Some(team) => Ok(Self { team: team.clone() }),
+            None => Err(Failure::config("label `team`: add it to the platform")),
+        }
+    }
+    fn check(&mut self, context: &Context<'_>) -> Result<Report, Failure> {
+        let interval = context.interval().unwrap_or_default().as_secs();
+        Ok(Report::healthy(format!(
+            "{}, every {interval} s",
+            self.team
+        )))
+    }
+}
+
+#[test]
+fn a_probe_sees_interval_and_labels_of_its_platform() {
+    let host = TestHost::new("p").label("team", "ops");
+    let mut probe = host.create::<Reads>("{}").unwrap();
+    assert_eq!(host.check(&mut probe).unwrap().message(), "ops, every 5 s");
+    let slow = TestHost::new("p").interval(Duration::from_secs(60));
+    assert_eq!(slow.check(&mut probe).unwrap().message(), "ops, every 60 s");
+    let failure = slow.create::<Reads>("{}").err().unwrap();
+    assert_eq!(failure.kind(), FailureKind::Config);
+    let unknown = TestHost::new("p").interval(Duration::ZERO);
+    assert_eq!(
+        unknown.check(&mut probe).unwrap().message(),
+        "ops, every 0 s",
+        "as on a host of API 1.0"
+    );
 }
