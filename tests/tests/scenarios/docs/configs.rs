@@ -34,7 +34,7 @@ fn check(page: &str, block: &str) {
         .replace("/etc/conductor/orders.password", "shop.token")
         .replace("/etc/conductor/mail.password", "shop.token")
         .replace("/etc/conductor/backup.token", "shop.token")
-        .replace(", max_age_seconds = 1_000_000_000", "");
+        .replace(", max_age = \"100y\"", "");
     if !block.contains("[platform") {
         text.push_str("\n[platform.db-1]\nplugin = \"fault\"\n");
     }
