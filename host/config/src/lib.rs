@@ -40,7 +40,7 @@ pub use elements::{
     duration::{DurationError, LONGEST as LONGEST_DURATION, parse as parse_duration},
     host::HostConfig,
     metrics::{MetricsConfig, SeriesDetail},
-    platform::{PlatformConfig, is_name as is_platform_name},
+    platform::{PlatformConfig, is_label_name, is_name as is_platform_name},
     plugin::PluginConfig,
     probe::{ProbeConfig, TargetRule},
     resources::ResourcesConfig,

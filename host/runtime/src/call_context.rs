@@ -75,10 +75,10 @@ impl BegunCall {
 pub struct CallNumber(pub(super) usize);
 
 impl CallContext {
-    /// Creates the data of a platform's call with this `deadline`, which is never given up.
-    pub fn new(platform: &str, deadline: Duration, clock: Clock) -> Self {
+    /// Creates the data of a probe's call with this `deadline`, which is never given up.
+    pub fn new(spec: Arc<ProbeSpec>, deadline: Duration, clock: Clock) -> Self {
         Self::of(CallTerms {
-            spec: Arc::new(ProbeSpec::new(platform, "{}")),
+            spec,
             deadline,
             clock,
             caller: None,

@@ -55,20 +55,29 @@ impl SetValues {
     }
 }
 
-/// The reason why a value is not kept.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+/// The reason why a value is not kept, and the cure.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum SetError {
     /// The plugin does not declare the metric.
-    #[error("the plugin does not declare this metric")]
+    #[error("the plugin does not declare this metric: add it to `metrics`")]
     Undeclared,
     /// The number of label values differs from the declaration.
-    #[error("the metric is declared with another number of labels")]
-    Labels,
+    #[error(
+        "it has {given} label values, where the labels {{{}}} are declared: give one value for each, in this order", .declared.join(", ")
+    )]
+    Labels {
+        /// The declared names.
+        declared: Vec<String>,
+        /// The number of values.
+        given: usize,
+    },
     /// The value is not finite.
-    #[error("the value is not finite")]
+    #[error("the value is not finite: leave it out")]
     NotFinite,
     /// The report has too many values.
-    #[error("a report has at most {MAX_DECLARED_VALUES} values of declared metrics")]
+    #[error(
+        "a report has at most {MAX_DECLARED_VALUES} values of declared metrics: use fewer label values"
+    )]
     TooMany,
 }
 
@@ -129,7 +138,7 @@ impl DeclaredMetrics {
                 Err(SetError::Undeclared)
             }
         };
-        if let Err(why) = set
+        if let Err(why) = &set
             && !self.complained.swap(true, Ordering::Relaxed)
         {
             let name: String = String::from_utf8_lossy(&name[..name.len().min(MAX_LABEL_VALUE)])
@@ -155,7 +164,10 @@ impl DeclaredMetrics {
         let declared = self.metrics.get(usize::from(metric));
         let set = match declared {
             None => Err(SetError::Undeclared),
-            Some(declared) if declared.labels.len() != labels.len() => Err(SetError::Labels),
+            Some(declared) if declared.labels.len() != labels.len() => Err(SetError::Labels {
+                declared: declared.labels.clone(),
+                given: labels.len(),
+            }),
             Some(_) if !value.is_finite() => Err(SetError::NotFinite),
             Some(_) if values.kept.len() >= MAX_DECLARED_VALUES => Err(SetError::TooMany),
             Some(_) => Ok(()),
@@ -224,7 +236,11 @@ mod tests {
         assert_eq!(set("used", &["/\nhome"], 4.0), Ok(()));
         assert_eq!(set("used", &[&"ä".repeat(200)], 5.0), Ok(()));
         assert_eq!(set("size", &[], 1.0), Err(SetError::Undeclared));
-        assert_eq!(set("used", &[], 1.0), Err(SetError::Labels));
+        let error = set("used", &[], 1.0).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "it has 0 label values, where the labels {mount} are declared: give one value for each, in this order"
+        );
         assert_eq!(set("age", &[], f64::NAN), Err(SetError::NotFinite));
         assert_eq!(values.dropped, 3);
         assert_eq!(values.kept[1].labels, ["/\\nhome"]);
@@ -249,7 +265,10 @@ mod tests {
         let unknown = declared.check(&mut values, 2, Vec::new(), 1.0);
         assert_eq!(unknown, Err(SetError::Undeclared));
         let labels = declared.check(&mut values, 1, Vec::new(), 1.0);
-        assert_eq!(labels, Err(SetError::Labels));
+        assert!(
+            matches!(labels, Err(SetError::Labels { given: 0, .. })),
+            "{labels:?}"
+        );
         assert_eq!(values.kept, []);
     }
 }

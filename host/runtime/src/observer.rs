@@ -3,12 +3,22 @@
 //! The host corrects what it can and stays silent: an operator cannot fix a plugin. Its author can, so the validator
 //! opens libraries with an observer. A host has none.
 
-use super::{CallFailure, CheckReport};
+use super::{CallFailure, CheckReport, SetError, SetValues};
 
 /// An observer of what a plugin returns. Called from the plugin's threads.
 pub trait CallObserver: Send + Sync {
-    /// Called with each report; `dropped` is the number of values of declared metrics that a host does not keep.
-    fn report(&self, status: u8, message: &[u8], measurements: &[(&[u8], f64)], dropped: u64);
+    /// Called with each report.
+    fn report(
+        &self,
+        status: u8,
+        message: &[u8],
+        measurements: &[(&[u8], f64)],
+        declared: &SetValues,
+    );
+
+    /// Called for each value of a declared metric, with its labels as the plugin gave them, and the reason if the value is
+    /// not kept.
+    fn set(&self, metric: &[u8], labels: &[&[u8]], result: Result<(), &SetError>);
 
     /// Called with the message of each failure, except for panics, whose text may have several lines.
     fn failure(&self, message: &[u8]);
@@ -30,6 +40,8 @@ pub enum ContractViolation {
     UnknownKind,
     /// A completion of a check that was over or not begun.
     NotBegun,
+    /// A state that is too long to be stored.
+    LongState,
 }
 
 impl CheckReport {
@@ -48,7 +60,7 @@ impl CheckReport {
             return self.fill(status, message, measurements);
         };
         let measurements: Vec<_> = measurements.collect();
-        observer.report(status, message, &measurements, self.declared.dropped);
+        observer.report(status, message, &measurements, &self.declared);
         self.fill(status, message, measurements.into_iter())
     }
 }

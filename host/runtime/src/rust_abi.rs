@@ -134,6 +134,7 @@ impl RustLibrary {
         let owner: &'static CallingPlugin = Box::leak(Box::new(CallingPlugin {
             id: id.clone(),
             metrics: OnceLock::new(),
+            observer: observer.clone(),
         }));
         let host = AbiHostHandle {
             functions: match functions {
@@ -249,6 +250,7 @@ struct CallingPlugin {
     id: String,
     /// Set once the library has declared them.
     metrics: OnceLock<Arc<DeclaredMetrics>>,
+    observer: Option<Arc<dyn CallObserver>>,
 }
 
 /// The reason why a module with a compatible layout is not used.
@@ -484,13 +486,18 @@ extern "C" fn set(
     labels: RSlice<'_, RStr<'_>>,
     value: f64,
 ) {
-    let Some(metrics) = owner(plugin).metrics.get() else {
+    let owner = owner(plugin);
+    let Some(metrics) = owner.metrics.get() else {
         return;
     };
     let labels = labels.iter().map(|label| label.as_str().as_bytes());
     call_context::with(call, |data| {
         // Counted, and logged once.
-        let _ = metrics.set(&mut data.set(), metric.as_bytes(), labels, value);
+        let set = metrics.set(&mut data.set(), metric.as_bytes(), labels.clone(), value);
+        if let Some(observer) = &owner.observer {
+            let labels: Vec<_> = labels.collect();
+            observer.set(metric.as_bytes(), &labels, set.as_ref().copied());
+        }
     });
 }
 

@@ -21,9 +21,11 @@ use conductor_command::{CliError, CommandExit, GlobalArgs, print};
 use conductor_config::parse_duration;
 use conductor_core::clock::Clock;
 use conductor_library::printable;
-use conductor_plugin_api::manifest::Need;
+use conductor_plugin_api::{config::Duration as ConfigDuration, manifest::Need};
 use serde_json::Value;
 use tempfile::TempDir;
+
+use super::platform_args::PlatformArgs;
 
 use self::{
     build::PluginProject,
@@ -49,6 +51,8 @@ pub struct PluginDevArgs {
     /// Permission of the plugin, as for `plugin run`; may be repeated
     #[arg(long, value_name = "NEED", value_parser = super::run::need)]
     allow: Option<Vec<Need>>,
+    #[command(flatten)]
+    platform: PlatformArgs,
     /// Timeout of a check
     #[arg(long, default_value = "4s", value_parser = parse_duration)]
     timeout: Duration,
@@ -182,6 +186,7 @@ impl DevSession<'_> {
         let timeout = format!("{}ms", self.args.timeout.as_millis());
         let mut options = vec!["--config".to_owned(), config.to_owned()];
         options.extend(["--timeout".to_owned(), timeout]);
+        options.extend(self.platform());
         for need in self.args.allow.iter().flatten() {
             options.extend(["--allow".to_owned(), need.to_string()]);
         }
@@ -191,6 +196,7 @@ impl DevSession<'_> {
 
     fn validation(&self, library: &Path) -> Result<ValidationFindings, CliError> {
         let mut options = vec!["--strictness".to_owned(), self.args.strictness.to_string()];
+        options.extend(self.platform());
         if let Some(config) = &self.args.config {
             options.extend(["--config".to_owned(), config.clone()]);
         }
@@ -202,6 +208,15 @@ impl DevSession<'_> {
         }
         let said = self.ask(&["validate"], &[library], &options)?;
         Ok(ValidationFindings::parse(&said))
+    }
+
+    /// Returns the options for the platform, which `run` and `validate` share.
+    fn platform(&self) -> impl Iterator<Item = String> {
+        let PlatformArgs { interval, labels } = &self.args.platform;
+        let interval = ConfigDuration::from(*interval).to_string();
+        ["--interval".to_owned(), interval]
+            .into_iter()
+            .chain(labels.options())
     }
 
     /// Returns the config of the command line, or an example of the plugin's.

@@ -9,8 +9,11 @@ use conductor_command::{CliError, CommandExit, GlobalArgs, OutputFormat, json, p
 use conductor_config::InlineConfig;
 use conductor_engine::log_tail::LogTail;
 use conductor_library::printable;
+use conductor_runtime::ProbeSpec;
 use semver::Version;
 use serde::Serialize;
+
+use super::platform_args::PlatformArgs;
 
 use self::{
     compare::{VersionChange, VersionFacts},
@@ -33,6 +36,8 @@ pub struct PluginDiffArgs {
     /// As JSON, or as in conductor.toml: '{ url = "…" }'
     #[arg(long, value_name = "CONFIG")]
     config: Option<String>,
+    #[command(flatten)]
+    platform: PlatformArgs,
     /// Output format
     #[arg(long, default_value = "table")]
     output: OutputFormat,
@@ -45,8 +50,12 @@ pub(super) fn run(args: &PluginDiffArgs, global: &GlobalArgs) -> Result<CommandE
         .as_deref()
         .map(InlineConfig::parse)
         .transpose()?;
-    let config = config.map(|config| config.value().to_string());
-    let looked = [&args.old, &args.new].map(|file| look::at(file, config.as_deref()));
+    let platform = config.map(|config| ProbeSpec {
+        interval: args.platform.interval,
+        labels: args.platform.labels.by_name(),
+        ..ProbeSpec::new("diff", config.value().to_string())
+    });
+    let looked = [&args.old, &args.new].map(|file| look::at(file, platform.as_ref()));
     for error in looked.iter().filter_map(|looked| looked.as_ref().err()) {
         CliError::Other(error.to_string()).print();
     }

@@ -16,6 +16,7 @@ mod dev;
 mod diff;
 mod list;
 mod new;
+mod platform_args;
 mod report_lint;
 mod run;
 mod schema;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use conductor_engine::metrics::MAX_DECLARED_SERIES;
 use conductor_runtime::{CUT, CheckReport, MAX_MEASUREMENTS, MAX_MESSAGE};
 use conductor_types::limits::{MEASUREMENT_NAME_BYTES, MEASUREMENTS};
 
+mod declared;
 #[cfg(any(target_os = "linux", windows))]
 mod observer;
 
+pub(super) use self::declared::{CounterValues, SeriesCount};
 #[cfg(any(target_os = "linux", windows))]
 pub(super) use self::observer::ReportLint;
 
@@ -28,23 +29,14 @@ pub(super) fn of_received(report: &CheckReport) -> Vec<String> {
         .map(|(name, value)| (name.as_bytes(), *value))
         .collect();
     of_measurements(&measurements, &mut found);
-    found.extend(of_dropped(report.declared.dropped));
-    let series = report.declared.kept.len();
-    if series > MAX_DECLARED_SERIES {
+    let dropped = report.declared.dropped;
+    if dropped > 0 {
         found.push(format!(
-            "{series} values of declared metrics, of which {MAX_DECLARED_SERIES} are kept"
+            "{dropped} values of declared metrics that are dropped: the log has the name of the first, the rule and the cure"
         ));
     }
+    declared::irregularities(&report.declared, &mut found);
     found
-}
-
-/// Describes values of declared metrics that are not kept.
-fn of_dropped(dropped: u64) -> Option<String> {
-    (dropped > 0).then(|| {
-        format!(
-            "{dropped} values of declared metrics that are dropped: the metric is not declared, has another number of labels, or the value is not finite"
-        )
-    })
 }
 
 fn of_measurements(measurements: &[(&[u8], f64)], found: &mut Vec<String>) {

@@ -27,7 +27,8 @@ use serde_json::json;
 
 use super::{
     call_harness::{CallHarness, FinishedCall},
-    report_lint,
+    platform_args::LabelArgs,
+    report_lint::{self, CounterValues, SeriesCount},
 };
 
 #[derive(clap::Args)]
@@ -44,9 +45,8 @@ pub struct PluginRunArgs {
     /// Time between the starts of two checks, which the probe sees as its platform's interval
     #[arg(long, default_value = "1s", value_parser = parse_duration)]
     interval: Duration,
-    /// Label of the platform, as in its config; may be repeated
-    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
-    labels: Vec<(String, String)>,
+    #[command(flatten)]
+    labels: LabelArgs,
     /// Timeout of a check
     #[arg(long, default_value = "4s", value_parser = parse_duration)]
     timeout: Duration,
@@ -75,19 +75,6 @@ enum RunIsolation {
 
 pub(super) fn need(text: &str) -> Result<Need, NotANeed> {
     text.parse()
-}
-
-/// A text that is no label.
-#[derive(Debug, thiserror::Error)]
-#[error("a label is a name and a value: NAME=VALUE")]
-struct LabelFormatError;
-
-fn label(text: &str) -> Result<(String, String), LabelFormatError> {
-    let (name, value) = text.split_once('=').ok_or(LabelFormatError)?;
-    match name {
-        "" => Err(LabelFormatError),
-        name => Ok((name.to_owned(), value.to_owned())),
-    }
 }
 
 pub(super) fn run(args: &PluginRunArgs, global: &GlobalArgs) -> Result<CommandExit, CliError> {
@@ -151,7 +138,7 @@ fn checked(
     };
     let platform = ProbeSpec {
         interval: args.interval,
-        labels: args.labels.iter().cloned().collect(),
+        labels: args.labels.by_name(),
         ..ProbeSpec::new(PLATFORM, config.value().to_string())
     };
     match violations(&vetted, &how, &config, &platform) {
@@ -415,6 +402,8 @@ fn is_alive(_: u32) -> bool {
 struct RunReportLint {
     /// All measurements that the platform has ever had.
     names: BTreeSet<String>,
+    series: SeriesCount,
+    counters: CounterValues,
     said: BTreeSet<String>,
 }
 
@@ -437,6 +426,8 @@ impl RunReportLint {
                 "the measurement {name:?}, which is dropped: a platform has {MEASUREMENTS} names in its life"
             ));
         }
+        found.extend(self.series.look(&report.declared));
+        found.extend(self.counters.look(&report.declared));
         found
     }
 

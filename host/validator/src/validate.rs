@@ -4,7 +4,7 @@
 //! worker's sandbox: so a crash ends only one test, which is reported as CRASHED. [`process`] starts these processes
 //! and [`child`] runs in them; the tests are in one file per theme.
 
-use std::{io::IsTerminal as _, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, io::IsTerminal as _, path::PathBuf, time::Duration};
 
 use conductor_command::{CliError, CommandExit, OutputFormat, json, print};
 use conductor_config::InlineConfig;
@@ -12,6 +12,7 @@ use conductor_core::clock::Clock;
 use conductor_plugin_api::manifest::Need;
 use indicatif::{ProgressBar, ProgressStyle};
 use regex::Regex;
+use serde::{Deserialize, Serialize};
 
 use self::{
     catalogue::PluginTest,
@@ -19,6 +20,7 @@ use self::{
     report::{OfFile, OfTest, ValidationReport},
     verdict::{TestStatus, TestVerdict},
 };
+use super::platform_args::PlatformArgs;
 
 mod advice;
 mod catalogue;
@@ -86,6 +88,8 @@ pub struct PluginValidateArgs {
     /// Without it, the examples and defaults of the plugin's schema are tried, and the first that creates a probe is used.
     #[arg(long, value_name = "CONFIG")]
     config: Option<String>,
+    #[command(flatten)]
+    platform: PlatformArgs,
     /// Output format
     #[arg(long, default_value = "table")]
     output: OutputFormat,
@@ -145,7 +149,11 @@ pub(super) fn run(args: &PluginValidateArgs) -> Result<CommandExit, CliError> {
     for file in &args.files {
         let job = FileValidation {
             tests: &tests,
-            config: config.as_ref(),
+            platform: TestPlatform {
+                config: config.clone(),
+                interval: args.platform.interval,
+                labels: args.platform.labels.by_name(),
+            },
             seed: args.seed,
             keep_sandbox: args.keep_sandbox,
             allow: &args.allow,
@@ -166,10 +174,19 @@ pub(super) fn run(args: &PluginValidateArgs) -> Result<CommandExit, CliError> {
     })
 }
 
+/// The platform that the tests' probes see.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct TestPlatform {
+    /// The config given to the validator.
+    config: Option<serde_json::Value>,
+    interval: Duration,
+    labels: BTreeMap<String, String>,
+}
+
 /// The work for each file.
 struct FileValidation<'a> {
     tests: &'a [&'static PluginTest],
-    config: Option<&'a serde_json::Value>,
+    platform: TestPlatform,
     seed: u64,
     keep_sandbox: bool,
     allow: &'a [Need],
@@ -208,7 +225,7 @@ impl FileValidation<'_> {
             } else {
                 #[cfg(any(target_os = "linux", windows))]
                 match process::TestEnvironment::prepared(&mut scene, file, self.allow) {
-                    Ok(scene) => scene.run(test, self.config, self.seed, self.keep_sandbox),
+                    Ok(scene) => scene.run(test, &self.platform, self.seed, self.keep_sandbox),
                     Err(why) => OfTest::new(test, TestVerdict::untested(why.to_string())),
                 }
                 #[cfg(not(any(target_os = "linux", windows)))]

@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod go;
+mod labels_and_metrics;
 mod sins;
 
 #[test]
@@ -312,8 +313,20 @@ impl Found {
 }
 
 pub(crate) fn validate(file: &Path, config: Option<&str>, level: u8, tests: &str) -> Found {
+    validate_with(file, config, level, tests, &[])
+}
+
+/// Runs the validator with more options.
+fn validate_with(
+    file: &Path,
+    config: Option<&str>,
+    level: u8,
+    tests: &str,
+    options: &[&str],
+) -> Found {
     let mut command = conductor(&["plugin", "validate", "--output", "json", "--test", tests]);
     command.args(["--strictness", &level.to_string()]).arg(file);
+    command.args(options);
     if let Some(config) = config {
         command.args(["--config", config]);
     }

@@ -191,5 +191,14 @@ pub(super) fn label_rule() -> Value {
     })
 }
 
+/// Returns `true` if a label of a platform may have this name, according to `label_rule`.
+pub fn is_label_name(name: &str) -> bool {
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let first = name.strip_prefix('_').unwrap_or(name);
+    first.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.chars().all(is_legal)
+        && !RESERVED_LABELS.contains(&name)
+}
+
 /// Our metrics already use these.
 const RESERVED_LABELS: [&str; 2] = ["platform", "plugin"];

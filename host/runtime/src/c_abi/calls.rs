@@ -179,17 +179,20 @@ impl ReportedOutcome {
     }
 
     /// Sets the value of a declared metric; a second one for the same labels replaces the first.
-    pub(super) fn set<'a>(
+    pub(super) fn set(
         &mut self,
         subject: &CallSubject,
         metric: &[u8],
-        labels: impl Iterator<Item = &'a [u8]>,
+        labels: &[&[u8]],
         value: f64,
+        observer: Option<&dyn CallObserver>,
     ) {
         // What is not kept is counted, and logged once.
-        let _ = subject
-            .metrics
-            .set(&mut self.declared, metric, labels, value);
+        let metrics = &subject.metrics;
+        let set = metrics.set(&mut self.declared, metric, labels.iter().copied(), value);
+        if let Some(observer) = observer {
+            observer.set(metric, labels, set.as_ref().copied());
+        }
     }
 
     pub(super) fn fail(&mut self, kind: i32, message: &[u8], observer: Option<&dyn CallObserver>) {

@@ -159,7 +159,9 @@ unsafe extern "C" fn set(
     if let Some(call) = running(call) {
         // SAFETY: null or a text, and null or a list of texts that ends with a null, by the header.
         let (metric, labels) = unsafe { (text(&metric), list(&labels)) };
-        call.change(|outcome| outcome.set(&call.subject, metric, labels.into_iter(), value));
+        call.change(|outcome| {
+            outcome.set(&call.subject, metric, &labels, value, call.observer());
+        });
     }
 }
 
@@ -185,9 +187,15 @@ unsafe extern "C" fn store_state(
     state: *const c_void,
     length: usize,
 ) -> bool {
-    let Some(call) = running(call).filter(|_| probe_state::is_storable(length)) else {
+    let Some(call) = running(call) else {
         return false;
     };
+    if !probe_state::is_storable(length) {
+        if let Some(observer) = call.observer() {
+            observer.misuse(ContractViolation::LongState);
+        }
+        return false;
+    }
     let state = match length == 0 || state.is_null() {
         true => &[],
         // SAFETY: by the header, `state` has `length` bytes.

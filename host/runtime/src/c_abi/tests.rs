@@ -11,7 +11,7 @@ use conductor_core::clock::Clock;
 use conductor_plugin_api::MAX_STATE;
 
 use super::{exported::MANDATORY, *};
-use crate::{DeclaredValue, call_context, door::HostFunctions};
+use crate::{DeclaredValue, SetError, SetValues, call_context, door::HostFunctions};
 
 unsafe extern "C" fn create(_: *const c::Call, _: *const c_char) -> *mut c_void {
     ptr::null_mut()
@@ -47,7 +47,8 @@ fn read_as(size: usize) -> Result<c::Plugin, ExportError> {
 
 fn data() -> CallContext {
     let clock = Clock::start();
-    CallContext::new("p", clock.now() + Duration::from_secs(60), clock)
+    let spec = Arc::new(ProbeSpec::new("p", "{}"));
+    CallContext::new(spec, clock.now() + Duration::from_secs(60), clock)
 }
 
 fn platform() -> Arc<CallSubject> {
@@ -260,7 +261,8 @@ fn a_status_that_no_byte_holds_is_refused_by_its_number() {
 struct Misuses(Mutex<Vec<ContractViolation>>);
 
 impl CallObserver for Misuses {
-    fn report(&self, _: u8, _: &[u8], _: &[(&[u8], f64)], _: u64) {}
+    fn report(&self, _: u8, _: &[u8], _: &[(&[u8], f64)], _: &SetValues) {}
+    fn set(&self, _: &[u8], _: &[&[u8]], _: Result<(), &SetError>) {}
 
     fn failure(&self, _: &[u8]) {}
 

@@ -46,11 +46,11 @@ impl CheckError {
     }
 }
 
-/// Examines the library in `file`; with a config, also the measurements of a check.
+/// Examines the library in `file`; with a platform, also the measurements of a check.
 ///
 /// # Errors
 /// If it is refused or does not load, or if the check did not report.
-pub(super) fn at(file: &Path, config: Option<&str>) -> Result<VersionFacts, CheckError> {
+pub(super) fn at(file: &Path, platform: Option<&ProbeSpec>) -> Result<VersionFacts, CheckError> {
     let inspection = library::inspect(file);
     if let Some(refusal) = inspection.refusal() {
         return Err(refusal.into());
@@ -72,8 +72,8 @@ pub(super) fn at(file: &Path, config: Option<&str>) -> Result<VersionFacts, Chec
     let clock = Clock::start();
     let worker = loader::throw_away(&vetted, &how, clock)?;
     let harness = CallHarness::new(worker, clock);
-    let measured = config
-        .map(|config| measured(file, &harness, config))
+    let measured = platform
+        .map(|platform| measured(file, &harness, platform))
         .transpose();
     let description = harness.plugin.description().clone();
     harness.plugin.end();
@@ -104,10 +104,10 @@ pub(super) fn at(file: &Path, config: Option<&str>) -> Result<VersionFacts, Chec
 fn measured(
     file: &Path,
     harness: &CallHarness,
-    config: &str,
+    platform: &ProbeSpec,
 ) -> Result<BTreeSet<String>, CheckError> {
     let file = || file.to_owned();
-    let probe = harness.plugin.open(ProbeSpec::new("diff", config));
+    let probe = harness.plugin.open(platform.clone());
     let end = harness.check(probe, TIMEOUT, GRACE);
     let end = end.ok_or_else(|| CheckError::TimedOut { file: file() })?;
     let failed = |failure| CheckError::Failed {

@@ -4,11 +4,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use conductor_library::printable::steers as is_harmful;
 use conductor_runtime::{
-    MAX_MESSAGE,
+    MAX_LABEL_VALUE, MAX_MESSAGE, SetError, SetValues,
     observer::{CallObserver, ContractViolation},
 };
 
-use super::{of_dropped, of_measurements};
+use super::{declared, of_measurements};
 
 /// The irregularities in what a plugin returned, without duplicates.
 #[derive(Default)]
@@ -40,9 +40,28 @@ impl ReportLint {
 }
 
 impl CallObserver for ReportLint {
-    fn report(&self, status: u8, message: &[u8], measurements: &[(&[u8], f64)], dropped: u64) {
-        self.add(irregularities(status, message, measurements));
-        self.add(of_dropped(dropped));
+    fn report(
+        &self,
+        status: u8,
+        message: &[u8],
+        measurements: &[(&[u8], f64)],
+        declared: &SetValues,
+    ) {
+        let mut found = irregularities(status, message, measurements);
+        declared::irregularities(declared, &mut found);
+        self.add(found);
+    }
+
+    fn set(&self, metric: &[u8], labels: &[&[u8]], result: Result<(), &SetError>) {
+        let name = metric[..metric.len().min(MAX_SHOWN)].escape_ascii();
+        if let Err(why) = result {
+            self.add([format!(
+                "a value of the metric \"{name}\", which is dropped: {why}"
+            )]);
+        }
+        for label in labels {
+            self.add(of_label(label).map(|found| format!("{found} in a label of \"{name}\"")));
+        }
     }
 
     fn failure(&self, message: &[u8]) {
@@ -63,6 +82,9 @@ fn told(misuse: ContractViolation) -> &'static str {
         ContractViolation::NoProbe => "nothing: `create` returned NULL without a failure",
         ContractViolation::NoReason => "a failure without a message",
         ContractViolation::UnknownKind => "a failure of a kind that the header does not have",
+        ContractViolation::LongState => {
+            "a state of more than 65536 bytes, which is not stored: conductor_store_state returned false"
+        }
         ContractViolation::NotBegun => "the completion of a check that was over or not begun",
     }
 }
@@ -97,6 +119,24 @@ fn of_message(message: &[u8], found: &mut Vec<String>) {
         }
     }
 }
+
+/// Returns the part of a label's value that a host changes, if any.
+fn of_label(label: &[u8]) -> Option<String> {
+    if label.len() > MAX_LABEL_VALUE {
+        let bytes = label.len();
+        return Some(format!(
+            "{bytes} bytes, of which {MAX_LABEL_VALUE} are kept,"
+        ));
+    }
+    let Ok(text) = str::from_utf8(label) else {
+        return Some("text that is not UTF-8".to_owned());
+    };
+    let harmful = text.chars().find(|&c| is_harmful(c))?;
+    Some(format!("the character {}", harmful.escape_default()))
+}
+
+/// The number of bytes of a metric's name that are shown.
+const MAX_SHOWN: usize = 128;
 
 /// One report can have a thousand names.
 const MAX_SEEN: usize = 10;
@@ -142,12 +182,27 @@ mod tests {
     }
 
     #[test]
-    fn values_of_declared_metrics_that_are_dropped_are_named() {
+    fn values_of_declared_metrics_that_are_dropped_or_changed_are_named() {
         let lint = ReportLint::default();
-        lint.report(0, b"fine", &[], 0);
+        lint.report(0, b"fine", &[], &SetValues::default());
+        lint.set(b"used", &[b"/"], Ok(()));
         assert_eq!(lint.take(), [""; 0]);
-        lint.report(0, b"fine", &[], 2);
-        assert!(lint.take()[0].starts_with("2 values of declared metrics"));
+        lint.set(b"size", &[], Err(&SetError::Undeclared));
+        assert_eq!(
+            lint.take(),
+            [
+                "a value of the metric \"size\", which is dropped: the plugin does not declare this metric: add it to `metrics`"
+            ]
+        );
+        for (label, words) in [
+            (&[b'a'; 257][..], "257 bytes"),
+            (b"\xff", "not UTF-8"),
+            (b"two\nlines", "the character \\n in a label of \"used\""),
+        ] {
+            lint.set(b"used", &[label], Ok(()));
+            let found = lint.take().join("; ");
+            assert!(found.contains(words), "{found}");
+        }
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(super) enum LanguageAdvice {
     Report,
     /// Say why there is no probe.
     NoProbe,
+    /// Do without interval and labels.
+    AnyPlatform,
     /// Keep reports within the host's limits.
     LegalReport,
     /// Log instead of printing.
@@ -74,8 +76,11 @@ impl LanguageAdvice {
             }
             Self::ConfigKind => "use Failure::config, so that the operator looks there",
             Self::Report | Self::NoProbe => "return a report or a Failure",
+            Self::AnyPlatform => {
+                "Context::interval() may be None, and a label may be missing or any text: do without it, or refuse the platform with Failure::config(\"label `x`: …\")"
+            }
             Self::LegalReport => {
-                "keep messages to one line of UTF-8, report at most 64 measurements named as Prometheus does, and leave out values that are not finite"
+                "keep messages to one line of UTF-8, report at most 64 measurements named as Prometheus does and 256 series of declared metrics, and leave out values that are not finite"
             }
             Self::Log => "log with tracing: what is printed has no level and no platform",
             Self::Deadline => {
@@ -125,8 +130,11 @@ impl LanguageAdvice {
                 "call conductor_report or conductor_fail on every path, before `check` returns or conductor_complete is called"
             }
             Self::NoProbe => "call conductor_fail with the reason before `create` returns NULL",
+            Self::AnyPlatform => {
+                "conductor_interval_ns(call) may be 0, and conductor_label returns `otherwise` where a platform has no such label: do without it, or refuse the platform in `create` with CONDUCTOR_FAILURE_CONFIG"
+            }
             Self::LegalReport => {
-                "keep messages to one line of UTF-8, report at most 64 measurements named as Prometheus does, leave out values that are not finite, and give each failure a message and a kind of the header"
+                "keep messages to one line of UTF-8, report at most 64 measurements named as Prometheus does and 256 series of declared metrics, leave out values that are not finite, and give each failure a message and a kind of the header"
             }
             Self::Log => "log with conductor_log: what is printed has no level and no platform",
             Self::Deadline => {
@@ -198,7 +206,7 @@ impl LanguageAdvice {
 mod tests {
     use super::*;
 
-    const ALL: [LanguageAdvice; 20] = [
+    const ALL: [LanguageAdvice; 21] = [
         LanguageAdvice::Exports,
         LanguageAdvice::Failure,
         LanguageAdvice::RefuseConfig,
@@ -206,6 +214,7 @@ mod tests {
         LanguageAdvice::ConfigKind,
         LanguageAdvice::Report,
         LanguageAdvice::NoProbe,
+        LanguageAdvice::AnyPlatform,
         LanguageAdvice::LegalReport,
         LanguageAdvice::Log,
         LanguageAdvice::Deadline,

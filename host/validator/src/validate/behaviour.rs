@@ -1,6 +1,11 @@
 //! Level 3: the reports of checks, and calls from different threads.
 
-use std::{collections::BTreeSet, sync::Arc, thread, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use conductor_plugin_api::MAX_STATE;
 use conductor_runtime::{
@@ -12,18 +17,23 @@ use conductor_types::ErrorType;
 use serde_json::Value;
 
 use super::{
+    TestPlatform,
     advice::LanguageAdvice,
     catalogue::PluginTest,
     machine::{ProcessSnapshot, phrases},
-    subject::{LibraryUnderTest, go_on, spec, told},
+    subject::{LibraryUnderTest, go_on, told},
     verdict::TestVerdict,
 };
-use crate::call_harness::{CallHarness, FinishedCall};
+use crate::{
+    call_harness::{CallHarness, FinishedCall},
+    report_lint::CounterValues,
+};
 
 /// A loaded plugin with a config that creates probes.
 pub(super) struct TestBench {
     pub(super) harness: CallHarness,
     pub(super) config: Value,
+    platform: TestPlatform,
     /// The advice for a check that panics.
     failure: &'static str,
 }
@@ -53,19 +63,25 @@ impl TestBench {
         Ok(Self {
             harness,
             config,
+            platform: subject.order.platform.clone(),
             failure,
         })
     }
 
     /// Announces a probe.
     pub(super) fn open(&self) -> ProbeId {
-        self.harness.plugin.open(spec(&self.config.to_string()))
+        self.harness.plugin.open(self.spec())
+    }
+
+    /// Returns the probe of a platform without a state.
+    fn spec(&self) -> ProbeSpec {
+        self.platform.spec(&self.config.to_string())
     }
 
     /// Announces a probe whose platform has this state.
     fn open_with_state(&self, state: &[u8]) -> ProbeId {
         let states = MemoryStates::default();
-        let spec = spec(&self.config.to_string());
+        let spec = self.spec();
         states.store(&spec.platform, state);
         self.harness.plugin.open(ProbeSpec {
             states: Arc::new(states),
@@ -142,6 +158,7 @@ fn repeatable(subject: &LibraryUnderTest) -> TestVerdict {
     let bench = go_on!(TestBench::new(subject, 1));
     let probe = bench.open();
     let mut names: Option<BTreeSet<String>> = None;
+    let mut counters = CounterValues::default();
     let mut reported = 0;
     for nth in 1..=10 {
         match go_on!(bench.check(probe)).result {
@@ -156,6 +173,12 @@ fn repeatable(subject: &LibraryUnderTest) -> TestVerdict {
             Err(_) => {}
             Ok(report) => {
                 reported += 1;
+                if let Some(fallen) = counters.look(&report.declared).pop() {
+                    return TestVerdict::warning(
+                        format!("check {nth} of one probe reports {fallen}"),
+                        "Prometheus takes a lower value for a restart, and adds it to the total",
+                    );
+                }
                 let declared = bench
                     .harness
                     .plugin
@@ -351,6 +374,80 @@ fn any_state(subject: &LibraryUnderTest) -> TestVerdict {
     TestVerdict::passed("")
 }
 
+/// A probe that reads interval and labels meets platforms that have none of them, or others.
+fn any_platform(subject: &LibraryUnderTest) -> TestVerdict {
+    let bench = go_on!(TestBench::new(subject, 1));
+    let TestPlatform {
+        interval, labels, ..
+    } = &subject.order.platform;
+    let odd = |text: &str| -> BTreeMap<_, _> {
+        let names = labels.keys().cloned();
+        names.map(|name| (name, text.to_owned())).collect()
+    };
+    let long = "ä".repeat(512);
+    for (what, interval, labels) in [
+        ("without labels", *interval, BTreeMap::new()),
+        ("whose labels are empty", *interval, odd("")),
+        ("whose labels have 1024 bytes", *interval, odd(&long)),
+        // A host of API 1.0 does not tell it.
+        ("without an interval", Duration::ZERO, labels.clone()),
+        (
+            "with an interval of 1 ms",
+            Duration::from_millis(1),
+            labels.clone(),
+        ),
+        ("with an interval of a year", A_YEAR, labels.clone()),
+    ] {
+        subject.doing(format!("checking a platform {what}"));
+        let probe = bench.harness.plugin.open(ProbeSpec {
+            interval,
+            labels,
+            ..bench.spec()
+        });
+        let Some(end) = bench.harness.check(probe, CHECK, MARGIN) else {
+            return not_back();
+        };
+        if let Some(panic) = end.panic() {
+            return TestVerdict::failed(
+                format!("the check of a platform {what} ends in {}", told(panic)),
+                subject.cure(LanguageAdvice::AnyPlatform),
+            );
+        }
+    }
+    TestVerdict::passed("")
+}
+
+/// The fields of a log line are computed only where the line is logged, so a fault in one shows only there.
+fn any_log_level(subject: &LibraryUnderTest) -> TestVerdict {
+    let everything = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(std::io::sink);
+    // For the rest of this process, which is this test's alone.
+    if let Err(error) = everything.try_init() {
+        return TestVerdict::skipped(format!("this process has a log: {error}"));
+    }
+    let bench = go_on!(TestBench::new(subject, 1));
+    subject.doing("checking on a host that logs everything, --log.level=trace");
+    let probe = bench.open();
+    for _ in 0..3 {
+        match bench.harness.check(probe, CHECK, MARGIN) {
+            None => return not_back(),
+            Some(end) => {
+                if let Some(panic) = end.panic() {
+                    return TestVerdict::failed(
+                        format!(
+                            "on a host that logs everything, the check ends in {}",
+                            told(panic)
+                        ),
+                        "operators look for a fault with --log.level=trace: let the fields of log lines be values that can always be shown",
+                    );
+                }
+            }
+        }
+    }
+    TestVerdict::passed("")
+}
+
 pub(super) const TESTS: &[PluginTest] = &[
     PluginTest::new(
         3,
@@ -376,6 +473,19 @@ pub(super) const TESTS: &[PluginTest] = &[
         "check/any-state",
         "A check neither panics nor crashes on a state that another version has stored.",
         any_state,
+    ),
+    PluginTest::new(
+        3,
+        "check/any-platform",
+        "A check neither panics nor crashes, whatever interval and labels its platform has.",
+        any_platform,
+    )
+    .within(40),
+    PluginTest::new(
+        3,
+        "check/any-log-level",
+        "A check neither panics nor crashes on a host that logs everything.",
+        any_log_level,
     ),
     PluginTest::new(3, "check/quiet", "Checks print nothing.", no_noise).quiet(),
     PluginTest::new(
@@ -406,6 +516,7 @@ pub(super) const TESTS: &[PluginTest] = &[
     .within(60),
 ];
 
+const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Number of concurrent probes.
 const PROBES: usize = 8;
 /// Timeout of a check.

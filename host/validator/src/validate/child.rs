@@ -24,6 +24,7 @@ use self::windows as os;
 #[cfg(target_os = "linux")]
 use super::needs::{self, PluginProgress};
 use super::{
+    TestPlatform,
     catalogue::{self, TestMethod},
     machine::flush_stdio,
     subject::LibraryUnderTest,
@@ -50,9 +51,8 @@ pub(super) struct TestOrder {
     pub(super) policy: sandbox::SandboxPolicy,
     pub(super) confinement: TestConfinement,
     pub(super) language: PluginLanguage,
-    /// The config given to the validator.
-    pub(super) config: Option<serde_json::Value>,
-    /// The secrets in it.
+    pub(super) platform: TestPlatform,
+    /// The secrets in its config.
     pub(super) secrets: Vec<String>,
     pub(super) seed: u64,
 }

@@ -13,7 +13,7 @@ use super::{
 
 /// Returns the configs to try: the validator's, or those built from the examples and defaults of the plugin's schema.
 pub(super) fn candidates(subject: &LibraryUnderTest, door: &dyn OpenedLibrary) -> Vec<Value> {
-    match &subject.order.config {
+    match &subject.order.platform.config {
         Some(config) => vec![config.clone()],
         // The value that a host passes on for an empty table.
         None if door.description().config_schema.is_null() => vec![Value::Null],

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use conductor_engine::metrics::FAMILIES;
 use conductor_runtime::{LoadError, PluginDescription, open_only, schema::CompiledSchema};
 use conductor_types::ErrorType;
 
@@ -195,6 +196,23 @@ fn schema(subject: &LibraryUnderTest) -> TestVerdict {
     }
 }
 
+fn metrics(subject: &LibraryUnderTest) -> TestVerdict {
+    let door = go_on!(subject.door());
+    let PluginDescription { id, metrics, .. } = door.description();
+    let clash = metrics.as_slice().iter().find_map(|metric| {
+        let family = metric.family(id);
+        let is_of_host = FAMILIES.iter().any(|known| known.name == family);
+        is_of_host.then_some((&metric.name, family))
+    });
+    match clash {
+        Some((name, family)) => TestVerdict::failed(
+            format!("its metric `{name}` is not exported: {family} is a metric of the host"),
+            "give it another name",
+        ),
+        None => TestVerdict::passed(""),
+    }
+}
+
 pub(super) const TESTS: &[PluginTest] = &[
     PluginTest::new(
         2,
@@ -252,6 +270,13 @@ pub(super) const TESTS: &[PluginTest] = &[
     )
     .within(10),
     PluginTest::new(2, "load/schema", "Its config schema is valid, describes each key, and takes no table that the host reads as a secret.", schema).within(10),
+    PluginTest::new(
+        2,
+        "load/metrics",
+        "No metric that it declares has the name of one of the host's.",
+        metrics,
+    )
+    .within(10),
 ];
 
 const QUICK: Duration = Duration::from_millis(100);

@@ -9,7 +9,7 @@ use super::{
     advice::LanguageAdvice,
     behaviour::{MARGIN, TestBench},
     catalogue::PluginTest,
-    subject::{LibraryUnderTest, go_on, spec, told},
+    subject::{LibraryUnderTest, go_on, told},
     verdict::TestVerdict,
 };
 
@@ -35,7 +35,7 @@ fn silent(subject: &LibraryUnderTest) -> Result<(TestBench, ProbeId, bool), Test
         }
     }
     subject.doing(format!("checking with {}", bench.config));
-    let probe = bench.harness.plugin.open(spec(&bench.config.to_string()));
+    let probe = bench.open();
     Ok((bench, probe, replaced))
 }
 

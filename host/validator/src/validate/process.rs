@@ -31,6 +31,7 @@ use self::windows::TestChild;
 #[cfg(target_os = "linux")]
 use super::needs::PluginProgress;
 use super::{
+    TestPlatform,
     advice::LanguageAdvice,
     catalogue::{InProcess, PluginTest, TestMethod},
     child::{TestConfinement, TestOrder, TestProcessMessage},
@@ -123,14 +124,14 @@ impl TestEnvironment {
     pub(super) fn run(
         &self,
         test: &'static PluginTest,
-        config: Option<&serde_json::Value>,
+        platform: &TestPlatform,
         seed: u64,
         keep_sandbox: bool,
     ) -> OfTest {
         let runner = TestRunner {
             scene: self,
             test,
-            config,
+            platform,
             seed,
         };
         let how = match test.how {
@@ -223,13 +224,13 @@ impl TestEnvironment {
 struct TestRunner<'a> {
     scene: &'a TestEnvironment,
     test: &'static PluginTest,
-    config: Option<&'a serde_json::Value>,
+    platform: &'a TestPlatform,
     seed: u64,
 }
 
 impl TestRunner<'_> {
     fn start(&self, confinement: TestConfinement) -> Result<TestProcess, TestVerdict> {
-        let (scene, config) = (self.scene, self.config);
+        let (scene, config) = (self.scene, &self.platform.config);
         let order = TestOrder {
             test: self.test.id.to_owned(),
             path: scene.vetted.path.clone(),
@@ -239,8 +240,11 @@ impl TestRunner<'_> {
             policy: scene.policy.clone(),
             confinement,
             language: scene.language,
-            secrets: config.map_or_else(Vec::new, |it| redaction::within(&it.to_string())),
-            config: config.cloned(),
+            secrets: match config {
+                Some(config) => redaction::within(&config.to_string()),
+                None => Vec::new(),
+            },
+            platform: self.platform.clone(),
             seed: self.seed,
         };
         TestProcess::start(&order).map_err(|error| {

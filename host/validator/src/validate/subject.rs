@@ -22,6 +22,7 @@ use serde_json::Value;
 #[cfg(target_os = "linux")]
 use super::needs::PluginProgress;
 use super::{
+    TestPlatform,
     advice::LanguageAdvice,
     child::{TestOrder, TestProcessMessage, ValidatorChannel},
     configs,
@@ -94,7 +95,8 @@ impl LibraryUnderTest {
 
     /// Returns the secrets in the config by the plugin's schema.
     fn secrets(&self, door: &dyn OpenedLibrary) -> Vec<String> {
-        let config = self.order.config.as_ref().map(ToString::to_string);
+        let config = self.order.platform.config.as_ref();
+        let config = config.map(ToString::to_string);
         let schema = &door.description().config_schema;
         config.map_or_else(Vec::new, |config| schema.secrets_in(&config))
     }
@@ -130,8 +132,10 @@ impl LibraryUnderTest {
         door: &dyn OpenedLibrary,
         config: &str,
     ) -> Result<Box<dyn PluginProbe>, CallFailure> {
-        let call = self.call(CREATE);
-        door.create(&spec(config), &call)
+        let spec = Arc::new(self.order.platform.spec(config));
+        let deadline = self.clock.now() + CREATE;
+        let call = CallContext::new(Arc::clone(&spec), deadline, self.clock);
+        door.create(&spec, &call)
     }
 
     /// Drops a probe.
@@ -140,7 +144,8 @@ impl LibraryUnderTest {
     }
 
     pub(super) fn call(&self, within: Duration) -> CallContext {
-        CallContext::new(PLATFORM, self.clock.now() + within, self.clock)
+        let spec = Arc::new(self.order.platform.spec("{}"));
+        CallContext::new(spec, self.clock.now() + within, self.clock)
     }
 
     /// Returns a config that creates a probe: the validator's, or the first working one of the schema's examples.
@@ -168,13 +173,19 @@ impl LibraryUnderTest {
 
     /// Returns `true` if the user gave a config that is known to work.
     pub(super) fn is_config_given(&self) -> bool {
-        self.order.config.is_some()
+        self.order.platform.config.is_some()
     }
 }
 
-/// Returns a probe of the tests' platform.
-pub(super) fn spec(config: &str) -> ProbeSpec {
-    ProbeSpec::new(PLATFORM, config)
+impl TestPlatform {
+    /// Returns a probe of this platform, without a state.
+    pub(super) fn spec(&self, config: &str) -> ProbeSpec {
+        ProbeSpec {
+            interval: self.interval,
+            labels: self.labels.clone(),
+            ..ProbeSpec::new(PLATFORM, config)
+        }
+    }
 }
 
 /// Formats a failure for the report.

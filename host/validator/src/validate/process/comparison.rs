@@ -61,7 +61,7 @@ impl TestRunner<'_> {
             &lacks,
             &held.verdict.found,
             &free.verdict.found,
-            self.config,
+            self.platform.config.as_ref(),
             self.scene.language,
         ))
     }
@@ -77,7 +77,7 @@ impl TestRunner<'_> {
         }
         let capabilities = &self.scene.policy.capabilities;
         let lacks = needs::search(capabilities, Clock::start(), &mut |how| works(how.clone()));
-        let (config, language) = (self.config, self.scene.language);
+        let (config, language) = (self.platform.config.as_ref(), self.scene.language);
         Some(needs::judge(
             SandboxEffect::ComesFurther,
             &lacks,
