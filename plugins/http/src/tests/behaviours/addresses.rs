@@ -6,7 +6,11 @@ const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// Starts a healthy server on the IPv6 loopback address, and returns its port.
 fn on_ipv6() -> u16 {
-    let listener = TcpListener::bind("[::1]:0").unwrap();
+    respond(listeners().0)
+}
+
+/// Responds to every request, and returns the port.
+fn respond(listener: TcpListener) -> u16 {
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
         for stream in listener.incoming() {
@@ -40,16 +44,19 @@ fn beside_a_black_hole() -> u16 {
 
 /// Starts a healthy server on both versions of IP, and returns its port.
 fn on_both() -> u16 {
-    let port = on_ipv6();
-    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            read_head(&mut stream);
-            let _ = stream.write_all(OK.as_bytes());
+    let (six, four) = listeners();
+    respond(four);
+    respond(six)
+}
+
+/// Returns listeners on IPv6 and IPv4 with the same port, which no other program has.
+fn listeners() -> (TcpListener, TcpListener) {
+    loop {
+        let six = TcpListener::bind("[::1]:0").unwrap();
+        if let Ok(four) = TcpListener::bind(("127.0.0.1", six.local_addr().unwrap().port())) {
+            return (six, four);
         }
-    });
-    port
+    }
 }
 
 pub(super) fn section() -> Section {
