@@ -46,7 +46,7 @@ fn reset(code: u8) -> Vec<u8> {
 }
 
 /// Reads frames up to the first request.
-fn read_request(stream: &mut impl Read) -> std::io::Result<()> {
+fn read_request(stream: &mut impl Read) -> io::Result<()> {
     stream.read_exact(&mut [0; 24])?;
     loop {
         let mut head = [0; 9];
