@@ -37,9 +37,9 @@ impl CertificateFacts {
     }
 }
 
-/// Adds the dates and the size of a chain.
-pub(crate) fn measure(chain: &[Vec<u8>], report: Report) -> Report {
-    let facts: Vec<_> = chain
+/// Adds the dates of the certificates that clients need, and the number of all.
+pub(crate) fn measure(needed: &[Vec<u8>], number: usize, report: Report) -> Report {
+    let facts: Vec<_> = needed
         .iter()
         .filter_map(|der| CertificateFacts::of(der))
         .collect();
@@ -48,7 +48,7 @@ pub(crate) fn measure(chain: &[Vec<u8>], report: Report) -> Report {
     };
     let first_end = judged(&facts).map(|facts| facts.not_after).min();
     #[expect(clippy::cast_precision_loss, reason = "a handful")]
-    let count = chain.len() as f64;
+    let count = number as f64;
     report
         .set(&EXPIRY, [], own.not_after.as_secs_f64())
         .set(&START, [], own.not_before.as_secs_f64())

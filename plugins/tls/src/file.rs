@@ -51,9 +51,10 @@ impl CertificateFile {
         match certificates {
             Ok(found) if found.is_empty() => unhealthy("contains no certificate".to_owned()),
             Ok(found) => {
-                let chain = found.iter().map(|der| der.to_vec()).collect();
+                let chain: Vec<_> = found.iter().map(|der| der.to_vec()).collect();
                 (
                     Presented {
+                        needed: chain.clone(),
                         chain,
                         ..Presented::default()
                     },

@@ -31,7 +31,8 @@
 //! `names` are.
 //!
 //! The dates of the certificates that issued the server's, if it sends them, are judged as its own; the first to expire
-//! decides. A self-signed one is a root that clients have themselves, and is not judged.
+//! decides. Not judged are those without which the server is trusted too, such as one that leads to a former CA, and
+//! roots (self-signed), which clients have themselves.
 //!
 //! An OCSP response that the server sends along (stapling) is read: a certificate that it calls revoked is *unhealthy*.
 //! A response that is expired, for another certificate, not signed by the CA, or says that the CA does not know the
@@ -151,6 +152,8 @@ enum TlsTarget {
 struct Presented {
     /// DER; the server's own certificate first.
     chain: Vec<Vec<u8>>,
+    /// Those that are judged: clients of the server need them.
+    needed: Vec<Vec<u8>>,
     version: Option<ProtocolVersion>,
     has_ocsp_staple: Option<bool>,
     ocsp: Option<Result<OcspFacts, OcspFault>>,
@@ -185,7 +188,7 @@ impl AsyncProbe for TlsProbe {
 
 impl Presented {
     fn measure(&self, report: Report) -> Report {
-        let mut report = certificate::measure(&self.chain, report);
+        let mut report = certificate::measure(&self.needed, self.chain.len(), report);
         let version = match self.version {
             Some(ProtocolVersion::TLSv1_2) => Some(1.2),
             Some(ProtocolVersion::TLSv1_3) => Some(1.3),

@@ -1,6 +1,7 @@
 //! The certificates of a server.
 
 use conductor_net::{CheckError, NameResolver, PhaseClock, ServerAddress, StartTls, TlsClient};
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use crate::{Presented, ocsp::OcspFacts, verdict::now};
 
@@ -36,7 +37,9 @@ impl TlsServer {
         clock.enter("tls");
         let handshake = self.tls.connect(stream, host, &clock.limit).await;
         if let Some(chain) = handshake.presented {
-            presented.chain = chain.certificates.iter().map(|der| der.to_vec()).collect();
+            let bytes = |der: &CertificateDer<'_>| der.to_vec();
+            presented.chain = chain.certificates.iter().map(bytes).collect();
+            presented.needed = chain.needed().iter().map(bytes).collect();
             let is_stapled = !chain.ocsp_response.is_empty();
             presented.has_ocsp_staple = Some(is_stapled);
             presented.ocsp =

@@ -221,6 +221,49 @@ fn an_intermediate_that_expires_first_decides() {
 }
 
 #[test]
+fn a_certificate_that_no_client_needs_does_not_count() {
+    let root = signed("our CA", 1000, true, None);
+    let intermediate = signed("our issuer", 500, true, Some(&root));
+    let own = signed("127.0.0.1", 90, false, Some(&intermediate));
+    // Our CA, as a former CA vouched for it while clients did not know ours yet.
+    let former = signed("former CA", -5, true, None);
+    let params = signed("our CA", 2, true, None).params;
+    let issuer = Issuer::from_params(&former.params, &former.key);
+    let cross = params.signed_by(&root.key, &issuer).unwrap();
+    let cross = Signed {
+        der: cross.der().clone(),
+        pem: cross.pem(),
+        params,
+        key: KeyPair::generate().unwrap(),
+    };
+    let stranger = signed("stranger", 1, true, Some(&former));
+    let others = [&intermediate, &cross, &former, &stranger];
+    let report = trusted(serve(&own, &others, None, |_| {}), &root, json!({}));
+    assert_report(
+        &report,
+        Status::Healthy,
+        "127.0.0.1 is valid for 90 days, until ",
+    );
+    assert_eq!(report.value(&CHAIN_CERTIFICATES, []), Some(5.0));
+    assert_eq!(report.value(&CHAIN_EXPIRY, []), report.value(&EXPIRY, []));
+
+    // Clients that know the former CA alone need the certificate that it signed.
+    let known = signed("former CA", 1000, true, None);
+    let issuer = Issuer::from_params(&known.params, &known.key);
+    let bridge = cross.params.signed_by(&root.key, &issuer).unwrap();
+    let bridge = Signed {
+        der: bridge.der().clone(),
+        ..cross
+    };
+    let address = serve(&own, &[&intermediate, &bridge], None, |_| {});
+    assert_report(
+        &trusted(address, &known, json!({})),
+        Status::Unhealthy,
+        "the certificate our CA expires in 2 days",
+    );
+}
+
+#[test]
 fn the_connection_is_measured() {
     let ca = signed("our CA", 1000, true, None);
     let address = serve(

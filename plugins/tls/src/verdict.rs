@@ -37,7 +37,7 @@ impl CertificateRules {
         now: Duration,
     ) -> Result<(Status, String), CheckError> {
         let facts: Vec<_> = presented
-            .chain
+            .needed
             .iter()
             .filter_map(|der| CertificateFacts::of(der))
             .collect();
@@ -47,7 +47,7 @@ impl CertificateRules {
             ));
         };
         self.verify_names(&presented.chain)?;
-        if let Some(early) = facts.iter().find(|facts| facts.not_before > now) {
+        if let Some(early) = judged(&facts).find(|facts| facts.not_before > now) {
             let days = whole_days(early.not_before - now);
             return Err(CheckError::Platform(format!(
                 "the certificate {} becomes valid in {days}",

@@ -23,12 +23,62 @@ pub struct PresentedChain {
     pub certificates: Vec<CertificateDer<'static>>,
     /// The stapled OCSP response, as DER; empty without one.
     pub ocsp_response: Vec<u8>,
+    /// `None` if the chain is not trusted, or need not be.
+    verified: Option<VerifiedChain>,
+}
+
+/// The verification that a chain has passed.
+#[derive(Clone, Debug)]
+struct VerifiedChain {
+    trust: TrustAnchors,
+    server_name: ServerName<'static>,
+    now: UnixTime,
 }
 
 impl PresentedChain {
     /// Returns the Unix time until which the server's own certificate is valid.
     pub fn expiry(&self) -> Option<f64> {
         expiry(self.certificates.first()?)
+    }
+
+    /// Returns the server's own certificate, then those of issuers without which it would not be trusted.
+    ///
+    /// A server may send more: a certificate that leads to a former CA, or one of no use. If the chain is not trusted,
+    /// need not be, or has an unusual length, all of its certificates are returned.
+    pub fn needed(&self) -> Vec<CertificateDer<'static>> {
+        let (Some(verified), [own, others @ ..]) = (&self.verified, &*self.certificates) else {
+            return self.certificates.clone();
+        };
+        if others.len() > MAX_OTHERS {
+            return self.certificates.clone();
+        }
+        // The first to expire is left out first: the rest lasts longest.
+        let mut by_expiry: Vec<_> = others.iter().collect();
+        by_expiry.sort_by(|one, two| {
+            let of = |der: &CertificateDer<'_>| expiry(der).unwrap_or(f64::NEG_INFINITY);
+            of(one).total_cmp(&of(two))
+        });
+        let mut needed = others.to_vec();
+        for candidate in by_expiry {
+            let rest: Vec<_> = needed
+                .iter()
+                .filter(|der| *der != candidate)
+                .cloned()
+                .collect();
+            if verified.trusts(own, &rest) {
+                needed = rest;
+            }
+        }
+        [vec![own.clone()], needed].concat()
+    }
+}
+
+impl VerifiedChain {
+    fn trusts(&self, own: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> bool {
+        let TrustAnchors(verifier) = &self.trust;
+        verifier
+            .verify_server_cert(own, others, &self.server_name, &[], self.now)
+            .is_ok()
     }
 }
 
@@ -62,10 +112,16 @@ impl ChainRecorder {
 
     /// Returns the server's certificates; `None` if the handshake ended before they came.
     pub(super) fn presented(&self) -> Option<PresentedChain> {
-        self.presented
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        self.update(Option::take)
+    }
+
+    fn update<T>(&self, change: impl FnOnce(&mut Option<PresentedChain>) -> T) -> T {
+        change(
+            &mut self
+                .presented
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 }
 
@@ -82,11 +138,9 @@ impl ServerCertVerifier for ChainRecorder {
         let presented = PresentedChain {
             certificates: chain.map(|der| der.clone().into_owned()).collect(),
             ocsp_response: ocsp_response.to_vec(),
+            verified: None,
         };
-        *self
-            .presented
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(presented);
+        self.update(|recorded| *recorded = Some(presented));
         if let Some(TrustAnchors(verifier)) = &self.trust {
             verifier.verify_server_cert(
                 end_entity,
@@ -95,6 +149,16 @@ impl ServerCertVerifier for ChainRecorder {
                 ocsp_response,
                 now,
             )?;
+            let verified = VerifiedChain {
+                trust: TrustAnchors(verifier.clone()),
+                server_name: server_name.to_owned(),
+                now,
+            };
+            self.update(|recorded| {
+                if let Some(chain) = recorded {
+                    chain.verified = Some(verified);
+                }
+            });
         }
         pin::verify(&self.pins, end_entity).map_err(|mismatch| {
             Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(mismatch))))
@@ -132,6 +196,9 @@ impl ServerCertVerifier for ChainRecorder {
         self.algorithms.supported_schemes()
     }
 }
+
+/// Most certificates beside the server's own that are tried out; a usual chain has one to three.
+const MAX_OTHERS: usize = 10;
 
 #[cfg(test)]
 mod tests {
