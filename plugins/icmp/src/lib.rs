@@ -35,7 +35,7 @@
 //! | metric | labels | meaning |
 //! |---|---|---|
 //! | `conductor_icmp_rtt_seconds` | `stat` | `min`, `avg` and `max` of the round-trip times; absent without a reply |
-//! | `conductor_icmp_loss_ratio` | | requests without a reply, 0 to 1 |
+//! | `conductor_icmp_loss_ratio` | | requests without a reply, 0 to 1; 1 for a host that is unreachable |
 //! | `conductor_icmp_resolve_seconds` | | duration of name resolution; absent for an IP address |
 //!
 //! # Unhealthy or failure
@@ -118,7 +118,11 @@ impl IcmpProbe {
         }
         let series = self.series.within(clock.limit.left());
         let ping = |address: SocketAddr| series.ping(address);
-        let replies = race(&addresses, &clock.limit, "respond", ping).await?;
-        Ok(self.limits.judge(&replies))
+        match race(&addresses, &clock.limit, "respond", ping).await {
+            Ok(replies) => Ok(self.limits.judge(&replies)),
+            // An alert on the loss must not miss that all is lost.
+            Err(CheckError::Platform(fault)) => Ok(Report::unhealthy(fault).set(&LOSS, [], 1.0)),
+            Err(ours) => Err(ours),
+        }
     }
 }

@@ -57,6 +57,19 @@ fn this_machine_replies_to_every_request() {
 }
 
 #[test]
+fn many_pings_at_once_lose_nothing() {
+    if !can_ping("tests::many_pings_at_once_lose_nothing") {
+        return;
+    }
+    let checks: Vec<_> = (0..32)
+        .map(|_| std::thread::spawn(|| check(&json!({"host": "127.0.0.1", "count": 20}))))
+        .collect();
+    for report in checks.into_iter().map(|check| check.join().unwrap()) {
+        assert_eq!(report.value(&LOSS, []), Some(0.0), "{report:?}");
+    }
+}
+
+#[test]
 fn this_machine_replies_over_ipv6() {
     if !can_ping("tests::this_machine_replies_over_ipv6") {
         return;
@@ -100,6 +113,7 @@ fn a_machine_that_ignores_pings_is_unhealthy() {
         "{}",
         report.message()
     );
+    assert_eq!(report.value(&LOSS, []), Some(1.0));
 }
 
 fn verdict(sent: u16, milliseconds: &[u64]) -> Report {
