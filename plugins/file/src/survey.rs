@@ -2,6 +2,7 @@
 //! respond.
 
 use std::{
+    collections::HashSet,
     fs::{self, Metadata},
     io,
     path::{Path, PathBuf},
@@ -34,6 +35,8 @@ pub(crate) struct FileSurvey {
     pub(crate) smallest: Option<(u64, PathBuf)>,
     pub(crate) largest: Option<(u64, PathBuf)>,
     pub(crate) total_size: u64,
+    /// The files in `total_size`.
+    pub(crate) sized: HashSet<FileIdentity>,
     /// Links whose target does not exist; not counted as files.
     pub(crate) dangling: Vec<PathBuf>,
     /// Number of further ones.
@@ -150,7 +153,10 @@ impl FileSurvey {
             let size = metadata.len();
             keep(&mut self.smallest, size, path, |new, old| new < old);
             keep(&mut self.largest, size, path, |new, old| new > old);
-            self.total_size = self.total_size.saturating_add(size);
+            // A file has one size, however many links lead to it.
+            if identity(metadata).is_none_or(|file| self.sized.insert(file)) {
+                self.total_size = self.total_size.saturating_add(size);
+            }
         }
         Ok(())
     }
@@ -179,6 +185,20 @@ fn keep<T: Copy>(
     {
         *best = Some((value, path.to_owned()));
     }
+}
+
+/// The device and the inode of a file.
+pub(crate) type FileIdentity = (u64, u64);
+
+#[cfg(unix)]
+fn identity(file: &Metadata) -> Option<FileIdentity> {
+    use std::os::unix::fs::MetadataExt as _;
+    Some((file.dev(), file.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(_: &Metadata) -> Option<FileIdentity> {
+    None
 }
 
 /// Returns true if the path does not exist, a link leads nowhere, or links lead in a circle.

@@ -72,6 +72,36 @@ fn a_file_is_measured_and_judged_by_its_limits() {
 }
 
 #[test]
+fn an_empty_file_is_below_a_size_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("backup.tar");
+    write(&path, &[], HOUR);
+    let report = with(&path, &json!({ "size": { "unhealthy_below": "1kB" } }));
+    assert_eq!(report.status(), Status::Unhealthy, "{report:?}");
+    assert!(report.message().contains("has 0 B"), "{report:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn links_to_one_file_do_not_add_to_the_total_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    write(&at("disk.img"), &[0; 2000], HOUR);
+    write(&at("other.img"), &[0; 100], HOUR);
+    fs::hard_link(at("disk.img"), at("hard.img")).unwrap();
+    for name in ["a.img", "b.img"] {
+        std::os::unix::fs::symlink("disk.img", at(name)).unwrap();
+    }
+    let report = with(
+        &at("*.img"),
+        &json!({ "total_size": { "unhealthy_above": "3kB" } }),
+    );
+    assert_eq!(report.status(), Status::Healthy, "{report:?}");
+    assert_eq!(report.value(&FILES, []), Some(5.0));
+    assert_eq!(report.value(&TOTAL_SIZE, []), Some(2100.0));
+}
+
+#[test]
 fn a_missing_file_is_unhealthy_unless_it_must_not_exist() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("none/lock");
