@@ -242,6 +242,37 @@ fn the_login_and_the_virtual_host_are_those_of_the_config() {
 }
 
 #[test]
+fn each_check_logs_in_with_the_password() {
+    let logins = Arc::new(Mutex::new(Vec::new()));
+    let log = logins.clone();
+    let address = broker(move |frame| {
+        if let Frame::Method {
+            id: START_OK,
+            arguments,
+            ..
+        } = frame
+        {
+            let mut values = Values(arguments);
+            let _ = (values.long_text(), values.short_text());
+            log.lock().unwrap().push(values.long_text().unwrap());
+        }
+        healthy(frame)
+    });
+    let config = json!({"address": address, "username": "monitor", "password": "hunter2"});
+    let host = TestHost::new("broker").timeout(Duration::from_secs(60));
+    let mut probe = host.create_async::<AmqpProbe>(&config.to_string()).unwrap();
+    for _ in 0..2 {
+        let report = host.check_async(&mut probe).unwrap();
+        assert_report(
+            &report,
+            Status::Healthy,
+            "the broker accepted the login in ",
+        );
+    }
+    assert_eq!(*logins.lock().unwrap(), ["\0monitor\0hunter2"; 2]);
+}
+
+#[test]
 fn a_queue_is_counted_and_limited() {
     let address = broker(healthy);
     let orders = |more: &Value| check(&with(json!({"address": address, "queue": "orders"}), more));

@@ -407,6 +407,19 @@ fn a_number_of_inodes_that_makes_no_sense_is_unknown() {
 }
 
 #[test]
+fn a_negative_available_space_is_none() {
+    let reserve_in_use = u64::MAX - 281;
+    let fill = FileSystemUsage {
+        space: room(100 * GIB, 5 * GIB, reserve_in_use),
+        ..FileSystemUsage::default()
+    };
+    let report = judged(fill, 80.0, 90.0);
+    assert_eq!(report.status(), Status::Unhealthy, "{report:?}");
+    assert_eq!(value(&report, "used_percent"), Some(100.0));
+    assert_eq!(value(&report, "free_bytes"), Some(0.0));
+}
+
+#[test]
 fn more_free_space_than_there_is_is_unknown_and_not_empty() {
     let fill = FileSystemUsage {
         space: room(100, 101, 101),

@@ -9,7 +9,7 @@ use hickory_proto::{
 pub(crate) struct DnsAnswer {
     pub(crate) code: ResponseCode,
     pub(crate) authoritative: bool,
-    /// The records as `dig +short` prints them.
+    /// The records as `dig +short` prints them, texts without quotes.
     pub(crate) records: Vec<String>,
     /// The lowest time to live, in seconds; `None` without records.
     pub(crate) ttl: Option<u32>,

@@ -26,7 +26,8 @@
 //! | `degraded_after`, `unhealthy_after` | none | longest duration, of the whole query to a server or by phase |
 //!
 //! The default port is 53, with `tls` 853. Records are those of the queried type; those of aliases on the way (CNAME)
-//! do not count. `answers` are matched against the text of a record as `dig +short` prints it: `10 mail.example.`.
+//! do not count. `answers` are matched against the text of a record as `dig +short` prints it: `10 mail.example.`;
+//! a TXT record is its text, without quotes and in one piece.
 //!
 //! With `type = "SOA"` and several servers, the serial numbers of the zone must be equal.
 //!

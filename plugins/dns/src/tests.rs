@@ -22,7 +22,7 @@ use hickory_proto::{
     op::{Message, MessageType, ResponseCode},
     rr::{
         Name, RData, Record,
-        rdata::{A, CNAME, MX, SOA, TXT},
+        rdata::{A, CAA, CNAME, MX, SOA, TXT},
     },
 };
 use serde_json::{Value, json};
@@ -194,7 +194,8 @@ fn each_pattern_must_match_a_record() {
     let address = server(|message| {
         let exchange = Name::from_ascii("mail.example.").unwrap();
         message.add_answer(record(RData::MX(MX::new(10, exchange))));
-        message.add_answer(record(RData::TXT(TXT::new(vec!["v=spf1 -all".to_owned()]))));
+        let parts = vec!["v=spf1 ".to_owned(), "-all".to_owned()];
+        message.add_answer(record(RData::TXT(TXT::new(parts))));
     });
     let mail = with(query(address), "type", "MX");
     assert_healthy(
@@ -211,8 +212,53 @@ fn each_pattern_must_match_a_record() {
     );
     let text = with(query(address), "type", "TXT");
     assert_healthy(
-        &patient(&with(text, "answers", json!(["^\"?v=spf1 -all\"?$"]))),
+        &patient(&with(text, "answers", json!(["^v=spf1 -all$"]))),
         "spf1",
+    );
+}
+
+#[test]
+fn a_pattern_may_match_any_record_whatever_their_order() {
+    let issue = |name: &str| {
+        let issuer = Name::from_ascii(name).unwrap();
+        record(RData::CAA(CAA::new_issue(false, Some(issuer), Vec::new())))
+    };
+    for names in [["a.example", "b.example"], ["b.example", "a.example"]] {
+        let address = server(move |message| {
+            message.add_answers(names.map(issue));
+        });
+        let config = with(query(address), "type", "CAA");
+        let first = with(
+            config.clone(),
+            "answers",
+            json!([r#"^0 issue "a\.example"$"#]),
+        );
+        assert_healthy(&patient(&first), "2 records");
+        let neither = with(config, "answers", json!(["c\\.example"]));
+        assert_unhealthy(&patient(&neither), "none matches");
+    }
+}
+
+#[test]
+fn a_server_may_write_names_in_another_case() {
+    let address = server(|message| {
+        let loud = Name::from_ascii("SHOP.Example.").unwrap();
+        message.queries[0].name = loud.clone();
+        let address = RData::A(A(Ipv4Addr::new(192, 0, 2, 1)));
+        message.add_answer(Record::from_rdata(loud, 300, address));
+    });
+    assert_healthy(&patient(&query(address)), "1 record (192.0.2.1)");
+}
+
+#[test]
+fn an_alias_without_an_address_is_no_record() {
+    let address = server(|message| {
+        let alias = Name::from_ascii("www.example.").unwrap();
+        message.add_answer(record(RData::CNAME(CNAME(alias))));
+    });
+    assert_unhealthy(
+        &patient(&with(query(address), "type", "AAAA")),
+        "no records, expected at least 1",
     );
 }
 

@@ -129,6 +129,7 @@ fn the_health_of_the_server_and_of_a_service_decides() {
     assert_report(&report, Status::Healthy, "the server is SERVING, in ");
     assert_eq!(report.value(&CODE, []), Some(0.0));
     assert_eq!(report.value(&SERVING_STATUS, []), Some(1.0));
+    assert_eq!(report.value(&CERTIFICATE_EXPIRY, []), None, "without TLS");
     for phase in ["connect", "response"] {
         assert!(report.value(&PHASE, [phase]).is_some(), "{phase}");
     }

@@ -15,6 +15,7 @@ use conductor_real_servers::{RealServer, free_port, program};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::{exchange::NtpAnswer, limits::ClockLimits, packet::NtpResponse};
 
 /// Starts a server of stratum 2 whose clock is `ahead` seconds ahead, and whose responses `change` completes.
 fn server(ahead: f64, change: impl Fn(&mut [u8; 48]) + Send + 'static) -> SocketAddr {
@@ -88,6 +89,31 @@ fn a_clock_that_agrees_is_healthy_and_measured() {
     assert_eq!(report.value(&ROOT_DISPERSION, []), Some(0.5));
     assert_eq!(report.value(&LEAP, []), Some(0.0));
     assert_eq!(report.value(&RESOLVE, []), None);
+}
+
+#[test]
+fn an_offset_of_exactly_zero_is_healthy() {
+    let limits = ClockLimits {
+        degraded_offset: Duration::from_millis(100),
+        unhealthy_offset: Duration::from_secs(1),
+        max_stratum: 15,
+        max_dispersion: Duration::from_secs(1),
+    };
+    let report = limits.judge(&NtpAnswer {
+        response: NtpResponse {
+            leap: 0,
+            stratum: 4,
+            root_delay: Duration::ZERO,
+            root_dispersion: Duration::ZERO,
+            reference: String::new(),
+            received: 1.0,
+            sent: 1.0,
+        },
+        offset: 0.0,
+        delay: 0.025_65,
+    });
+    assert_report(&report, Status::Healthy, "of stratum 4");
+    assert_eq!(report.value(&OFFSET, []), Some(0.0));
 }
 
 #[test]

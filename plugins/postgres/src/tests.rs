@@ -3,6 +3,8 @@
 mod config;
 mod lying;
 #[cfg(unix)]
+mod pgbouncer;
+#[cfg(unix)]
 mod real;
 #[cfg(unix)]
 mod replication;

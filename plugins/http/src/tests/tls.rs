@@ -234,6 +234,17 @@ fn a_redirect_to_tls_is_followed() {
     assert!(phases(&report).contains(&"tls"), "{report:?}");
 }
 
+#[test]
+fn the_server_of_a_redirect_proves_its_own_name() {
+    let authority = Authority::new();
+    let other = authority.server("localhost", 2040);
+    let location = format!("https://localhost:{}/", other.port());
+    let plain = answering(format!(
+        "HTTP/1.1 301 Moved\r\nlocation: {location}\r\n\r\n"
+    ));
+    assert_healthy(&authority.check(&format!("http://{plain}/")));
+}
+
 /// Starts a server whose certificate can be replaced while it runs.
 fn changeable(first: Arc<ServerConfig>) -> (SocketAddr, impl Fn(Arc<ServerConfig>)) {
     let config = Arc::new(Mutex::new(first));

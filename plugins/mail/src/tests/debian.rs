@@ -349,7 +349,7 @@ fn postfix_is_checked_and_delivers_nothing() {
     assert_report(&report, Status::Unhealthy, "does not offer a login");
 
     let read_log = || mail.log("postfix.log");
-    let ended = "starttls=1 mail=1 rcpt=1 rset=1 quit=1";
+    let ended = "ehlo=2 starttls=1 mail=1 rcpt=1 rset=1 quit=1";
     wait_until(|| read_log().contains(ended));
     assert!(!read_log().contains(" data="), "{}", read_log());
     assert!(server.command("stop").status.success());

@@ -22,6 +22,17 @@ fn a_healthy_server_is_measured_phase_by_phase() {
 }
 
 #[test]
+fn a_server_that_does_not_answer_the_goodbye_is_healthy() {
+    let server = Server::talking(&[
+        GREETING,
+        (CAPABILITIES, "QUIT"),
+        ("", "a line that never comes"),
+    ]);
+    let report = check(&server.config("smtp", json!({})));
+    assert_report(&report, Status::Healthy, "ready in ");
+}
+
+#[test]
 fn a_missing_capability_is_named_with_those_offered() {
     let server = Server::talking(&[GREETING, (CAPABILITIES, "QUIT")]);
     let wanted = json!({"capabilities": ["SIZE", "AUTH CRAM-MD5", "DSN"]});

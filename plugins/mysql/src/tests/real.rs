@@ -9,6 +9,7 @@ use super::{
 
 const SETUP: &str = "\
 CREATE USER conductor@'%' IDENTIFIED BY 'correct horse';
+CREATE USER odd@'%' IDENTIFIED BY 'p%s:/@#\"\\\\?&%41 ü';
 CREATE USER only_tls@'%' IDENTIFIED BY 'correct horse' REQUIRE SSL;
 CREATE DATABASE shop;
 CREATE TABLE shop.jobs (state varchar(20));
@@ -67,6 +68,9 @@ fn logins(server: &MariadbServer) {
         assert_report(&report, Status::Unhealthy, message);
         assert!(!report.message().contains("horse"), "{report:?}");
     }
+    let odd = json!({"password": "p%s:/@#\"\\?&%41 ü"});
+    let report = check(&with(&server.by_port("odd"), odd));
+    assert_report(&report, Status::Healthy, "MariaDB");
     assert_report(
         &check(&server.by_socket("root")),
         Status::Healthy,

@@ -13,6 +13,7 @@ use super::{
 const ROLES: &str = "\
 SET password_encryption = 'scram-sha-256';
 CREATE ROLE conductor LOGIN PASSWORD 'correct horse';
+CREATE ROLE odd LOGIN PASSWORD 'p%s:/@#\"\\?&%41 ü';
 CREATE ROLE only_tls LOGIN PASSWORD 'correct horse';
 CREATE ROLE by_password LOGIN PASSWORD 'correct horse';
 SET password_encryption = 'md5';
@@ -52,6 +53,9 @@ fn logins(server: &PostgresServer) {
         let message = format!("password authentication failed for user \"{user}\" (28P01)");
         assert_report(&check(&wrong), Status::Unhealthy, &message);
     }
+    let odd = json!({"password": "p%s:/@#\"\\?&%41 ü"});
+    let report = check(&with(&server.by_port("odd"), odd));
+    assert_report(&report, Status::Healthy, "primary");
     assert_report(&check(&server.by_socket()), Status::Healthy, "primary");
     for (key, value, message) in [
         (
@@ -126,6 +130,11 @@ fn queries(server: &PostgresServer) {
             "the server sent more than 1048576 bytes",
         ),
         (
+            json!({"sql": "-- nothing", "equals": 1}),
+            Status::Unhealthy,
+            "the query returned no row",
+        ),
+        (
             json!({"sql": "COPY jobs TO STDOUT"}),
             Status::Unhealthy,
             "the query failed: ",
@@ -147,6 +156,8 @@ fn sessions_ended_well(server: &PostgresServer) {
     for mark in ["unexpected EOF", "could not receive data", "correct horse"] {
         assert!(!log.contains(mark), "{log}");
     }
+    let left = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'conductor'";
+    wait_until(|| server.run(left) == "0");
 }
 
 fn connections_and_transactions(server: &PostgresServer) {

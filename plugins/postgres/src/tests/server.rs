@@ -82,6 +82,10 @@ impl PostgresServer {
         by_socket(self.folder.path(), self.port)
     }
 
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Returns the config of a role over TCP.
     pub(super) fn by_port(&self, user: &str) -> Value {
         let address = format!("127.0.0.1:{}", self.port);

@@ -18,6 +18,14 @@ fn judged(info: &str, fields: &[(&str, &str)], config: &Value) -> Report {
 }
 
 #[test]
+fn odd_lines_of_info_do_no_harm() {
+    let odd = "# Errorstats\r\nerrorstat_@user_script::count=1\r\nerrorstat_:count=\r\nerrorstat_ERR\r\n:\r\n\
+        cmdstat_host::calls=1,usec\r\ndb0:\r\nslave0:ip=2001:db8::1,port=6379,state=online,offset=1,lag=0";
+    let report = judged(&format!("{OF_A_PRIMARY}{odd}"), &[], &json!({}));
+    assert_report(&report, Status::Healthy, "PING in ");
+}
+
+#[test]
 fn the_role_is_the_expected_one() {
     let primary = json!({"role": "primary"});
     let replica = json!({"role": "replica"});
