@@ -159,14 +159,16 @@ fn disturb(mut server: DisturbedServer, number: usize, journal: &Journal, end: I
 /// Notes each check of the host for as long as the servers are disturbed.
 fn watch(host: &Host, journal: &Journal, is_busy: impl Fn() -> bool) {
     while is_busy() {
+        let asked = journal.now();
         let status = host.status();
+        let answered = journal.now();
         for platform in status["platforms"].as_array().unwrap() {
             let text = |key: &str| platform[key].as_str().unwrap_or_default();
-            if let Some(ended) = platform["last_check"].as_f64() {
+            if let Some(age) = platform["age"].as_f64() {
                 journal.note(&Seen {
                     platform: text("name"),
-                    began: ended - platform["last_duration"].as_f64().unwrap(),
-                    ended,
+                    began: asked - age - platform["last_duration"].as_f64().unwrap(),
+                    ended: asked - age..answered - age,
                     status: text("status"),
                     is_late: text("error_type") == "timeout",
                     message: text("message"),

@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::{Mutex, MutexGuard},
-    time::UNIX_EPOCH,
+    time::Instant,
 };
 
 use conductor_real_servers::wait_until;
@@ -28,11 +29,13 @@ impl Condition {
     }
 }
 
-/// A check as the host shows it; times are seconds since 1970.
+/// A check as the host shows it; times are seconds of the journal.
 pub(super) struct Seen<'a> {
     pub(super) platform: &'a str,
+    /// The earliest time at which it can have begun.
     pub(super) began: f64,
-    pub(super) ended: f64,
+    /// The times between which it ended.
+    pub(super) ended: Range<f64>,
     pub(super) status: &'a str,
     /// It took longer than the timeout, as any check may on a busy machine: that says nothing about the server.
     pub(super) is_late: bool,
@@ -43,7 +46,7 @@ pub(super) struct Seen<'a> {
 struct Course {
     /// Each condition with the time since which it holds.
     conditions: Vec<(f64, Condition)>,
-    /// The end of the last check that was noted.
+    /// The latest time at which the last check that was noted can have ended.
     last: f64,
     status: String,
     /// Checks that were judged, by their status.
@@ -61,8 +64,7 @@ impl Course {
                 .find(|(since, _)| *since <= time)
         };
         let (since, condition) = before(ended)?;
-        // The host's times are rounded.
-        (*since + 0.01 < began).then_some(*condition)
+        (*since < began).then_some(*condition)
     }
 
     fn since(&self) -> f64 {
@@ -71,6 +73,8 @@ impl Course {
 }
 
 pub(super) struct Journal {
+    /// Not the clock of the day, which a machine may set while it runs.
+    start: Instant,
     courses: Mutex<BTreeMap<String, Course>>,
 }
 
@@ -79,8 +83,14 @@ impl Journal {
     pub(super) fn new(disturbed: impl Iterator<Item = &'static str>) -> Self {
         let courses = disturbed.map(|name| (name.to_owned(), Course::default()));
         Self {
+            start: Instant::now(),
             courses: Mutex::new(courses.collect()),
         }
+    }
+
+    /// Returns the time in seconds since the start.
+    pub(super) fn now(&self) -> f64 {
+        self.start.elapsed().as_secs_f64()
     }
 
     fn courses(&self) -> MutexGuard<'_, BTreeMap<String, Course>> {
@@ -92,8 +102,8 @@ impl Journal {
     }
 
     pub(super) fn set(&self, platform: &str, condition: Condition, what: &str) {
-        let time = now();
-        eprintln!("{time:.3} {platform:>12}: {what}");
+        let time = self.now();
+        eprintln!("{time:8.3} {platform:>12}: {what}");
         let mut courses = self.courses();
         let course = courses.get_mut(platform).unwrap();
         course.conditions.push((time, condition));
@@ -108,23 +118,23 @@ impl Journal {
                 conditions: vec![(0.0, Condition::Up)],
                 ..Course::default()
             });
-        if seen.ended <= course.last {
+        if seen.ended.start <= course.last {
             return;
         }
-        course.last = seen.ended;
+        course.last = seen.ended.end;
         let line = format!(
-            "{:.3} {:>12}:     {} after {:.3} s: {}",
-            seen.ended,
+            "{:8.3} {:>12}:     {} after {:.3} s: {}",
+            seen.ended.end,
             seen.platform,
             seen.status,
-            seen.ended - seen.began,
+            seen.ended.start - seen.began,
             seen.message
         );
         if course.status != seen.status {
             eprintln!("{line}");
             seen.status.clone_into(&mut course.status);
         }
-        let condition = course.during(seen.began, seen.ended);
+        let condition = course.during(seen.began, seen.ended.end);
         let Some(expected) = condition.and_then(Condition::expected) else {
             return;
         };
@@ -175,9 +185,4 @@ impl Journal {
         let wrong: Vec<_> = courses.values().flat_map(|course| &course.wrong).collect();
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
-}
-
-/// Returns the time in seconds since 1970.
-fn now() -> f64 {
-    UNIX_EPOCH.elapsed().unwrap().as_secs_f64()
 }
