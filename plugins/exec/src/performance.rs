@@ -115,6 +115,8 @@ impl PerformanceValue {
 /// Reads performance data; `is_cut` says that its end is missing, so that its last item may be half an item.
 pub(crate) fn parse(text: &str, is_cut: bool) -> PerformanceData {
     let mut data = PerformanceData::default();
+    // They separate items, and are in no label that a host shows.
+    let text = text.replace(char::is_control, " ");
     let mut rest = text.trim();
     while !rest.is_empty() {
         let (item, after) = next_item(rest);

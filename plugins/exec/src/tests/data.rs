@@ -171,7 +171,7 @@ proptest! {
     }
 
     #[test]
-    fn a_quoted_label_and_a_number_are_read_back(label in "\\S([ -~]{0,20}\\S)?", value in -1e9..1e9_f64) {
+    fn a_quoted_label_and_a_number_are_read_back(label in "[\\PC&&\\S]([ -~]{0,20}[\\PC&&\\S])?", value in -1e9..1e9_f64) {
         let text = format!("'{}'={value};1;2 next=1", label.replace('\'', "''"));
         let data = performance::parse(&text, false);
         prop_assert_eq!(&data.malformed, &None);
