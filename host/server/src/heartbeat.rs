@@ -77,7 +77,7 @@ enum HeartbeatError {
     Json(serde_json::Error),
     #[error("{0}; the fields are `start`, `success`, `exit_code`, `duration` and `message`")]
     Field(serde_json::Error),
-    #[error("`{0}` is there twice")]
+    #[error("`{0}` is given twice")]
     Twice(String),
     #[error("`{field}` is not {wanted}: {found:?}")]
     Value {
@@ -207,11 +207,11 @@ mod tests {
             ),
             ("success=", "", "`success` is not true or false: \"\""),
             ("exitcode=1", "", "unknown field `exitcode`"),
-            ("exit_code=1", "exit_code=1", "`exit_code` is there twice"),
+            ("exit_code=1", "exit_code=1", "`exit_code` is given twice"),
             (
                 "exit_code=1",
                 r#"{"exit_code": 1}"#,
-                "`exit_code` is there twice",
+                "`exit_code` is given twice",
             ),
             ("", "{", "the body is not JSON"),
             ("", "[1]", "the body is not JSON"),

@@ -14,7 +14,7 @@ use crate::{
     thermal::{self, Thermal},
 };
 
-/// What a check asks the device for.
+/// The questions of a check to the device.
 pub(crate) struct ExaminationPlan {
     /// Serial or USB port; `None` for the only device.
     pub(crate) serial: Option<String>,
@@ -26,7 +26,7 @@ pub(crate) struct ExaminationPlan {
     pub(crate) launch: Option<String>,
 }
 
-/// What a check has found so far; `None` for what it has not asked for.
+/// The findings of a check so far; `None` for what it has not asked for.
 #[derive(Debug, Default)]
 pub(crate) struct DeviceFindings {
     pub(crate) model: Option<String>,

@@ -1,4 +1,4 @@
-//! What the output of a command says, or why it does not.
+//! Reads the output of commands.
 
 use crate::wire::{ShellOutput, shown};
 

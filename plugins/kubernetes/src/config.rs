@@ -217,7 +217,7 @@ impl KubernetesConfig {
         let before = faults.len();
         let token = self.token(faults);
         if faults.len() > before {
-            // The CA is beside the token: a second message would only repeat the cure.
+            // The CA is next to the token: a second message would only repeat the cure.
             return None;
         }
         let server = ApiServer::at_url(

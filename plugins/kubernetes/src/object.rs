@@ -1,4 +1,4 @@
-//! What all objects of the API have, and how messages name them.
+//! The metadata that all objects of the API have, and their names in messages.
 
 use conductor_net::{short, show_age};
 use serde::Deserialize;

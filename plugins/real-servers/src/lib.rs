@@ -120,7 +120,7 @@ pub fn wait_for<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
             started.elapsed() < PATIENCE,
             "the condition is not met within {PATIENCE:?}"
         );
-        // InnoDB shows its transactions as they were for as long as somebody asks more often than every 100 ms.
+        // InnoDB shows its transactions as they were for as long as it is asked more often than every 100 ms.
         thread::sleep(Duration::from_millis(120));
     }
 }

@@ -202,7 +202,7 @@ impl UnitRules {
     }
 }
 
-/// Returns what is wrong with a unit that is not there to be started.
+/// Returns the fault of a unit that systemd could not load.
 fn missing(unit: &ListedUnit) -> Option<String> {
     let what = match unit.load.as_str() {
         "not-found" => "has no unit file: install it, or correct its name".to_owned(),

@@ -40,7 +40,7 @@ pub(crate) enum PropertyValue {
     Text(String),
 }
 
-/// Which units to list.
+/// The units to list.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum UnitQuery<'a> {
     /// The unit with this name, loaded or not.

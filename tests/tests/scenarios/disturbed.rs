@@ -24,7 +24,7 @@ use self::{
 };
 use crate::harness::{Host, Setup};
 
-/// What is done to a server. In between it is left alone.
+/// A disturbance of a server, which is left alone in between.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Disturbance {
     /// It is asked to end, and started again later.

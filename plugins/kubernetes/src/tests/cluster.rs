@@ -17,7 +17,7 @@ pub(super) fn ago(seconds: i64) -> String {
     time.to_string()
 }
 
-/// What a server responds.
+/// The response of a server.
 #[derive(Clone)]
 pub(super) struct TestCluster {
     /// The status and the lines of `/readyz`.

@@ -1,4 +1,4 @@
-//! Buses that are not there, do not respond, or lie.
+//! Buses that do not exist, do not respond, or lie.
 
 use std::{
     io::{Read as _, Write as _},
@@ -160,7 +160,7 @@ fn servers_that_are_no_bus_are_unhealthy_within_limits_of_time_and_size() {
     }
 }
 
-/// Returns a message that nobody has asked for.
+/// Returns a message that was not asked for.
 fn signal() -> Vec<u8> {
     let signal = Message::signal("/", "a.b", "Changed");
     let signal = signal.build(&"x".repeat(10_000)).unwrap();

@@ -1,4 +1,4 @@
-//! What was done to the servers, and whether each report of the host fits that.
+//! The record of what was done to the servers, which judges each report of the host.
 
 use std::{
     collections::BTreeMap,
@@ -9,12 +9,12 @@ use std::{
 
 use conductor_real_servers::wait_until;
 
-/// How a server is.
+/// The condition of a server.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Condition {
     Up,
     Down,
-    /// On the way from one to the other: nobody could say what a check has to find.
+    /// Between the two: either result is right.
     Changing,
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use crate::servers::tcp_and_udp;
 
-/// What happens to new connections and to datagrams.
+/// The treatment of new connections and of datagrams.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Mode {
     /// They pass.
@@ -19,7 +19,7 @@ pub(super) enum Mode {
     Silent,
     /// Connections end at once.
     HangUp,
-    /// A server of HTTP answers, which refuses everything.
+    /// An HTTP server responds, and refuses everything.
     Other,
 }
 
@@ -53,7 +53,7 @@ impl Relay {
     }
 }
 
-/// Serves one connection; nobody minds if it fails.
+/// Serves one connection, which may fail.
 fn connect(mut client: TcpStream, server: SocketAddr, mode: Mode) {
     match mode {
         Mode::Open => {
