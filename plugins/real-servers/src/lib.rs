@@ -188,7 +188,12 @@ impl RealServer {
 
     /// Asks it to end, as a service manager does, and waits until it has.
     pub fn stop(&mut self) -> ExitStatus {
-        self.signal("TERM");
+        self.end_by("TERM")
+    }
+
+    /// Sends a signal by which it ends, and waits until it has.
+    pub fn end_by(&mut self, signal: &str) -> ExitStatus {
+        self.signal(signal);
         self.process.wait().unwrap()
     }
 

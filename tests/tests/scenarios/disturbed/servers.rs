@@ -97,8 +97,14 @@ impl DisturbedServer {
         self.running().stop();
     }
 
+    /// Ends it without time to clean up.
     pub(super) fn kill(&mut self) {
-        self.running().kill();
+        // If PostgreSQL is killed, its children keep memory for a while, without which the next one does not start.
+        let signal = match self.plugin {
+            "postgres" => "QUIT",
+            _ => "KILL",
+        };
+        self.running().end_by(signal);
     }
 }
 
