@@ -2,12 +2,12 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::Command,
 };
 
-use conductor_real_servers::{RealServer, drop_root, free_port, program, skip};
+use conductor_real_servers::{RealServer, drop_root, program, skip};
 use tempfile::TempDir;
 
 use super::relay::Relay;
@@ -44,7 +44,7 @@ impl DisturbedServer {
     where
         F: Fn() -> Command + Send + 'static,
     {
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let address = own_address();
         let folder = tempfile::tempdir().unwrap();
         let mut server = Self::of_this_process(plugin, address);
         server.process = Some(Process {
@@ -108,6 +108,18 @@ impl DisturbedServer {
     }
 }
 
+/// Returns an address with a port that is free, of an IP address that no other test uses: while the server is stopped, no
+/// other program takes its port.
+fn own_address() -> SocketAddr {
+    loop {
+        let listener = TcpListener::bind("127.0.0.84:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        if UdpSocket::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
 /// Starts all that this machine has, at the same time.
 pub(super) fn start_all() -> Vec<DisturbedServer> {
     let mut all = vec![
@@ -141,7 +153,7 @@ fn dnsmasq() -> Option<DisturbedServer> {
                 ])
                 .args(["--no-hosts", "--pid-file", "--user", "--bind-interfaces"])
                 .args([
-                    "--listen-address=127.0.0.1",
+                    &format!("--listen-address={}", address.ip()),
                     "--host-record=shop.example,192.0.2.1",
                 ])
                 .arg(format!("--port={}", address.port()));
@@ -155,7 +167,8 @@ fn chrony() -> Option<DisturbedServer> {
     Some(DisturbedServer::of_a_process("ntp", |folder, address| {
         let file = folder.join("chrony.conf");
         let text = format!(
-            "local stratum 8\nallow 127.0.0.0/8\nbindaddress 127.0.0.1\nport {}\ncmdport 0\nbindcmdaddress /\npidfile {}/pid\n",
+            "local stratum 8\nallow 127.0.0.0/8\nbindaddress {}\nport {}\ncmdport 0\nbindcmdaddress /\npidfile {}/pid\n",
+            address.ip(),
             address.port(),
             folder.display()
         );
@@ -220,7 +233,8 @@ fn postgres() -> Option<DisturbedServer> {
             move || {
                 let mut command = Command::new(programs.join("postgres"));
                 command
-                    .args(["-D", "data", "-c", "listen_addresses=127.0.0.1"])
+                    .args(["-D", "data", "-c"])
+                    .arg(format!("listen_addresses={}", address.ip()))
                     .args(["-c", "fsync=off", "-c", "unix_socket_directories="])
                     .args(["-p", &address.port().to_string()])
                     .current_dir(&folder);
@@ -254,7 +268,7 @@ fn mariadb() -> Option<DisturbedServer> {
             command
                 .args([
                     "--no-defaults",
-                    "--bind-address=127.0.0.1",
+                    &format!("--bind-address={}", address.ip()),
                     "--skip-name-resolve",
                 ])
                 .args(["--innodb-buffer-pool-size=8M", "--socket=db.sock", &data])
@@ -273,7 +287,7 @@ fn redis() -> Option<DisturbedServer> {
         move || {
             let mut command = Command::new(&redis);
             command
-                .args(["--bind", "127.0.0.1", "--save", ""])
+                .args(["--bind", &address.ip().to_string(), "--save", ""])
                 .args(["--port", &address.port().to_string()])
                 .current_dir(&folder);
             drop_root(&mut command, &folder);
@@ -284,10 +298,17 @@ fn redis() -> Option<DisturbedServer> {
 
 fn mosquitto() -> Option<DisturbedServer> {
     let mosquitto = program("mosquitto", "mosquitto")?;
-    Some(DisturbedServer::of_a_process("mqtt", |_, address| {
+    Some(DisturbedServer::of_a_process("mqtt", |folder, address| {
+        let config = folder.join("mosquitto.conf");
+        let (ip, port) = (address.ip(), address.port());
+        fs::write(
+            &config,
+            format!("listener {port} {ip}\nallow_anonymous true\n"),
+        )
+        .unwrap();
         move || {
             let mut command = Command::new(&mosquitto);
-            command.args(["-p", &address.port().to_string()]);
+            command.arg("-c").arg(&config);
             command
         }
     }))
