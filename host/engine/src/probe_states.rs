@@ -116,7 +116,7 @@ impl ProbeStateFolder {
         self.shared.lock().written_by_host = names.collect();
     }
 
-    /// Replaces a platform's state by what `f` makes of it.
+    /// Replaces a platform's state by what `f` returns for it.
     pub fn update(&self, plugin: &str, platform: &str, f: impl FnOnce(&[u8]) -> Vec<u8>) {
         let name = file_name(plugin, platform);
         let mut table = self.shared.lock();

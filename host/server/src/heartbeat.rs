@@ -30,7 +30,7 @@ pub trait HeartbeatReceiver: Send + Sync {
     fn receive(&self, platform: &str, heartbeat: Heartbeat) -> Result<(), InvalidHeartbeat>;
 }
 
-/// The prefix of the paths of heartbeats, whose platforms' tokens stand in for passwords.
+/// The prefix of the paths of heartbeats, which need a token instead of a password.
 pub(super) const PREFIX: &str = "/api/v1/heartbeat/";
 
 pub(super) fn routes() -> axum::Router<RouterState> {

@@ -197,7 +197,7 @@ impl ServerCertVerifier for ChainRecorder {
     }
 }
 
-/// Most certificates beside the server's own that are tried out; a usual chain has one to three.
+/// Most certificates that are tried out in addition to the server's own; a usual chain has one to three.
 const MAX_OTHERS: usize = 10;
 
 #[cfg(test)]
