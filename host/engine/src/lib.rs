@@ -1,11 +1,13 @@
 //! The running host: schedules checks, guards every call, and keeps the state of every platform.
 //!
 //! [`scheduler`] starts checks, [`guard`] admits them and records their end, [`metrics`] counts, [`board`] provides the
-//! status. [`heartbeats`] of jobs are recorded in [`probe_states`]. [`resources`] measures the machine and judges it. [`judge`] tries configs in workers. [`environment`] is what
-//! all of this takes from outside.
+//! status, and [`changes`] publishes what has changed. [`heartbeats`] of jobs are recorded in [`probe_states`].
+//! [`resources`] measures the machine and judges it. [`judge`] tries configs in workers. [`environment`] is what all of
+//! this takes from outside.
 
 pub mod actor;
 pub mod board;
+pub mod changes;
 pub mod environment;
 pub mod guard;
 pub mod heartbeats;

@@ -1,6 +1,6 @@
 //! The log lines about a platform.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use conductor_core::{
     breaker::{CircuitState, Transition},
@@ -10,6 +10,7 @@ use conductor_runtime::{CallFailure, CheckReport};
 use conductor_types::{BreakerState, ErrorType, PlatformState, SoftState, StateUrgency};
 
 use super::{EndedCheck, PlatformGuard, change::StateChange};
+use crate::changes::ConfirmedChange;
 
 /// The text of a check's result.
 #[derive(Clone, Copy)]
@@ -63,11 +64,30 @@ impl PlatformGuard {
                 _ => String::new(),
             };
             self.log_state(change, text, &breaker);
+            self.publish(change, text, now);
         } else {
             self.log_soft(change, text);
             self.log_transition(ended.transition, now);
         }
         self.log_flapping(change);
+    }
+
+    /// Tells the subscribers of the host's changes; targets of `/probe` have no state to follow.
+    fn publish(&self, change: &StateChange, text: CheckText<'_>, now: Duration) {
+        if self.is_target() {
+            return;
+        }
+        self.shared.changes.publish(|| ConfirmedChange {
+            platform: Arc::clone(&self.settings.name),
+            plugin: self.plugin.id().into(),
+            labels: self.settings.labels.clone(),
+            at: self.shared.unix_seconds(now),
+            before: change.before,
+            after: change.after,
+            message: text.message.to_owned(),
+            error_type: text.failure,
+            in_maintenance: self.is_in_maintenance(),
+        });
     }
 
     fn log_state(&self, change: &StateChange, text: CheckText<'_>, breaker: &str) {

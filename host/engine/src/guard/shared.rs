@@ -8,7 +8,7 @@ use std::{
 use conductor_core::clock::Clock;
 
 use super::starvation::StarvationDetector;
-use crate::{metrics::HostMetrics, probe_states::ProbeStateFolder};
+use crate::{changes::ChangeFeed, metrics::HostMetrics, probe_states::ProbeStateFolder};
 
 /// State shared by all guards of a host.
 pub struct GuardContext {
@@ -18,6 +18,8 @@ pub struct GuardContext {
     pub metrics: HostMetrics,
     /// The states that plugins store for their platforms.
     pub states: ProbeStateFolder,
+    /// Publishes confirmed changes of state.
+    pub changes: ChangeFeed,
     /// Detects a host that is too slow for failures to be blamed on plugins.
     pub starvation: StarvationDetector,
     /// The origin of all randomness: the jitter of breakers.
@@ -45,6 +47,7 @@ impl GuardContext {
             clock,
             metrics,
             states: ProbeStateFolder::in_memory(),
+            changes: ChangeFeed::default(),
             starvation: StarvationDetector::new(platforms),
             seed: 0,
             in_flight: AtomicUsize::new(0),

@@ -24,6 +24,12 @@ impl PlatformGuard {
         }
     }
 
+    /// Returns `true` while a maintenance window is in force.
+    pub(super) fn is_in_maintenance(&self) -> bool {
+        let window = self.maintenance.read();
+        window.unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     fn maintenance_view(&self) -> Option<MaintenanceView> {
         let shown = self.maintenance.read();
         let window = shown.unwrap_or_else(PoisonError::into_inner).clone()?;

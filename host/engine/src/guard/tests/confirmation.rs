@@ -272,3 +272,26 @@ fn the_next_check_of_a_soft_state_is_the_recheck() {
     let _call = guard.begin(3 * S, 3 * S, &CallToken::default()).unwrap();
     assert_eq!(guard.recheck_need(), RecheckNeed::Undecided);
 }
+
+#[test]
+fn subscribers_learn_of_confirmed_changes_alone() {
+    let guard = damped();
+    let changes = guard.shared.changes.subscribe(8);
+    let next = || changes.next(Duration::ZERO).ok();
+    check(&guard, 1, HEALTHY);
+    let first = next().unwrap();
+    assert_eq!(first.before, StateUrgency::NotChecked);
+    assert_eq!(first.after, StateUrgency::Healthy);
+    guard.set_maintenance(window(Checks::GoOn, f64::MAX), S);
+    check(&guard, 2, FAILED);
+    check(&guard, 3, FAILED);
+    assert_eq!(next(), None, "the new state is soft");
+    check(&guard, 4, FAILED);
+    let change = next().unwrap();
+    assert_eq!(change.after, StateUrgency::CheckFailed);
+    assert_eq!(change.message, "check 4");
+    assert_eq!(change.error_type, Some(ErrorType::Error));
+    assert!(change.in_maintenance && !first.in_maintenance);
+    check(&guard, 5, FAILED);
+    assert_eq!(next(), None, "the state is the same");
+}
