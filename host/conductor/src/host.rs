@@ -27,7 +27,7 @@ use conductor_library::{
 };
 use conductor_runtime::{call_journal::CallJournal, quarantine::QuarantineFile, redaction};
 use conductor_server::{
-    ExternalUrl, HostControl, HttpServer, ServerSecurity, ServerState, StatusSource,
+    ExternalUrl, HostControl, HttpServer, NoPast, ServerSecurity, ServerState, StatusSource,
 };
 use conductor_types::views::StatusView;
 use tokio::sync::{mpsc, watch};
@@ -265,6 +265,7 @@ pub async fn run(
             let served = Arc::clone(&served);
             Arc::new(move || served.scraped())
         },
+        past: Arc::new(NoPast),
         targets: Arc::new(TargetChecker::new(Arc::clone(&host))),
         heartbeats: Arc::new(HeartbeatRecorder(Arc::clone(&host))),
         control: options

@@ -23,6 +23,7 @@ use super::{
     offload::SerialExecutor,
     openapi,
     page::{self, FormAction},
+    past,
     routes::{RouterState, busy},
     state::{HostControl, StatusSource},
 };
@@ -33,6 +34,10 @@ pub(super) fn routes() -> axum::Router<RouterState> {
         .route("/platforms", get(platforms))
         .route("/platforms/{name}", get(platform))
         .route("/platforms/{name}/badge.svg", get(page::badge))
+        .route("/platforms/{name}/history", get(past::platform))
+        .route("/incidents", get(past::incidents))
+        .route("/uptime", get(past::uptime))
+        .route("/history/export", get(past::export))
         .route("/plugins", get(plugins))
         .route("/maintenance", get(windows).post(start_maintenance))
         .route("/maintenance/end", post(end_maintenance))

@@ -38,6 +38,7 @@ mod negotiation;
 mod offload;
 mod openapi;
 mod page;
+mod past;
 mod routes;
 #[cfg(feature = "prometheus")]
 mod scrape;
@@ -59,6 +60,7 @@ pub use listen::{ListenAddress, ListenError};
 use names::AcceptedHostNames;
 pub use names::ExternalUrl;
 pub use openapi::document as api_description;
+pub use past::{ExportQuery, IncidentQuery, NoPast, PastError, PastSource};
 pub use security::ServerSecurity;
 pub use state::{HostControl, ServerState, StatusSource};
 pub use target::{CheckedTarget, TargetOutcome, TargetProber, TargetRefusal, TargetRequest};

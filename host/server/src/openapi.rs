@@ -9,7 +9,10 @@ use axum::{
 };
 use conductor_types::{
     requests::{Heartbeat, MaintenanceEnd, MaintenanceOrder},
-    views::{HostView, PlatformDetail, PlatformView, PluginDetail, StatusView, WindowView},
+    views::{
+        ExportPage, HistoryRange, HostView, IncidentView, PlatformDetail, PlatformHistoryView,
+        PlatformUptimeView, PlatformView, PluginDetail, StatusView, WindowView,
+    },
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -95,7 +98,17 @@ impl ApiOperation {
                 json!({ "description": why, "content": text }),
             );
         }
-        let parameters: Vec<_> = self.parameters().collect();
+        let query = QUERIES.iter().filter(|(id, _, _)| *id == self.id);
+        let query = query.map(|(_, name, what)| {
+            let schema = match *name {
+                "range" => json!(generator.subschema_for::<HistoryRange>()),
+                "limit" | "after" => json!({ "type": "integer" }),
+                _ => json!({ "type": "string" }),
+            };
+            json!({ "name": name, "in": "query", "description": what, "schema": schema })
+        });
+        let query: Vec<_> = query.collect();
+        let parameters: Vec<_> = self.parameters().chain(query).collect();
         let mut described = json!({
             "operationId": self.id,
             "summary": self.summary,
@@ -144,6 +157,44 @@ const BACK: (&str, &str) = (
     "Done; a browser is redirected to the platform's page.",
 );
 
+const NO_HISTORY: (&str, &str) = ("501", "The config turns the history off.");
+const WRONG_QUERY: (&str, &str) = ("400", "A parameter is wrong; the text gives the reason.");
+
+/// The parameters in the URL's query, each with the id of its operation.
+const QUERIES: &[(&str, &str, &str)] = &[
+    (
+        "history",
+        "range",
+        "Length of the past, back from now; 24h without it.",
+    ),
+    (
+        "incidents",
+        "since",
+        "Length of the past that the incidents overlap, for example 2d; 7d without it.",
+    ),
+    (
+        "incidents",
+        "platform",
+        "Name of a platform; may be given several times. Without it: all.",
+    ),
+    (
+        "incidents",
+        "limit",
+        "Greatest number of incidents, at most 1000.",
+    ),
+    (
+        "uptime",
+        "platform",
+        "Name of a platform; may be given several times. Without it: all that are monitored.",
+    ),
+    (
+        "export",
+        "since",
+        "Length of the past, for example 2d; all without it.",
+    ),
+    ("export", "after", "The field `next` of the page before."),
+];
+
 const OPERATIONS: &[ApiOperation] = &[
     ApiOperation {
         method: "get",
@@ -180,6 +231,42 @@ const OPERATIONS: &[ApiOperation] = &[
         body: None,
         answer: OperationResponse::Other("200", "image/svg+xml"),
         others: &[UNKNOWN],
+    },
+    ApiOperation {
+        method: "get",
+        path: "/platforms/{name}/history",
+        id: "history",
+        summary: "Its past: uptime, states, incidents, and durations of checks.",
+        body: None,
+        answer: OperationResponse::Json(schema_of::<PlatformHistoryView>),
+        others: &[WRONG_QUERY, UNKNOWN, NO_HISTORY],
+    },
+    ApiOperation {
+        method: "get",
+        path: "/incidents",
+        id: "incidents",
+        summary: "Incidents of all platforms or some, the latest first.",
+        body: None,
+        answer: OperationResponse::Json(schema_of::<Vec<IncidentView>>),
+        others: &[WRONG_QUERY, NO_HISTORY],
+    },
+    ApiOperation {
+        method: "get",
+        path: "/uptime",
+        id: "uptime",
+        summary: "Uptime of all platforms or some, over 24 hours, 7, 30 and 90 days.",
+        body: None,
+        answer: OperationResponse::Json(schema_of::<Vec<PlatformUptimeView>>),
+        others: &[WRONG_QUERY, NO_HISTORY],
+    },
+    ApiOperation {
+        method: "get",
+        path: "/history/export",
+        id: "export",
+        summary: "The stored changes of state, a page at a time, the oldest first.",
+        body: None,
+        answer: OperationResponse::Json(schema_of::<ExportPage>),
+        others: &[WRONG_QUERY, NO_HISTORY],
     },
     ApiOperation {
         method: "get",

@@ -34,6 +34,7 @@ pub(super) fn routes(state: ServerState, limits: ServerLimits, budget: MemoryBud
         controls: SerialExecutor::new(limits.turn_time),
         reloads: SerialExecutor::new(RELOAD_TURN),
         callers: SerialExecutor::new(limits.turn_time),
+        pasts: SerialExecutor::with_turns(PAST_QUERIES, limits.turn_time),
         target_checks: SerialExecutor::with_turns(TARGET_CHECKS, limits.turn_time),
     };
     Router::new()
@@ -84,6 +85,8 @@ pub(super) struct RouterState {
     reloads: SerialExecutor,
     /// Turns for identifying callers: plugins that send many requests delay no action.
     callers: SerialExecutor,
+    /// Turns for queries of the past, which wait for a disk.
+    pub(super) pasts: SerialExecutor,
     /// Turns for checks of targets, which wait for plugins.
     pub(super) target_checks: SerialExecutor,
     pub(super) events: EventStreams,
@@ -223,6 +226,8 @@ pub(super) fn busy() -> Response {
 const RELOAD: &str = "/-/reload";
 /// The longest time a reload waits for the one before it, which calls the plugins and gives each its time.
 const RELOAD_TURN: Duration = Duration::from_secs(120);
+/// The maximum number of queries of the past at the same time.
+const PAST_QUERIES: usize = 2;
 /// The maximum number of checks of targets at the same time.
 const TARGET_CHECKS: usize = 100;
 
@@ -235,6 +240,7 @@ const ROUTES: &str = "\
 /-/reload       POST: reload the config (needs --web.enable-lifecycle)
 /api/v1/status  the full state as JSON
 /api/v1/platforms, /api/v1/platforms/NAME, /api/v1/plugins  parts of it
+/api/v1/platforms/NAME/history, /api/v1/uptime, /api/v1/incidents, /api/v1/history/export  the past
 /api/v1/maintenance  maintenance windows; POST starts one, POST …/end ends it (needs --web.enable-lifecycle)
 /api/v1/events  changes of the state as server-sent events
 /api/v1/heartbeat/NAME  POST: heartbeat of a job (needs its token)

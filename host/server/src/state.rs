@@ -14,7 +14,10 @@ use conductor_types::{
     views::{PlatformDetail, PluginDetail, StatusView, WindowView},
 };
 
-use crate::{caller::ConnectionAddresses, heartbeat::HeartbeatReceiver, target::TargetProber};
+use crate::{
+    caller::ConnectionAddresses, heartbeat::HeartbeatReceiver, past::PastSource,
+    target::TargetProber,
+};
 
 /// The sources of everything the server shows.
 #[derive(Clone)]
@@ -25,6 +28,8 @@ pub struct ServerState {
     pub source: Arc<dyn StatusSource>,
     /// Called each time `/metrics` has been read completely; must be quick.
     pub scraped: Arc<dyn Fn() + Send + Sync>,
+    /// The source of uptime, incidents and everything else about the past.
+    pub past: Arc<dyn PastSource>,
     /// The source of `/probe`.
     pub targets: Arc<dyn TargetProber>,
     /// The receiver of jobs' heartbeats.

@@ -652,6 +652,7 @@ impl Host {
             scraped: Arc::new(move || {
                 scraped.scrapes.fetch_add(1, Ordering::SeqCst);
             }),
+            past: Arc::new(NoPast),
             targets: Arc::new(self.clone()),
             heartbeats: Arc::new(self.clone()),
             control: None,

@@ -9,6 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{PlatformState, SoftState, StateUrgency};
 
+mod history;
+
+pub use history::{
+    DurationBucketView, DurationView, ExportPage, ExportRecord, HistoryRange, IncidentView,
+    PlatformHistoryView, PlatformUptimeView, SpanView, TimelineView, UnknownRange, UptimeView,
+};
+
 /// State of the host, its platforms and its plugins: the content of `/api/v1/status`.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct StatusView {
