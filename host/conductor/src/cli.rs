@@ -27,6 +27,7 @@ mod run;
 mod schedule;
 mod selection;
 mod service;
+mod shard;
 mod status;
 mod top;
 

@@ -409,6 +409,7 @@ impl HostComponents {
         // Many hosts that lose the same service at once must not try it again at once.
         let seed = RandomState::new().hash_one(());
         let shared = GuardContext::new(clock, HostMetrics::by(clock), config.platforms.len());
+        shared.metrics.set_shard(config.shard);
         let shared = Arc::new(shared.with_seed(seed).with_states(states));
         let board = Arc::new(StatusBoard::new(
             Arc::clone(&shared),

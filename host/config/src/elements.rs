@@ -14,6 +14,7 @@ pub(super) mod plugin;
 pub(super) mod probe;
 pub(super) mod resources;
 pub(super) mod salvage;
+mod shard;
 pub(super) mod template;
 pub(super) mod trust;
 
@@ -24,7 +25,7 @@ use std::{
 
 use breaker::BreakerConfig;
 use check::TableValidator;
-use conductor_core::maintenance::MaintenanceWindow;
+use conductor_core::{maintenance::MaintenanceWindow, shard::Shard};
 use conductor_library::file_reader;
 use host::HostConfig;
 use metrics::MetricsConfig;
@@ -89,6 +90,9 @@ pub(super) struct RawConfig {
     #[serde(default)]
     #[schemars(extend("propertyNames" = platform::name_rule()))]
     maintenance: BTreeMap<String, maintenance::RawMaintenance>,
+    /// Share of the platforms that this host checks.
+    #[serde(default)]
+    shard: shard::RawShardConfig,
 }
 
 /// The settings read from a file.
@@ -104,6 +108,7 @@ pub(super) struct ConfigSections {
     pub(super) templates: BTreeMap<String, TemplateConfig>,
     pub(super) warnings: Vec<String>,
     pub(super) maintenance: Vec<MaintenanceWindow>,
+    pub(super) shard: Option<Shard>,
 }
 
 /// Reads the settings from a file and collects all mistakes. If there are any, the settings cover the valid parts, so
@@ -241,10 +246,12 @@ impl RawConfig {
         }
         let labels = platforms.iter().map(|platform| &platform.labels);
         metrics.warn(labels, &mut check.table(&["metrics"]));
+        let shard = self.shard.resolve(&mut check.table(&["shard"]));
         let maintenance = self.maintenance.into_iter().filter_map(|(name, window)| {
             window.resolve(&name, &platforms, &mut check.table(&["maintenance", &name]))
         });
         ConfigSections {
+            shard,
             maintenance: maintenance.collect(),
             host,
             breaker,

@@ -26,7 +26,7 @@ use std::{
     sync::Arc,
 };
 
-use conductor_core::{clock::Clock, maintenance::MaintenanceWindow};
+use conductor_core::{clock::Clock, maintenance::MaintenanceWindow, shard::Shard};
 use conductor_library::{Catalog, FileRefusal, Store, TrustPolicy, default_folders, printable};
 use conductor_runtime::{
     loader::{CatalogLoader, GenerationSettings},
@@ -78,6 +78,8 @@ pub struct ConductorConfig {
     pub templates: BTreeMap<String, TemplateConfig>,
     /// The maintenance windows.
     pub maintenance: Vec<MaintenanceWindow>,
+    /// The share of the platforms that this host checks, if it does not check all.
+    pub shard: Option<Shard>,
     /// `true` for the compiled-in default, whose plugins are among the libraries in the program's own folder.
     pub is_builtin: bool,
     /// The file that pins libraries: `plugins.lock` next to the config file; `None` for the compiled-in default.
@@ -206,6 +208,15 @@ impl ConductorConfig {
             signers: self.trust.minisign_keys.clone(),
             require_signature: self.trust.require_signature,
         }
+    }
+
+    /// Leaves out the platforms of other shards. It comes last, so that all hosts judge the same config alike.
+    #[must_use]
+    pub fn own_share(mut self) -> Self {
+        if let Some(shard) = self.shard {
+            self.platforms.retain(|platform| shard.owns(&platform.name));
+        }
+        self
     }
 
     /// Returns the secrets of each platform and template.
@@ -427,6 +438,7 @@ impl ConfigReadResult {
             templates: parts.templates,
             warnings: parts.warnings,
             maintenance: parts.maintenance,
+            shard: parts.shard,
             is_builtin: false,
             lock_file: Some(base_dir.join("plugins.lock")),
             base_dir: base_dir.to_owned(),
@@ -436,6 +448,15 @@ impl ConfigReadResult {
             config,
             error: ConfigError::unless_empty(&source, faults).err(),
         }
+    }
+
+    /// Sets the share of the platforms that the command line names, if any, instead of the config's.
+    #[must_use]
+    pub fn with_shard(mut self, shard: Option<Shard>) -> Self {
+        if let Some(config) = &mut self.config {
+            config.shard = shard.or(config.shard);
+        }
+        self
     }
 
     /// Returns the config of a file without mistakes.

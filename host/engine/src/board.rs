@@ -15,8 +15,8 @@ mod reloads;
 use conductor_core::schedule::ResourceMode;
 use conductor_library::{Catalog, printable};
 use conductor_types::views::{
-    HostView, LineView, PlatformDetail, PlatformView, PluginDetail, RefusedView, StatusView,
-    WindowView,
+    HostView, LineView, PlatformDetail, PlatformView, PluginDetail, RefusedView, ShardView,
+    StatusView, WindowView,
 };
 use lateness::LatenessWindow;
 pub use reloads::ConfigFile;
@@ -280,6 +280,10 @@ impl StatusBoard {
             memory_percent: resources.sample.memory_percent,
             disk_percent: resources.sample.disk.as_ref().map(|disk| disk.percent),
             checks_in_flight: self.shared.in_flight(),
+            shard: self.shared.metrics.shard().map(|shard| ShardView {
+                index: shard.index(),
+                total: shard.total(),
+            }),
             failed_reloads: self.failed_reload_views(),
         }
     }

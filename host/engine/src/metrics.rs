@@ -38,7 +38,10 @@ mod sample;
 #[cfg(test)]
 mod tests;
 
-use conductor_core::clock::{Clock, WallClock};
+use conductor_core::{
+    clock::{Clock, WallClock},
+    shard::Shard,
+};
 pub use declared::{DeclaredFamily, MAX_DECLARED_SERIES};
 pub use families::{FAMILIES, MetricDefinition, MetricKind, SeriesSnapshot};
 use histogram::DurationHistogram;
@@ -251,6 +254,25 @@ impl HostMetrics {
             .store(mode as u8, Ordering::Relaxed);
     }
 
+    /// Sets the share of the platforms that this host checks; `None` if it checks all.
+    pub fn set_shard(&self, shard: Option<Shard>) {
+        *self
+            .shared
+            .shard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = shard;
+    }
+
+    /// Returns the share of the platforms that this host checks.
+    #[must_use]
+    pub fn shard(&self) -> Option<Shard> {
+        *self
+            .shared
+            .shard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Records that the config was applied at this time of the host's clock, at the start or at a reload.
     pub fn config_loaded(&self, now: Duration) {
         self.shared
@@ -312,6 +334,8 @@ struct SharedMetrics {
     config_loaded: AtomicU64,
     /// `true` if a later config was refused.
     config_refused: AtomicBool,
+    /// The share of the platforms that this host checks.
+    shard: Mutex<Option<Shard>>,
 }
 
 impl SharedMetrics {
@@ -325,6 +349,7 @@ impl SharedMetrics {
             tracked: [const { AtomicU64::new(0) }; Tracked::ALL.len()],
             config_loaded: AtomicU64::new(0),
             config_refused: AtomicBool::new(false),
+            shard: Mutex::default(),
         }
     }
 

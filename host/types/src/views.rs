@@ -58,9 +58,21 @@ pub struct HostView {
     pub disk_percent: Option<f64>,
     /// Number of running checks.
     pub checks_in_flight: usize,
+    /// Share of the platforms of its config that the host checks; absent if it checks all.
+    #[serde(default)]
+    pub shard: Option<ShardView>,
     /// Config files whose last reload failed: an earlier version of each stays in force until a reload succeeds.
     #[serde(default)]
     pub failed_reloads: Vec<FailedReloadView>,
+}
+
+/// Share of the platforms that a host checks.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct ShardView {
+    /// Index of the share, counted from 0.
+    pub index: u32,
+    /// Number of shares.
+    pub total: u32,
 }
 
 /// A config file whose last reload failed.

@@ -64,6 +64,7 @@ mod reload;
 mod replacements;
 mod secrets;
 mod servers;
+mod shards;
 mod signatures;
 mod status_page;
 #[cfg(target_os = "linux")]

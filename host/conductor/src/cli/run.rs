@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 #[cfg(windows)]
 use self::windows::{asked_to_reload, asked_to_stop};
-use super::status;
+use super::{shard::ShardArgs, status};
 use crate::host::{self, HostError, RunOptions};
 
 #[cfg(windows)]
@@ -51,6 +51,8 @@ pub(super) struct ServeArgs {
     /// Allow POST requests that operate the host: reload, check, breaker, maintenance
     #[arg(long = "web.enable-lifecycle", env = "CONDUCTOR_WEB_ENABLE_LIFECYCLE", value_parser = clap::builder::FalseyValueParser::new())]
     pub(super) enable_lifecycle: bool,
+    #[command(flatten)]
+    pub(super) shard: ShardArgs,
 }
 
 /// Requests to a host from its operating system.
@@ -76,7 +78,7 @@ impl HostRequests {
 
 pub(super) fn run(args: RunArgs, global: &GlobalArgs) -> Result<CommandExit, CliError> {
     let exit = as_host(global, |tail| match args.once {
-        true => once(args.output, global),
+        true => once(&args, global),
         false => serve(&args.serve, global, tail, HostRequests::of_this_process),
     })?;
     // The host has been dropped by now. Only calls stuck in plugins and the plugins' own exit handlers may remain, and
@@ -118,14 +120,15 @@ pub(super) fn as_host(
     Ok(exit)
 }
 
-fn once(output: OutputFormat, global: &GlobalArgs) -> Result<CommandExit, CliError> {
-    let config = accepted(global.config_source()?.read(&OwnAddress::default()))?;
+fn once(args: &RunArgs, global: &GlobalArgs) -> Result<CommandExit, CliError> {
+    let reading = global.config_source()?.read(&OwnAddress::default());
+    let config = accepted(reading.with_shard(args.serve.shard.shard()?))?.own_share();
     let config = without_platforms(config, |platform| {
         let is_own = platform.secrets.name_own_address;
         is_own.then_some("run --once serves no page or port")
     });
     let status = host::check_once(&Arc::new(config))?;
-    match output {
+    match args.output {
         OutputFormat::Json => print(&json(&status)?)?,
         OutputFormat::Table => print_styled(&status::text(&status, status::ColorMode::detect()))?,
     }
@@ -157,9 +160,12 @@ pub(super) fn serve(
         .map_err(|e| CliError::Other(format!("cannot get the address of the open port: {e}")))?;
     let read_config = {
         let (source, security) = (global.config_source()?, security.clone());
-        move |text: Option<&ConductorConfig>| read_config(&source, address, &security, text)
+        let shard = args.shard.shard()?;
+        move |text: Option<&ConductorConfig>| {
+            read_config(&source, address, &security, text).with_shard(shard)
+        }
     };
-    let config = &Arc::new(accepted(read_config(None))?);
+    let config = &Arc::new(accepted(read_config(None))?.own_share());
     // One thread serves HTTP, so that a flood of requests cannot take CPU on other cores from the checks.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,8 +1,10 @@
 //! `conductor schedule`: the start times, the peak, and the checks that cannot fit.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use conductor_command::{CliError, CommandExit, GlobalArgs, OutputFormat, json, print, table};
+use conductor_command::{
+    CliError, CommandExit, GlobalArgs, OutputFormat, json, note, print, table,
+};
 use conductor_config::{ConductorConfig, PlatformConfig};
 use conductor_core::{
     clock::Clock,
@@ -12,7 +14,7 @@ use conductor_core::{
 use conductor_types::views::WindowView;
 use serde::Serialize;
 
-use super::maintenance;
+use super::{maintenance, shard::ShardArgs};
 use crate::host;
 
 #[derive(clap::Args)]
@@ -20,10 +22,19 @@ pub(super) struct ScheduleArgs {
     /// Output format
     #[arg(long, default_value = "table")]
     output: OutputFormat,
+    #[command(flatten)]
+    shard: ShardArgs,
 }
 
 pub(super) fn run(args: &ScheduleArgs, global: &GlobalArgs) -> Result<CommandExit, CliError> {
-    let config = global.config()?;
+    let mut config = Arc::unwrap_or_clone(global.config()?);
+    config.shard = args.shard.shard()?.or(config.shard);
+    let all = config.platforms.len();
+    let config = config.own_share();
+    if let Some(shard) = config.shard {
+        let own = config.platforms.len();
+        note(&format!("shard {shard}: {own} of {all} platforms"));
+    }
     let clock = Clock::start();
     let now = clock.wall(clock.now());
     let now = now

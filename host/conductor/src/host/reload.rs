@@ -73,7 +73,8 @@ impl Host {
         read: &ReadConfig,
         text: Option<&ConductorConfig>,
     ) -> Result<Arc<ConductorConfig>, ConfigError> {
-        self.assembly.judge(read(text))
+        let config = self.assembly.judge(read(text))?;
+        Ok(Arc::new(Arc::unwrap_or_clone(config).own_share()))
     }
 
     /// Puts an accepted config in force.
@@ -87,6 +88,7 @@ impl Host {
         // Before probes are opened, which ask who writes their states.
         self.heartbeats
             .follow(config, self.shared.clock.wall(self.shared.clock.now()));
+        self.metrics().set_shard(config.shard);
         let plan = self.assembly.plan(config, &refused);
         self.calendar.follow(&config.maintenance);
         self.scheduler.follow(plan);

@@ -1,10 +1,11 @@
 //! The list of all metrics, and how to read each.
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
 use conductor_config::SeriesDetail;
+use conductor_core::shard::Shard;
 use conductor_types::{Resource, Tracked};
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
 };
 
 /// Every metric of the host, in display order.
-pub static FAMILIES: [MetricDefinition; 28] = [
+pub static FAMILIES: [MetricDefinition; 30] = [
     MetricDefinition {
         name: "health_check_total",
         help: "Checks that ran, by status.",
@@ -223,6 +224,30 @@ pub static FAMILIES: [MetricDefinition; 28] = [
         source: SampleSource::Plugin(|plugin, out| out.count(u8::from(plugin.is_stretched()))),
     },
     MetricDefinition {
+        name: "conductor_shard_info",
+        help: "Always 1; the labels name the share of the platforms that the host checks, counted from 0. Absent if it checks all of its config.",
+        kind: MetricKind::Gauge,
+        labels: &["index", "total"],
+        source: SampleSource::Host(|of, out| {
+            if let Some(shard) = of.shard() {
+                let (index, total) = (shard.index().to_string(), shard.total().to_string());
+                let labels = [("index", &*index), ("total", &*total)];
+                out.labelled(&labels, SampleValue::Count(1));
+            }
+        }),
+    },
+    MetricDefinition {
+        name: "conductor_shards",
+        help: "Number of shares that the platforms are divided into, as this host is configured. Absent if it checks all of its config.",
+        kind: MetricKind::Gauge,
+        labels: &[],
+        source: SampleSource::Host(|of, out| {
+            if let Some(shard) = of.shard() {
+                out.count(shard.total());
+            }
+        }),
+    },
+    MetricDefinition {
         name: "conductor_config_last_reload_successful",
         help: "1 if the config was applied when it was last read, including at the start; 0 if it was refused and the previous one is in force.",
         kind: MetricKind::Gauge,
@@ -391,6 +416,15 @@ impl SeriesSnapshot {
     /// Converts a time of the host's clock to seconds since 1970.
     fn unix_seconds(&self, at: Duration) -> f64 {
         self.origin + at.as_secs_f64()
+    }
+
+    /// Returns the share of the platforms that the host checks.
+    fn shard(&self) -> Option<Shard> {
+        *self
+            .shared
+            .shard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the time at which the config in force was read, in seconds since 1970; `None` before the first one.

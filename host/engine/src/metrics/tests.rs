@@ -6,6 +6,7 @@ use std::{
 };
 
 use conductor_config::{MetricsConfig, SeriesDetail};
+use conductor_core::shard::Shard;
 use conductor_types::{BreakerState, ErrorType, Isolation, RestartReason, SkipReason, Status};
 
 use super::*;
@@ -43,6 +44,7 @@ pub(super) fn small_host() -> HostMetrics {
     metrics.resource(Resource::Ram, 41.5);
     metrics.degraded_mode(DegradedMode::Degraded);
     metrics.config_loaded(Duration::ZERO);
+    metrics.set_shard(Shard::try_new(1, 3).ok());
     let http = metrics.plugin("http");
     http.call_stuck();
     http.call_stuck();

@@ -98,6 +98,10 @@ fn arguments(global: &GlobalArgs, serve: &ServeArgs) -> io::Result<Vec<OsString>
     if let Some(url) = &serve.external_url {
         add("web.external-url", url.to_string().into());
     }
+    if let (Some(index), Some(total)) = (serve.shard.index, serve.shard.total) {
+        add("shard.index", index.to_string().into());
+        add("shard.total", total.to_string().into());
+    }
     if serve.enable_lifecycle {
         arguments.push("--web.enable-lifecycle".into());
     }
