@@ -19,10 +19,14 @@
 
 use std::{mem, time::Duration};
 
-pub use self::settings::{BreakerSettings, SettingsError};
+pub use self::{
+    settings::{BreakerSettings, SettingsError},
+    snapshot::{BreakerPosition, BreakerSnapshot},
+};
 use crate::random::mix;
 
 mod settings;
+mod snapshot;
 
 /// A breaker around one kind of call: a platform's checks, or a plugin's loading.
 ///

@@ -33,7 +33,7 @@ impl Default for ConfirmationRules {
 }
 
 /// The confirmed state of a platform, and the results that may change it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct StateConfirmation {
     confirmed: PlatformState,
     result: PlatformState,
@@ -41,6 +41,17 @@ pub struct StateConfirmation {
     /// For each step between two severities: the number of last results that are all on its other side than the
     /// confirmed state. The first step is between healthy and degraded.
     runs: [u16; STEPS],
+}
+
+/// The content of a [`StateConfirmation`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ConfirmationSnapshot {
+    /// The confirmed state.
+    pub confirmed: PlatformState,
+    /// The state of the last result.
+    pub result: PlatformState,
+    /// For each step between two severities, the number of last results on its other side.
+    pub runs: [u16; 3],
 }
 
 impl StateConfirmation {
@@ -110,6 +121,38 @@ impl StateConfirmation {
             has_result: true,
             runs: [0; STEPS],
         };
+    }
+
+    /// Returns its content, to be restored in another process; `None` before the first result.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<ConfirmationSnapshot> {
+        self.has_result.then_some(ConfirmationSnapshot {
+            confirmed: self.confirmed,
+            result: self.result,
+            runs: self.runs,
+        })
+    }
+
+    /// Continues from a snapshot. Runs that its two states contradict are corrected.
+    #[must_use]
+    pub fn restore(snapshot: ConfirmationSnapshot) -> Self {
+        let ConfirmationSnapshot {
+            confirmed, result, ..
+        } = snapshot;
+        let mut runs = snapshot.runs;
+        for (step, run) in runs.iter_mut().enumerate() {
+            // The last result is part of each run on its side, and ends the others.
+            *run = match (severity(result) > step) == (severity(confirmed) > step) {
+                true => 0,
+                false => (*run).max(1),
+            };
+        }
+        Self {
+            confirmed,
+            result,
+            has_result: true,
+            runs,
+        }
     }
 
     /// Returns the state of the last result while it is not confirmed.

@@ -6,13 +6,24 @@
 use conductor_types::PlatformState;
 
 /// Counts the changes of state of one platform.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct FlapDetector {
     /// `None` before the first result.
     last: Option<PlatformState>,
     /// A bit for each of the last steps, set if the state changed; the lowest is the latest.
     steps: u32,
     is_flapping: bool,
+}
+
+/// The content of a [`FlapDetector`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FlapSnapshot {
+    /// The last result; `None` before the first.
+    pub last: Option<PlatformState>,
+    /// A bit for each of the last steps, set if the state changed; the lowest is the latest.
+    pub steps: u32,
+    /// `true` while the platform is flapping.
+    pub is_flapping: bool,
 }
 
 impl FlapDetector {
@@ -30,13 +41,42 @@ impl FlapDetector {
         let has_changed = self.last.is_some_and(|last| last != result);
         self.last = Some(result);
         self.steps = (self.steps << 1 | u32::from(has_changed)) & ALL_STEPS;
-        let limit = match self.is_flapping {
+        let was_flapping = self.is_flapping;
+        self.is_flapping = self.changes() >= self.limit();
+        self.is_flapping != was_flapping
+    }
+
+    /// Returns its content, to be restored in another process.
+    #[must_use]
+    pub fn snapshot(&self) -> FlapSnapshot {
+        FlapSnapshot {
+            last: self.last,
+            steps: self.steps,
+            is_flapping: self.is_flapping,
+        }
+    }
+
+    /// Continues from a snapshot. Flapping that its steps contradict is corrected.
+    #[must_use]
+    pub fn restore(snapshot: FlapSnapshot) -> Self {
+        let mut restored = Self {
+            last: snapshot.last,
+            steps: match snapshot.last {
+                Some(_) => snapshot.steps & ALL_STEPS,
+                None => 0,
+            },
+            is_flapping: snapshot.is_flapping,
+        };
+        restored.is_flapping = restored.changes() >= restored.limit();
+        restored
+    }
+
+    /// Returns the number of changes from which it is flapping next.
+    fn limit(&self) -> u32 {
+        match self.is_flapping {
             true => LAST_CHANGES,
             false => FIRST_CHANGES,
-        };
-        let was_flapping = self.is_flapping;
-        self.is_flapping = self.changes() >= limit;
-        self.is_flapping != was_flapping
+        }
     }
 
     /// Returns `true` while the platform is flapping.
@@ -108,6 +148,34 @@ mod tests {
             _ => up(at % 10 != 0),
         });
         assert_eq!(turns(results).len(), 1);
+    }
+
+    #[test]
+    fn a_snapshot_restores_the_detector_and_one_that_contradicts_itself_is_corrected() {
+        for begun in 0..80 {
+            let results = (0..begun).map(|at| up(at % 7 < 4 || at > 60));
+            let mut detector = FlapDetector::default();
+            for result in results {
+                detector.observe(result);
+            }
+            assert_eq!(FlapDetector::restore(detector.snapshot()), detector);
+        }
+        let last = Some(PlatformState::Healthy);
+        for (steps, is_flapping, expected) in [
+            (u32::MAX, false, true),
+            (0, true, false),
+            (0b11, true, false),
+            (0b111, true, true),
+            (0b111, false, false),
+        ] {
+            let restored = FlapDetector::restore(FlapSnapshot {
+                last,
+                steps,
+                is_flapping,
+            });
+            assert_eq!(restored.is_flapping(), expected, "{steps:b}");
+            assert!(restored.changes() <= FLAP_STEPS);
+        }
     }
 
     #[test]

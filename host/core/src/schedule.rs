@@ -1,7 +1,8 @@
 //! The check schedule: a pure structure that never sleeps or reads a clock.
 //!
 //! Every entry starts at `origin + phase + k x interval`, in whole nanoseconds. Nothing is computed from the time of a
-//! poll, so nothing drifts however late the polls are. The driver's loop is: sleep until [`Schedule::next_wakeup`],
+//! poll, so nothing drifts however late the polls are. A lattice that began before the clock did, with an earlier process,
+//! has an age at its origin: `origin - age + phase + k x interval`. The driver's loop is: sleep until [`Schedule::next_wakeup`],
 //! call [`Schedule::poll`], then apply changes.
 //!
 //! The schedule does *not* decide if a check may run (breaker, one call in flight, free threads): that is the guard's
@@ -20,7 +21,7 @@ mod stretch;
 
 // The module's interface: callers see one module.
 pub use plan::{PeakLoad, PlannedEntry, SchedulePlan};
-use ring::{IntervalRing, PollSpan, SlotNumber};
+use ring::{IntervalRing, PollSpan, SlotNumber, first_at_or_after};
 pub use stretch::{LONGEST_STRETCH, ResourceMode, next_run, runs_at, stretch_factor};
 
 use crate::stagger::{Ladder, LadderError};
@@ -37,6 +38,8 @@ pub struct ScheduleKey(pub u32);
 #[derive(Debug)]
 pub struct Schedule {
     origin: Duration,
+    /// The age of the lattice at the origin, in nanoseconds.
+    age: u64,
     tick: u64,
     stagger: Duration,
     rings: Vec<IntervalRing>,
@@ -93,6 +96,7 @@ impl Schedule {
         Ladder::new(LONGEST_TICK, stagger)?;
         Ok(Self {
             origin,
+            age: 0,
             tick: nanos(tick),
             stagger,
             rings: Vec::new(),
@@ -104,6 +108,19 @@ impl Schedule {
         })
     }
 
+    /// Makes the lattice one that began `age` before the origin. Nothing is due before the origin all the same.
+    ///
+    /// Call it before the first [`set`](Self::set).
+    #[must_use]
+    pub fn with_age(self, age: Duration) -> Self {
+        let age = nanos(age);
+        Self {
+            age,
+            unpolled: age,
+            ..self
+        }
+    }
+
     /// Adds an entry, or moves it to another interval; an entry with this interval keeps its slot.
     ///
     /// The first entry gets the lowest free slot of its interval: add the resource monitor before any platform. An
@@ -113,6 +130,19 @@ impl Schedule {
     /// If the key is too large, the interval is shorter than a tick or out of range, or its ladder is full; then
     /// nothing has changed.
     pub fn set(&mut self, key: ScheduleKey, interval: Duration) -> Result<(), ScheduleError> {
+        self.set_at(key, interval, None)
+    }
+
+    /// Like [`set`](Self::set); a new entry gets the `wanted` slot if that is free.
+    ///
+    /// # Errors
+    /// Like [`set`](Self::set).
+    pub fn set_at(
+        &mut self,
+        key: ScheduleKey,
+        interval: Duration,
+        wanted: Option<u32>,
+    ) -> Result<(), ScheduleError> {
         if key.0 > LARGEST_KEY {
             return Err(ScheduleError::Key(key));
         }
@@ -130,7 +160,7 @@ impl Schedule {
         }
         let ring = self.ring(interval)?;
         let unpolled = self.unpolled;
-        let slot = self.change(ring, |ring| ring.add(key, unpolled))?;
+        let slot = self.change(ring, |ring| ring.add(key, wanted, unpolled))?;
         self.remove(key);
         let index = key.0 as usize;
         if self.entries.len() <= index {
@@ -166,6 +196,7 @@ impl Schedule {
         let Some(to) = now.checked_sub(self.origin).map(nanos) else {
             return;
         };
+        let to = to.saturating_add(self.age);
         if to < self.unpolled {
             return;
         }
@@ -177,6 +208,7 @@ impl Schedule {
         };
         let span = PollSpan {
             origin: self.origin,
+            age: self.age,
             from: self.unpolled,
             to,
             live_from,
@@ -196,8 +228,21 @@ impl Schedule {
     pub fn next_wakeup(&self, now: Duration) -> Option<Duration> {
         let at = self
             .next_start()?
-            .max(nanos(now.saturating_sub(self.origin)));
+            .max(self.lattice_time(now))
+            .saturating_sub(self.age);
         Some(self.origin + Duration::from_nanos(at.next_multiple_of(self.tick)))
+    }
+
+    /// Returns the first start of a planned entry at or after `now`.
+    pub fn start_of(&self, planned: &PlannedEntry, now: Duration) -> Duration {
+        let (phase, interval) = (nanos(planned.phase), nanos(planned.interval).max(1));
+        let at = first_at_or_after(phase, self.lattice_time(now), interval);
+        self.origin + Duration::from_nanos(at - self.age)
+    }
+
+    /// Returns the nanoseconds from the beginning of the lattice to `now`, or to the origin if that is later.
+    fn lattice_time(&self, now: Duration) -> u64 {
+        nanos(now.saturating_sub(self.origin)).saturating_add(self.age)
     }
 
     /// Returns the start times, for people.

@@ -70,6 +70,25 @@ impl Ladder {
         })
     }
 
+    /// Takes the slot of this number; `None` if it is taken or above [`HIGHEST_CHOSEN`].
+    ///
+    /// Slots below it that were never taken become free.
+    pub fn take_chosen(&mut self, number: u32) -> Option<LadderSlot> {
+        if number > HIGHEST_CHOSEN || number < self.next && !self.free.remove(&number) {
+            return None;
+        }
+        while self.next <= number {
+            let climbed = self.climb().ok()?;
+            if climbed < number {
+                self.free.insert(climbed);
+            }
+        }
+        Some(LadderSlot {
+            number,
+            phase: self.phase(number),
+        })
+    }
+
     /// Releases a slot; a number that is not taken changes nothing.
     pub fn release(&mut self, number: u32) {
         if number < self.next {
@@ -309,6 +328,8 @@ fn within_limits(duration: Duration) -> Option<u64> {
     (SHORTEST..=LONGEST).contains(&nanos).then_some(nanos)
 }
 
+/// The highest number of a slot that can be chosen; bounds the memory for the slots below it.
+pub const HIGHEST_CHOSEN: u32 = (1 << 20) - 1;
 /// The window whose peak is kept low, in nanoseconds: what users notice as "all at once".
 const WINDOW: u64 = 100_000_000;
 /// The shortest interval or stagger in nanoseconds: with it a ladder still has half a million slots.

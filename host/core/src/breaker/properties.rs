@@ -104,6 +104,38 @@ proptest! {
         }
         prop_assert_eq!(one.breaker, other.breaker);
     }
+
+    #[test]
+    fn a_restored_breaker_behaves_like_the_one_that_was_saved(
+        settings in settings(), seed: u64,
+        before in vec(event(), 0..100), after in vec(event(), 0..100),
+    ) {
+        let mut one = BreakerRun::new(settings, seed);
+        for event in &before {
+            one.step(event);
+        }
+        // What was under way does not outlive the process: a trial counts as lost, and no ticket is left.
+        one.tickets.clear();
+        if let BreakerPhase::HalfOpen { .. } = one.breaker.phase {
+            one.breaker.phase = BreakerPhase::Open { until: one.now };
+        }
+        let now = one.now;
+        let snapshot = one.breaker.snapshot(now);
+        let restored = Breaker::restore(one.breaker.settings, seed, snapshot, now);
+        // Jitter depends on the number of changes, which starts again.
+        let mut other = BreakerRun {
+            breaker: Breaker { generation: one.breaker.generation, ..restored },
+            now,
+            tickets: Vec::new(),
+        };
+        prop_assert_eq!(other.breaker.snapshot(now), snapshot);
+        for event in &after {
+            let (a, b) = (one.step(event), other.step(event));
+            prop_assert_eq!(a.transition.map(|t| (t.from.name(), t.to.name())), b.transition.map(|t| (t.from.name(), t.to.name())));
+            prop_assert_eq!(a.turned_away, b.turned_away);
+            prop_assert_eq!(one.breaker.snapshot(one.now), other.breaker.snapshot(other.now));
+        }
+    }
 }
 
 struct BreakerRun {

@@ -141,3 +141,37 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #[test]
+    fn a_restored_confirmation_behaves_like_the_one_that_was_saved(
+        before in vec(0..4_usize, 1..30), after in vec(0..4_usize, 0..30), worse in 1..5_u16, better in 1..5_u16,
+    ) {
+        let rules = rules(worse, better);
+        let mut one = StateConfirmation::default();
+        before.iter().for_each(|result| one.observe(BY_SEVERITY[*result], rules));
+        let mut other = StateConfirmation::restore(one.snapshot().unwrap());
+        prop_assert_eq!(&one, &other);
+        for result in after {
+            one.observe(BY_SEVERITY[result], rules);
+            other.observe(BY_SEVERITY[result], rules);
+            prop_assert_eq!(&one, &other);
+        }
+    }
+
+    #[test]
+    fn no_snapshot_restores_a_state_that_results_cannot_lead_to(
+        confirmed in 0..4_usize, result in 0..4_usize, runs: [u16; 3],
+    ) {
+        let snapshot = ConfirmationSnapshot {
+            confirmed: BY_SEVERITY[confirmed],
+            result: BY_SEVERITY[result],
+            runs,
+        };
+        let restored = StateConfirmation::restore(snapshot);
+        let soft = restored.soft(rules(1000, 1000));
+        prop_assert_eq!(soft.is_some(), restored.is_soft());
+        prop_assert!(soft.is_none_or(|soft| soft.results > 0));
+        prop_assert_eq!(StateConfirmation::restore(restored.snapshot().unwrap()), restored);
+    }
+}

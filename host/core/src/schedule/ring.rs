@@ -9,7 +9,7 @@ use std::{num::NonZeroU32, ops::Range, time::Duration};
 use super::{DueEntry, LatticeStart, ScheduleKey, plan::PlannedEntry};
 use crate::stagger::{Ladder, LadderError, StaggerGrid};
 
-/// The entries of one interval. Times are nanoseconds since the schedule's origin.
+/// The entries of one interval. Times are nanoseconds since the beginning of the lattice.
 #[derive(Debug)]
 pub(super) struct IntervalRing {
     interval: u64,
@@ -20,10 +20,12 @@ pub(super) struct IntervalRing {
     next: Option<u64>,
 }
 
-/// The span of a poll. Times are nanoseconds since the origin.
+/// The span of a poll. Times are nanoseconds since the beginning of the lattice.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PollSpan {
     pub(super) origin: Duration,
+    /// The age of the lattice at the origin: the spans' times count from its beginning.
+    pub(super) age: u64,
     /// The first instant not polled before.
     pub(super) from: u64,
     /// The last instant, included.
@@ -75,9 +77,18 @@ impl IntervalRing {
         self.next
     }
 
-    /// Adds an entry that takes part from `from` on, and returns its slot.
-    pub(super) fn add(&mut self, key: ScheduleKey, from: u64) -> Result<SlotNumber, LadderError> {
-        let slot = self.ladder.take()?;
+    /// Adds an entry that takes part from `from` on, and returns its slot: the `wanted` one if it is free.
+    pub(super) fn add(
+        &mut self,
+        key: ScheduleKey,
+        wanted: Option<u32>,
+        from: u64,
+    ) -> Result<SlotNumber, LadderError> {
+        let chosen = wanted.and_then(|number| self.ladder.take_chosen(number));
+        let slot = match chosen {
+            Some(slot) => slot,
+            None => self.ladder.take()?,
+        };
         let number = SlotNumber::new(slot.number);
         while self.grid != self.ladder.grid() {
             self.halve_gaps();
@@ -165,7 +176,7 @@ impl IntervalRing {
             let at = tick * self.interval + phase;
             let missed = tick - first_tick - u64::from(phase < first_phase);
             each(if at >= span.live_from {
-                let at = span.origin + Duration::from_nanos(at);
+                let at = span.origin + Duration::from_nanos(at - span.age);
                 DueEntry {
                     key: cell.key,
                     missed,
@@ -230,7 +241,7 @@ impl SlotNumber {
     }
 }
 
-fn first_at_or_after(phase: u64, from: u64, interval: u64) -> u64 {
+pub(super) fn first_at_or_after(phase: u64, from: u64, interval: u64) -> u64 {
     let tick = from.saturating_sub(phase).div_ceil(interval);
     phase + tick * interval
 }

@@ -473,3 +473,48 @@ fn the_peak_of_a_plan_is_that_of_the_busiest_window_of_the_run() {
     assert_eq!(plan.peak(window).count, busiest.max().unwrap() as u64);
     assert_eq!(plan.peak(window).ideal, 18);
 }
+
+#[test]
+fn a_resumed_lattice_starts_each_entry_when_the_first_one_would_have() {
+    let (first, restart) = (secs(7), secs(100) + Duration::from_micros(1234));
+    let mut whole = Schedule::new(first, TICK, STAGGER).unwrap();
+    for key in 0..40 {
+        let interval = secs([5, 7, 60][key as usize % 3]);
+        whole.set(ScheduleKey(key), interval).unwrap();
+    }
+    whole.remove(ScheduleKey(3));
+    whole.poll(restart, |_| {});
+    let plan = whole.plan();
+    // Another process, whose clock began at the restart.
+    let origin = Duration::from_millis(50);
+    let age = restart + origin - first;
+    let mut resumed = Schedule::new(origin, TICK, STAGGER).unwrap().with_age(age);
+    for entry in plan.entries() {
+        resumed
+            .set_at(entry.key, entry.interval, Some(entry.slot))
+            .unwrap();
+    }
+    assert_eq!(resumed.plan(), plan);
+    for entry in plan.entries() {
+        let now = Duration::from_secs(3);
+        let expected = whole.start_of(entry, restart + now);
+        assert_eq!(resumed.start_of(entry, now) + restart, expected);
+    }
+    let mut now = Duration::ZERO;
+    for _ in 0..300 {
+        let (mut expected, mut found) = (Vec::new(), Vec::new());
+        whole.poll(restart + now, |due| expected.push(due));
+        resumed.poll(now, |due| found.push(due));
+        if now >= origin {
+            let shifted = found.iter_mut().filter_map(|due| due.start.as_mut());
+            shifted.for_each(|start| start.at += restart);
+            assert_eq!(found, expected, "at {now:?}");
+        } else {
+            assert_eq!(found, []);
+        }
+        now += secs(1);
+    }
+    let freed = ScheduleKey(90);
+    resumed.set_at(freed, secs(5), None).unwrap();
+    assert_eq!(phases(&resumed)[&freed].2, 1, "the slot of the removed one");
+}

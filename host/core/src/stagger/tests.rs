@@ -269,3 +269,31 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #[test]
+    fn chosen_slots_are_those_that_were_taken_and_no_slot_is_given_twice(
+        numbers in vec(0..3000_u32, 1..200), others in 0..50_usize,
+    ) {
+        let mut whole = ladder(5000, 500);
+        let phases: Vec<_> = (0..3300).map(|_| whole.take().unwrap().phase).collect();
+        let mut resumed = ladder(5000, 500);
+        let mut taken = BTreeSet::new();
+        for &number in &numbers {
+            match resumed.take_chosen(number) {
+                Some(slot) => {
+                    prop_assert_eq!((slot.number, slot.phase), (number, phases[number as usize]));
+                    prop_assert!(taken.insert(number));
+                }
+                None => prop_assert!(taken.contains(&number)),
+            }
+        }
+        for _ in 0..others {
+            let lowest = (0..).find(|number| !taken.contains(number)).unwrap();
+            let slot = resumed.take().unwrap();
+            prop_assert_eq!((slot.number, slot.phase), (lowest, phases[lowest as usize]));
+            taken.insert(slot.number);
+        }
+        prop_assert_eq!(resumed.take_chosen(HIGHEST_CHOSEN + 1), None);
+    }
+}
