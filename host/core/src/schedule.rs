@@ -245,6 +245,11 @@ impl Schedule {
         nanos(now.saturating_sub(self.origin)).saturating_add(self.age)
     }
 
+    /// Returns the number of an entry's slot.
+    pub fn slot(&self, key: ScheduleKey) -> Option<u32> {
+        self.entry(key).map(|entry| entry.slot.get())
+    }
+
     /// Returns the start times, for people.
     pub fn plan(&self) -> SchedulePlan {
         SchedulePlan::new(self.rings.iter().flat_map(IntervalRing::planned).collect())

@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, RwLock,
-        atomic::{AtomicBool, AtomicU64},
+        atomic::{AtomicBool, AtomicU32, AtomicU64},
     },
     time::Duration,
 };
@@ -50,6 +50,7 @@ mod orders;
 mod pauses;
 mod plugin;
 mod recheck;
+mod resuming;
 mod shared;
 mod starvation;
 mod target;
@@ -93,6 +94,10 @@ pub struct PlatformGuard {
     retry_interval: AtomicU64,
     /// The time of the next check if the state is soft then, in nanoseconds; 0 without one.
     recheck: AtomicU64,
+    /// The number of its slot on the schedule, or [`NO_SLOT`](resuming::NO_SLOT).
+    slot: AtomicU32,
+    /// A digest of the platform's config.
+    fingerprint: u16,
     inner: NonPoisoningMutex<GuardState>,
 }
 
@@ -166,6 +171,8 @@ impl PlatformGuard {
             ends,
             retry_interval: AtomicU64::new(0),
             recheck: AtomicU64::new(0),
+            slot: AtomicU32::new(resuming::NO_SLOT),
+            fingerprint: 0,
             inner: NonPoisoningMutex::new(GuardState {
                 calls,
                 token: None,
@@ -328,7 +335,10 @@ impl PlatformGuard {
 
     /// Returns `true` if the last check returned a report.
     pub fn has_reported(&self) -> bool {
-        self.inner.lock().view.confirmation.result() != PlatformState::Unknown
+        let inner = self.inner.lock();
+        // A report from before the restart says nothing about the plugin that runs now.
+        inner.view.last_check.is_some()
+            && inner.view.confirmation.result() != PlatformState::Unknown
     }
 
     /// Ends a call with its result.
@@ -491,6 +501,9 @@ fn series(
     let metrics = &shared.metrics;
     metrics.platform_with_info(&settings.name, plugin.id(), &info)
 }
+
+#[cfg(test)]
+pub(crate) use self::tests::resumed_guard;
 
 #[cfg(test)]
 mod tests;

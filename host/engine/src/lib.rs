@@ -2,7 +2,7 @@
 //!
 //! [`scheduler`] starts checks, [`guard`] admits them and records their end, [`metrics`] counts, [`board`] provides the
 //! status, and [`changes`] publishes what has changed. [`heartbeats`] of jobs are recorded in [`probe_states`].
-//! [`resources`] measures the machine and judges it. [`judge`] tries configs in workers. [`environment`] is what all of
+//! [`resumption`] saves what outlives a restart. [`resources`] measures the machine and judges it. [`judge`] tries configs in workers. [`environment`] is what all of
 //! this takes from outside.
 
 pub mod actor;
@@ -18,5 +18,7 @@ pub mod log_text;
 pub mod metrics;
 pub mod probe_states;
 pub mod resources;
+pub mod resumption;
 pub mod scheduler;
 pub mod state;
+mod state_file;

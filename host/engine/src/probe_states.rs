@@ -7,7 +7,6 @@ use std::{
     collections::{HashMap, HashSet},
     fmt::Write as _,
     fs, io,
-    io::Write as _,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
@@ -18,6 +17,8 @@ use conductor_library::printable;
 use conductor_plugin_api::MAX_STATE;
 use conductor_runtime::ProbeStates;
 use sha2::{Digest as _, Sha256};
+
+use crate::state_file::{UNFINISHED, replace};
 
 /// The states of all platforms of a host; clones share them.
 #[derive(Clone)]
@@ -352,24 +353,8 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
     fs::read(file)
 }
 
-/// Replaces a file as a whole.
-fn replace(file: &Path, state: &[u8]) -> io::Result<()> {
-    let unfinished = file.with_added_extension(&UNFINISHED[1..]);
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut written = options.open(&unfinished)?;
-    written.write_all(state)?;
-    written.sync_data()?;
-    drop(written);
-    fs::rename(&unfinished, file)
-}
-
 /// The folder of the states within the host's state folder.
 const FOLDER: &str = "probes";
-/// The end of the name of a file that is being written.
-const UNFINISHED: &str = ".new";
 /// Time between two writes of a state.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 /// Age at which the state of a platform that a host did not have is removed when it stops.

@@ -53,6 +53,7 @@ mod plugin;
 mod plugins;
 mod rechecks;
 mod replacement;
+mod resuming;
 mod setup;
 #[cfg(test)]
 mod simulation;
@@ -125,8 +126,10 @@ struct SchedulerDriver {
     /// The targets whose check is under way, with the number of its call.
     targets: Vec<(PlatformIx, u64)>,
     schedule: Schedule,
-    /// The beginning of the lattice, from which ticks are counted.
+    /// The time from which checks start and ticks are counted.
     origin: Duration,
+    /// The age of the lattice at its origin, which is the start of this process: it may continue an earlier one.
+    lattice_age: Duration,
     /// The time of the next turn.
     wakeup: Duration,
     watch: DeadlineWatch,
@@ -155,6 +158,7 @@ impl SchedulerDriver {
         let mut driver = Self {
             schedule: schedule(Duration::ZERO, &plan.timing),
             origin: Duration::ZERO,
+            lattice_age: Duration::ZERO,
             wakeup: Duration::ZERO,
             shared: setup.shared,
             board: setup.board,
@@ -237,12 +241,12 @@ impl SchedulerDriver {
         self.leave_plugins();
     }
 
-    /// Gives every entry a slot; the lattice begins now.
+    /// Gives every entry a slot; the lattice begins now, or continues.
     fn begin_schedule(&mut self) {
         self.start_monitor();
-        self.origin = self.shared.clock.now();
-        self.wakeup = self.origin;
-        self.schedule = schedule(self.origin, &self.timing);
+        let now = self.shared.clock.now();
+        self.resume_schedule(now);
+        self.wakeup = now;
         self.fill_schedule();
         self.board.set_ready();
     }

@@ -37,8 +37,19 @@ pub struct LatestCheck {
     pub last_check: Option<(Duration, Duration)>,
     /// The time of the last report.
     pub last_report: Option<Duration>,
+    /// The times from before the restart, until the state changes.
+    pub restored: Option<Box<RestoredTimes>>,
     /// The last report's measurements, within the limits of the metrics and all finite, as JSON requires.
     pub measurements: Vec<(String, f64)>,
+}
+
+/// Times from before the restart, in seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RestoredTimes {
+    /// The time since which the platform has had its state.
+    pub since: f64,
+    /// The end of the last check.
+    pub ended: f64,
 }
 
 impl LatestCheck {
@@ -89,26 +100,32 @@ impl LatestCheck {
         PlatformState::Unknown
     }
 
-    /// Returns the view as it is displayed: without a check, and after a pause that has outlasted the last one, the
-    /// state is unknown, and the message gives the reason.
+    /// Returns the view as it is displayed: without a check since the start of the host, and after a pause that has
+    /// outlasted the last one, the state is unknown, and the message gives the reason.
     pub fn displayed(self, is_outdated_by_pause: bool) -> Self {
-        if self.last_check.is_none() {
+        let is_first = self.last_check.is_none();
+        if is_first && self.restored.is_none() {
             return Self {
                 message: NOT_CHECKED_YET.to_owned(),
                 ..self
             };
         }
-        if !is_outdated_by_pause {
+        if !is_first && !is_outdated_by_pause {
             return self;
         }
         let result = match self.confirmation.result() {
             PlatformState::Unknown => "check failed".to_owned(),
             result => result.to_string(),
         };
+        let (event, flaps) = match is_first {
+            // The checks that it counts are those before the restart and those to come.
+            true => ("restart", self.flaps),
+            false => ("pause", FlapDetector::default()),
+        };
         Self {
             confirmation: StateConfirmation::default(),
-            flaps: FlapDetector::default(),
-            message: format!("{result} before the pause: {}", self.message),
+            flaps,
+            message: format!("{result} before the {event}: {}", self.message),
             error_type: None,
             measurements: Vec::new(),
             ..self

@@ -161,6 +161,17 @@ impl FileContent {
         })
     }
 
+    /// Returns the reason why others than root and the host's user may have written the file that was read, if any.
+    ///
+    /// Only Unix tells; elsewhere the rights of the file's folder decide.
+    #[must_use]
+    pub fn distrust(&self) -> Option<String> {
+        #[cfg(unix)]
+        return crate::trust::distrust(&self.metadata);
+        #[cfg(not(unix))]
+        None
+    }
+
     /// Like [`is_world_readable`], for the file that was read.
     pub fn is_world_readable(&self) -> bool {
         is_world_readable(&self.metadata)

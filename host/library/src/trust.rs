@@ -9,7 +9,7 @@ use std::{
 };
 
 #[cfg(unix)]
-pub(super) use unix::{TrustedUser, folders, owner, permissions};
+pub(super) use unix::{TrustedUser, distrust, folders, owner, permissions};
 #[cfg(windows)]
 pub(super) use windows::{TrustedUser, folders, owner, permissions};
 

@@ -140,6 +140,10 @@ pub struct PlatformView {
     /// out of date.
     #[serde(default)]
     pub stale: bool,
+    /// State before the host's restart, until the first check since then has ended; `status` is unknown meanwhile, and
+    /// `last_check` is from before the restart.
+    #[serde(default)]
+    pub before_restart: Option<PlatformState>,
     /// Reason why no checks are due: `maintenance`, `breaker open`, `breaker held open` or `critical mode` (for a
     /// platform of low priority); absent while checks are due.
     #[serde(default)]

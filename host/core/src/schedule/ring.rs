@@ -236,7 +236,7 @@ impl SlotNumber {
         )
     }
 
-    fn get(self) -> u32 {
+    pub(super) fn get(self) -> u32 {
         self.0.get() - 1
     }
 }

@@ -74,6 +74,10 @@ impl PlatformGuard {
         };
         let rules = inner.rules;
         let change = (inner.view).changed_by(&end, rules, || self.is_outdated_by_pause(now));
+        // A failure may count in the breaker without a change of the state.
+        if change.is_some() || found == PlatformState::Unknown {
+            self.shared.resumption.note_change();
+        }
         EndedCheck {
             transition,
             took,
@@ -139,6 +143,7 @@ impl LatestCheck {
         let after = self.urgency();
         if after != before {
             self.since = end.now;
+            self.restored = None;
         }
         StateChange {
             before,

@@ -19,6 +19,7 @@ impl PlatformGuard {
             self.resume(now);
         }
         self.follow_pauses(now);
+        self.shared.resumption.note_order();
         let (platform, plugin) = (&*self.settings.name, self.plugin.id());
         // One line: the order includes the breaker's change.
         tracing::info!(platform, plugin, "{by} {}", order.told());

@@ -8,7 +8,10 @@ use std::{
 use conductor_core::clock::Clock;
 
 use super::starvation::StarvationDetector;
-use crate::{changes::ChangeFeed, metrics::HostMetrics, probe_states::ProbeStateFolder};
+use crate::{
+    changes::ChangeFeed, metrics::HostMetrics, probe_states::ProbeStateFolder,
+    resumption::Resumption,
+};
 
 /// State shared by all guards of a host.
 pub struct GuardContext {
@@ -20,6 +23,8 @@ pub struct GuardContext {
     pub states: ProbeStateFolder,
     /// Publishes confirmed changes of state.
     pub changes: ChangeFeed,
+    /// The state from before the restart, and for the next one.
+    pub resumption: Resumption,
     /// Detects a host that is too slow for failures to be blamed on plugins.
     pub starvation: StarvationDetector,
     /// The origin of all randomness: the jitter of breakers.
@@ -48,6 +53,7 @@ impl GuardContext {
             metrics,
             states: ProbeStateFolder::in_memory(),
             changes: ChangeFeed::default(),
+            resumption: Resumption::default(),
             starvation: StarvationDetector::new(platforms),
             seed: 0,
             in_flight: AtomicUsize::new(0),
@@ -67,6 +73,12 @@ impl GuardContext {
     #[must_use]
     pub fn with_states(self, states: ProbeStateFolder) -> Self {
         Self { states, ..self }
+    }
+
+    /// Sets the state from before the restart; without it, every platform starts as a new one.
+    #[must_use]
+    pub fn with_resumption(self, resumption: Resumption) -> Self {
+        Self { resumption, ..self }
     }
 
     /// Returns a seed for the breakers of the platform or plugin of this name.

@@ -10,16 +10,35 @@ use super::*;
 use crate::{actor::ActionOrigin, metrics::HostMetrics};
 
 mod confirmation;
+mod resuming;
 
 const S: Duration = Duration::from_secs(1);
 
 fn guard() -> PlatformGuard {
-    let breaker = BreakerSettings::try_new(3, 30 * S, 600 * S).unwrap();
     let clock = Clock::start();
-    let shared = Arc::new(GuardContext::new(clock, HostMetrics::by(clock), 1));
-    let plugin = PluginGuard::new("http", breaker, 8, &shared);
+    guard_of(Arc::new(GuardContext::new(
+        clock,
+        HostMetrics::by(clock),
+        1,
+    )))
+}
+
+fn guard_of(shared: Arc<GuardContext>) -> PlatformGuard {
+    named_guard("shop", "http", shared)
+}
+
+/// Returns the guard of a platform that continues from before the restart.
+pub(crate) fn resumed_guard(name: &str, plugin: &str, shared: &Arc<GuardContext>) -> PlatformGuard {
+    let mut guard = named_guard(name, plugin, Arc::clone(shared));
+    guard.resume_saved("{}");
+    guard
+}
+
+fn named_guard(name: &str, plugin: &str, shared: Arc<GuardContext>) -> PlatformGuard {
+    let breaker = BreakerSettings::try_new(3, 30 * S, 600 * S).unwrap();
+    let plugin = PluginGuard::new(plugin, breaker, 8, &shared);
     let settings = PlatformSettings {
-        name: "shop".into(),
+        name: name.into(),
         interval: 5 * S,
         timeout: 4 * S,
         priority: Priority::Normal,

@@ -17,8 +17,10 @@ use super::PlatformGuard;
 impl PlatformGuard {
     /// Returns the urgency of the displayed state.
     pub fn urgency(&self) -> StateUrgency {
-        let urgency = self.inner.lock().view.urgency();
-        match self.is_outdated_by_pause(self.shared.clock.now()) {
+        let inner = self.inner.lock();
+        let (urgency, is_checked) = (inner.view.urgency(), inner.view.last_check.is_some());
+        drop(inner);
+        match !is_checked || self.is_outdated_by_pause(self.shared.clock.now()) {
             true => StateUrgency::NotChecked,
             false => urgency,
         }
@@ -67,7 +69,17 @@ impl PlatformGuard {
         drop(inner);
         let settings = &self.settings;
         let at = |time: Duration| self.shared.unix_seconds(time);
-        let age = view.last_check.map(|(ended, _)| now.saturating_sub(ended));
+        let before = view.restored.as_deref().copied();
+        let is_first = view.last_check.is_none();
+        let (last_check, age) = match (view.last_check, before) {
+            (Some((ended, _)), _) => {
+                let age = now.saturating_sub(ended).as_secs_f64();
+                (Some(at(ended)), Some(age))
+            }
+            (None, Some(before)) => (Some(before.ended), Some((at(now) - before.ended).max(0.0))),
+            (None, None) => (None, None),
+        };
+        let before_restart = (is_first && before.is_some()).then(|| view.confirmation.state());
         let maintenance = self.maintenance_view();
         let pause = SchedulePause::of(breaker, maintenance.as_ref(), now);
         let next = match self.recheck_at(view.confirmation.is_soft()) {
@@ -95,14 +107,16 @@ impl PlatformGuard {
             flapping: view.flaps.is_flapping(),
             message: view.message,
             error_type: view.error_type.map(|kind| kind.label().to_owned()),
-            since: has_result.then(|| at(view.since)),
-            last_check: view.last_check.map(|(ended, _)| at(ended)),
+            since: has_result.then(|| before.map_or_else(|| at(view.since), |before| before.since)),
+            last_check,
             last_duration: view.last_check.map(|(_, took)| took.as_secs_f64()),
-            age: age.map(|age| age.as_secs_f64()),
-            stale: paused.is_none()
-                && view
-                    .last_check
-                    .is_some_and(|(ended, _)| self.is_overdue(ended, breaker, now)),
+            age,
+            stale: paused.is_none() && last_check.is_some() && {
+                // One from before the restart counts from the start of the host.
+                let ended = view.last_check.map_or(Duration::ZERO, |(ended, _)| ended);
+                self.is_overdue(ended, breaker, now)
+            },
+            before_restart,
             paused: paused.map(str::to_owned),
             last_report: view.last_report.map(at),
             next_check: next.map(at),

@@ -38,6 +38,8 @@ impl SchedulerDriver {
         }
         if again {
             self.schedule = schedule(self.origin, &self.timing);
+            self.lattice_age = Duration::ZERO;
+            self.forget_slots();
             // Time that passed before must not count as missed.
             self.schedule.poll(now, |_| {});
         }
@@ -211,16 +213,17 @@ impl SchedulerDriver {
         }
     }
 
-    /// Gives a slot to each entry without one, the resource monitor first.
+    /// Gives a slot to each entry without one: the resource monitor first, then those that had one before the restart.
     pub(super) fn fill_schedule(&mut self) {
-        let own = (MONITOR_KEY, self.timing.interval);
-        let platforms = self
-            .platforms
-            .staying()
-            .map(|(at, platform)| (at.key(), platform.guard.settings().interval));
-        let wanted: Vec<_> = std::iter::once(own).chain(platforms).collect();
-        for (key, interval) in wanted {
-            if let Err(error) = self.schedule.set(key, interval) {
+        let own = (MONITOR_KEY, self.timing.interval, None);
+        let platforms = self.platforms.staying().map(|(at, platform)| {
+            let guard = &platform.guard;
+            (at.key(), guard.settings().interval, guard.slot())
+        });
+        let mut wanted: Vec<_> = std::iter::once(own).chain(platforms).collect();
+        wanted[1..].sort_by_key(|(_, _, slot)| slot.is_none());
+        for (key, interval, slot) in wanted {
+            if let Err(error) = self.schedule.set_at(key, interval, slot) {
                 let name = PlatformIx::from_key(key).map_or("the resource monitor", |at| {
                     &self.platforms[at].guard.settings().name
                 });
@@ -236,32 +239,11 @@ impl SchedulerDriver {
             else {
                 continue;
             };
-            platform.guard.set_next(next_start(
-                self.origin + planned.phase,
-                planned.interval,
-                now,
-            ));
+            platform.guard.set_slot(Some(planned.slot));
+            platform
+                .guard
+                .set_next(self.schedule.start_of(planned, now));
         }
-    }
-}
-
-/// Returns the first start at or after `now`, of the starts an interval apart that begin at `first`.
-fn next_start(first: Duration, interval: Duration, now: Duration) -> Duration {
-    let passed = now.saturating_sub(first).as_nanos();
-    let intervals = passed.div_ceil(interval.as_nanos().max(1));
-    first + interval.saturating_mul(u32::try_from(intervals).unwrap_or(u32::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_next_start_lies_on_the_lattice_and_not_before_now() {
-        let s = Duration::from_secs(1);
-        assert_eq!(next_start(3 * s, 5 * s, s), 3 * s);
-        assert_eq!(next_start(3 * s, 5 * s, 3 * s), 3 * s);
-        assert_eq!(next_start(3 * s, 5 * s, 4 * s), 8 * s);
-        assert_eq!(next_start(3 * s, 5 * s, 18 * s), 18 * s);
+        self.note_lattice();
     }
 }

@@ -62,6 +62,13 @@ impl TrustedUser {
     }
 }
 
+/// Returns the reason why others than root and the host's user may have written a file, if any.
+pub(crate) fn distrust(file: &Metadata) -> Option<String> {
+    let who = TrustedUser::runs_the_host();
+    let writers = || who.other_writers(file).map(|(found, _)| found);
+    who.foreign_owner(file).or_else(writers)
+}
+
 /// Requires the file to belong to root or the host's user.
 pub(crate) fn owner(
     path: &Path,
