@@ -7,7 +7,7 @@ use std::{
     hash::{BuildHasher as _, RandomState},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use conductor_config::{ConductorConfig, ConfigReadResult, system_disk};
@@ -20,6 +20,7 @@ use conductor_engine::{
     log_tail::LogTail,
     metrics::HostMetrics,
     probe_states::{ProbeStateFolder, StateWriter},
+    resumption::{Resumption, ResumptionWriter},
     scheduler::{self, LibraryChange, SchedulerHandle, SchedulerSetup},
 };
 use conductor_library::{
@@ -77,6 +78,8 @@ pub struct Host {
     heartbeats: Heartbeats,
     /// Writes what plugins store until the host stops.
     states: Mutex<Option<StateWriter>>,
+    /// Saves what outlives a restart until the host stops.
+    resumption: Mutex<Option<ResumptionWriter>>,
     /// The config in force.
     running: Mutex<Arc<ConductorConfig>>,
     /// Held from reading a config to the end of its reload, so that reloads do not overtake each other.
@@ -111,8 +114,9 @@ impl Host {
             board,
             record,
             heartbeats,
-        } = HostComponents::of(config, tail, security, |folder, now| {
-            ProbeStateFolder::open(folder, now)
+        } = HostComponents::of(config, tail, security, |folder, clock| SavedParts {
+            states: ProbeStateFolder::open(folder, clock.wall(clock.now())),
+            resumption: Resumption::read(folder, clock, config.host.resume),
         })?;
         let states = shared.states.start().map_err(HostError::Thread)?;
         let setup = SchedulerSetup {
@@ -125,8 +129,13 @@ impl Host {
         assembly.log_missing_libraries(config);
         let (calendar, wake) = MaintenanceCalendar::new(Arc::clone(&shared), Arc::clone(&board));
         let calendar = Arc::new(calendar);
+        calendar.resume();
         calendar.follow(&config.maintenance);
         calendar.watch(wake);
+        shared.resumption.log(shared.clock);
+        let base = assembly.catalog().store().base();
+        let resumption =
+            ResumptionWriter::start(&shared, &board, base).map_err(HostError::Thread)?;
         shared.metrics.config_loaded(shared.clock.now());
         let scheduler = scheduler::start(setup).map_err(HostError::Thread)?;
         let scheduler = Arc::new(scheduler);
@@ -150,6 +159,7 @@ impl Host {
             record,
             heartbeats,
             states: Mutex::new(Some(states)),
+            resumption: Mutex::new(Some(resumption)),
             running: Mutex::new(Arc::clone(config)),
             reading: Mutex::default(),
             reload: Mutex::default(),
@@ -198,6 +208,12 @@ impl Host {
                 .take(),
         );
         self.scheduler.stop();
+        drop(
+            self.resumption
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
         drop(
             self.states
                 .lock()
@@ -336,7 +352,10 @@ pub fn check_once(config: &Arc<ConductorConfig>) -> Result<StatusView, HostError
         config,
         LogTail::default(),
         ServerSecurity::default(),
-        |folder, _| ProbeStateFolder::read_only(folder),
+        |folder, _| SavedParts {
+            states: ProbeStateFolder::read_only(folder),
+            resumption: Resumption::default(),
+        },
     )?;
     parts.assembly.catalog().settle_now();
     take_in(config);
@@ -379,6 +398,12 @@ pub(crate) fn judge(reading: ConfigReadResult) -> Result<Arc<ConductorConfig>, C
     })
 }
 
+/// The parts of a host that its state folder contains.
+struct SavedParts {
+    states: ProbeStateFolder,
+    resumption: Resumption,
+}
+
 /// The parts that live as long as the host.
 struct HostComponents {
     assembly: PlanBuilder,
@@ -393,7 +418,7 @@ impl HostComponents {
         config: &ConductorConfig,
         tail: LogTail,
         security: ServerSecurity,
-        states: impl FnOnce(&Path, SystemTime) -> ProbeStateFolder,
+        saved: impl FnOnce(&Path, Clock) -> SavedParts,
     ) -> Result<Self, HostError> {
         let clock = Clock::start();
         let loader = config.loader(clock)?;
@@ -402,7 +427,7 @@ impl HostComponents {
         }
         let (store, now) = (loader.catalog().store(), clock.wall(clock.now()));
         let (quarantine, record) = QuarantineFile::open_with_record(store, now);
-        let states = states(store.base(), now);
+        let SavedParts { states, resumption } = saved(store.base(), clock);
         let heartbeats = Heartbeats::new(states.clone());
         heartbeats.follow(config, now);
         let loader = loader.with_suspicion(quarantine, record.clone());
@@ -410,7 +435,8 @@ impl HostComponents {
         let seed = RandomState::new().hash_one(());
         let shared = GuardContext::new(clock, HostMetrics::by(clock), config.platforms.len());
         shared.metrics.set_shard(config.shard);
-        let shared = Arc::new(shared.with_seed(seed).with_states(states));
+        let shared = shared.with_seed(seed).with_states(states);
+        let shared = Arc::new(shared.with_resumption(resumption));
         let board = Arc::new(StatusBoard::new(
             Arc::clone(&shared),
             Arc::clone(loader.catalog()),

@@ -319,7 +319,8 @@ impl PlanBuilder {
             breaker: breaker_settings(&platform.breaker),
             labels: platform.labels.clone(),
         };
-        let guard = PlatformGuard::new(settings, Arc::clone(plugin), Arc::clone(&self.shared));
+        let mut guard = PlatformGuard::new(settings, Arc::clone(plugin), Arc::clone(&self.shared));
+        guard.resume_saved(&platform.config.to_string());
         if let Some(before) = old.platforms.get(&platform.name) {
             guard.succeed(&before.guard);
         }

@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use conductor_config::LONGEST_DURATION;
 use conductor_core::{
     maintenance::{self, MaintenanceWindow, WindowOrigin, WindowSchedule, WindowScope},
     pattern::NamePattern,
@@ -26,6 +27,7 @@ use conductor_engine::{
     actor::ActionOrigin,
     board::StatusBoard,
     guard::GuardContext,
+    resumption::SavedWindow,
     state::{OrderError, maintenance_length},
 };
 use conductor_types::{
@@ -61,8 +63,9 @@ struct CalendarState {
 /// A window with a fixed duration; its dates follow the wall clock as last seen.
 struct StartedWindow {
     window: MaintenanceWindow,
-    /// Its start and end, by the host's clock.
-    since: Duration,
+    /// Its start by the host's clock; negative if that was before the restart.
+    since: SignedDuration,
+    /// Its end by the host's clock.
     ends: Duration,
 }
 
@@ -78,8 +81,11 @@ struct ClockReading {
 impl ClockReading {
     /// Returns the date of a time of the host's clock.
     fn date(self, at: Duration) -> Timestamp {
+        self.signed_date(SignedDuration::try_from(at).unwrap_or(SignedDuration::MAX))
+    }
+
+    fn signed_date(self, since: SignedDuration) -> Timestamp {
         let offset = SignedDuration::try_from_secs_f64(self.origin).unwrap_or_default();
-        let since = SignedDuration::try_from(at).unwrap_or(SignedDuration::MAX);
         // A clock that shows the year 10000 must not cause a panic.
         Timestamp::from_duration(offset.saturating_add(since)).unwrap_or(Timestamp::MAX)
     }
@@ -128,8 +134,7 @@ impl MaintenanceCalendar {
     ) -> Result<String, OrderError> {
         let length = maintenance_length(&order.length)
             .map_err(|why| OrderError::Invalid(format!("\"for\" is {:?}: {why}", order.length)))?;
-        // The reason is shown in terminals.
-        if order.reason.chars().any(char::is_control) || order.reason.len() > LONGEST_REASON {
+        if !is_reason(&order.reason) {
             let why = format!("the reason is one line of at most {LONGEST_REASON} bytes");
             return Err(OrderError::Invalid(why));
         }
@@ -150,7 +155,8 @@ impl MaintenanceCalendar {
                 return Err(OrderError::NoSuchPlatform(name.to_string()));
             }
         }
-        let (since, ends) = (now.host, now.host + length);
+        let since = SignedDuration::try_from(now.host).unwrap_or(SignedDuration::MAX);
+        let ends = now.host + length;
         let times = dates(now, since, ends).ok_or_else(|| {
             OrderError::Invalid("it ends after the last year that dates are known for".to_owned())
         })?;
@@ -263,6 +269,8 @@ impl MaintenanceCalendar {
                 started.window.times = times;
             }
         }
+        let saved = inner.started.iter().map(|started| started.saved(now));
+        self.shared.resumption.set_windows(saved.collect());
         let wall = now.wall();
         let judgement = maintenance::judge(inner.all(), wall);
         for guard in self.board.platform_guards() {
@@ -311,6 +319,69 @@ fn watch(calendar: &Weak<MaintenanceCalendar>, wake: &Receiver<()>) {
     }
 }
 
+impl MaintenanceCalendar {
+    /// Continues the windows that operators started before the restart. Call it before [`follow`](Self::follow).
+    pub(super) fn resume(&self) {
+        let now = self.now();
+        let saved = self.shared.resumption.windows_before();
+        let windows = saved.iter().take(MOST_WINDOWS);
+        let windows = windows.filter_map(|saved| StartedWindow::resumed(saved, now));
+        let mut inner = self.inner();
+        inner.started = windows.collect();
+        self.shared.resumption.resumed_windows(inner.started.len());
+    }
+}
+
+impl StartedWindow {
+    /// Returns what the next start needs to continue the window.
+    fn saved(&self, now: ClockReading) -> SavedWindow {
+        let window = &self.window;
+        let pattern = window.scope.platforms.first();
+        let labels = window.scope.labels.iter();
+        SavedWindow {
+            pattern: pattern.map(|pattern| pattern.text().to_owned()),
+            labels: labels.map(|(k, v)| (k.clone(), v.clone())).collect(),
+            reason: window.reason.to_string(),
+            pauses: window.checks == Checks::Pause,
+            by: window.by.as_deref().map(str::to_owned),
+            since: now.origin + self.since.as_secs_f64(),
+            ends: now.origin + self.ends.as_secs_f64(),
+        }
+    }
+
+    /// Returns a window from before the restart; `None` if it is over, or not one that an operator can start.
+    fn resumed(saved: &SavedWindow, now: ClockReading) -> Option<Self> {
+        let patterns: Vec<_> = saved.pattern.iter().cloned().collect();
+        let labels = saved.labels.iter().cloned().collect();
+        let (name, scope) = scopes(&patterns, &labels).ok()?.pop()?;
+        let since = SignedDuration::try_from_secs_f64(saved.since - now.origin).ok()?;
+        let ends = Duration::try_from_secs_f64(saved.ends - now.origin).ok()?;
+        let length = Duration::try_from_secs_f64(saved.ends - saved.since).ok()?;
+        if ends <= now.host || length > LONGEST_DURATION || !is_reason(&saved.reason) {
+            return None;
+        }
+        let window = MaintenanceWindow {
+            name,
+            reason: saved.reason.as_str().into(),
+            checks: saved.checks(),
+            scope,
+            times: dates(now, since, ends)?,
+            origin: WindowOrigin::Operator,
+            by: saved.by.as_deref().map(Into::into),
+        };
+        Some(Self {
+            window,
+            since,
+            ends,
+        })
+    }
+}
+
+/// Returns `true` for a reason that terminals can show.
+fn is_reason(reason: &str) -> bool {
+    !reason.chars().any(char::is_control) && reason.len() <= LONGEST_REASON
+}
+
 /// Returns the scopes of an order, one for each pattern, with the name of its window: the pattern and the labels.
 fn scopes(
     patterns: &[String],
@@ -353,8 +424,8 @@ fn is_in(wanted: &WindowScope, window: &MaintenanceWindow) -> bool {
 }
 
 /// Returns the dates of a period, in whole seconds.
-fn dates(now: ClockReading, since: Duration, ends: Duration) -> Option<WindowSchedule> {
-    let from = Timestamp::from_second(now.date(since).as_second()).ok()?;
+fn dates(now: ClockReading, since: SignedDuration, ends: Duration) -> Option<WindowSchedule> {
+    let from = Timestamp::from_second(now.signed_date(since).as_second()).ok()?;
     // The host's clock ends the window, not a rounded date.
     let until = Timestamp::from_second(now.date(ends).as_second().checked_add(1)?).ok()?;
     WindowSchedule::once(from, until)

@@ -48,6 +48,8 @@ pub struct HostConfig {
     pub shutdown_grace: Duration,
     /// Samples also go to the log if there was no scrape for this long; zero means always.
     pub metrics_log_after: Duration,
+    /// Age up to which platforms' states from before a restart are resumed; zero for none.
+    pub resume: Duration,
     /// Folder for private copies of plugin libraries and what plugins store, resolved against the file's own folder; `None` for the store's
     /// default.
     pub state_dir: Option<PathBuf>,
@@ -119,6 +121,11 @@ pub(crate) struct RawHostConfig {
     #[schemars(with = "duration::RawDuration", extend("default" = "5m"))]
     #[serde(default)]
     metrics_log_after: Option<duration::RawDuration>,
+    /// Platforms' states, breakers and slots from before a restart are resumed if they are at most this old; `"0s"` resumes
+    /// none. Breakers held by an operator and maintenance windows started by command continue at any age.
+    #[schemars(with = "duration::RawDuration", extend("default" = "1h"))]
+    #[serde(default)]
+    resume: Option<duration::RawDuration>,
     /// Folder of private library copies, quarantine and plugin states, relative to the config file; one host per
     /// folder. Without it, the first of these that is writable and not mounted `noexec`: `$STATE_DIRECTORY`,
     /// `$RUNTIME_DIRECTORY`, `$XDG_STATE_HOME/conductor`, `/var/lib/conductor`, `~/.local/state/conductor`,
@@ -146,6 +153,7 @@ impl Default for HostConfig {
             limits: WorkerLimits::default(),
             shutdown_grace: Duration::from_secs(5),
             metrics_log_after: Duration::from_secs(300),
+            resume: Duration::from_secs(3600),
             state_dir: None,
         }
     }
@@ -197,6 +205,7 @@ impl RawHostConfig {
             ),
             shutdown_grace: given(self.shutdown_grace).unwrap_or(default.shutdown_grace),
             metrics_log_after: given(self.metrics_log_after).unwrap_or(default.metrics_log_after),
+            resume: given(self.resume).unwrap_or(default.resume),
             state_dir: self.state_dir.map(|written| folder(Path::new(&written))),
         };
         host.check(check);
@@ -226,6 +235,7 @@ impl HostConfig {
             Duration::ZERO,
             LONGEST,
         );
+        check.duration("resume", self.resume, Duration::ZERO, LONGEST);
         check.stuck_limit(self.stuck_limit, self.call_threads);
         if ranges {
             check.timeout(self.timeout, self.interval);
