@@ -62,6 +62,8 @@ mod prometheus;
 mod reload;
 #[cfg(target_os = "linux")]
 mod replacements;
+#[cfg(target_os = "linux")]
+mod resume;
 mod secrets;
 mod servers;
 mod shards;
