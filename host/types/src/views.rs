@@ -284,7 +284,7 @@ pub struct WindowView {
     pub name: String,
     /// Reason; may be empty.
     pub reason: String,
-    /// `config`, or `operator` for a window that was started by command and ends when the host stops.
+    /// `config`, or `operator` for a window that was started by command.
     pub origin: String,
     /// Authenticated user who started it; absent for windows of the config and of anonymous operators.
     #[serde(default)]

@@ -19,7 +19,7 @@ use super::selection::RequiredSelection;
 pub(super) enum MaintenanceCommand {
     /// Start a maintenance window for the selected platforms now
     ///
-    /// It survives a reload, and ends when the host stops. Platforms that a later reload adds and that match are covered too.
+    /// It survives reloads and restarts of the host. Platforms that a later reload adds and that match are covered too.
     Start {
         #[command(flatten)]
         selection: RequiredSelection,

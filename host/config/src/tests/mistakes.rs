@@ -546,7 +546,7 @@ fn control_characters_from_the_file_do_not_reach_the_message() {
     assert_snapshot!(plain, @r#"
     conductor.toml:2:13: host.isolation must be one of "process", "in-process", not the string "\u{1b}[2J"
     conductor.toml:3:1: host has no key `"a\u{7}"`
-      help: its keys are `call_threads`, `healthy_after`, `interval`, `isolation`, `limits`, `metrics_log_after`, `plugin_dirs`, `retry_interval`, `shutdown_grace`, `stagger`, `state_dir`, `stuck_limit`, `tick`, `timeout`, `unhealthy_after`
+      help: its keys are `call_threads`, `healthy_after`, `interval`, `isolation`, `limits`, `metrics_log_after`, `plugin_dirs`, `resume`, `retry_interval`, `shutdown_grace`, `stagger`, `state_dir`, `stuck_limit`, `tick`, `timeout`, `unhealthy_after`
     "#);
 }
 
