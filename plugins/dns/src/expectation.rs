@@ -49,6 +49,7 @@ impl DnsExpectation {
                     }
                 },
                 Err(CheckError::Platform(fault)) => faults.push(named(fault)),
+                Err(CheckError::Degraded(fault)) => slow.push(named(fault)),
                 Err(CheckError::Host(failure)) => {
                     failures.push((failure.kind(), named(failure.message())))
                 }

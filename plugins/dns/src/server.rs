@@ -73,7 +73,14 @@ impl NameServer {
             DnsTransport::Tls(tls) => {
                 let stream = self.address.connect(&mut self.resolver, clock).await?;
                 clock.enter("tls");
-                let handshake = tls.connect(stream, &self.address.host, &clock.limit).await;
+                let host = &self.address.host;
+                let mut handshake = tls.connect(stream, host, &clock.limit).await;
+                if handshake.is_refused {
+                    let again = self.address.connect(&mut self.resolver, clock).await;
+                    handshake = tls
+                        .offer_outdated(handshake, again, host, &clock.limit)
+                        .await;
+                }
                 *certificate_expiry = handshake.presented.and_then(|chain| chain.expiry());
                 let stream = handshake.outcome?;
                 clock.enter("response");

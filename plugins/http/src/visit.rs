@@ -128,15 +128,10 @@ impl UrlChecker {
         mut request: Request<String>,
         progress: &mut CheckProgress<'_>,
     ) -> Result<HttpResponse, CheckError> {
-        let stream = self.connect(target, progress).await?;
-        let stream = match &self.plan.proxy {
-            None => stream,
-            Some(proxy) if proxy.forwards(target) => {
-                proxy.address(&mut request, target);
-                stream
-            }
-            Some(proxy) => Box::pin(proxy.tunnel(stream, target)).await?,
-        };
+        let stream = self.reach(target, progress).await?;
+        if let Some(proxy) = self.plan.proxy.as_ref().filter(|p| p.forwards(target)) {
+            proxy.address(&mut request, target);
+        }
         // What most checks do not use is boxed: thousands of them wait at the same time.
         if target.is_https() {
             return Box::pin(self.ask_tls(stream, target, request, progress)).await;
@@ -150,7 +145,7 @@ impl UrlChecker {
     }
 
     async fn ask_tls(
-        &self,
+        &mut self,
         stream: TcpStream,
         target: &TargetUrl,
         request: Request<String>,
@@ -162,7 +157,14 @@ impl UrlChecker {
             true => &self.plan.tls,
             false => &self.tls_elsewhere,
         };
-        let handshake = tls.connect(stream, &host, &progress.limit).await;
+        let mut handshake = tls.connect(stream, &host, &progress.limit).await;
+        if handshake.is_refused {
+            let tls = tls.clone();
+            let again = self.reach(target, progress).await;
+            progress.enter(CheckPhase::Tls);
+            let offered = tls.offer_outdated(handshake, again, &host, &progress.limit);
+            handshake = Box::pin(offered).await;
+        }
         if let Some(expiry) = handshake.presented.and_then(|chain| chain.expiry()) {
             progress.set_expiry(expiry);
         }
@@ -181,6 +183,19 @@ impl UrlChecker {
 
     fn requires_http2(&self) -> bool {
         self.plan.http_version == Some(HttpVersion::Http2)
+    }
+
+    /// Connects to the server, through the proxy if the plan has one.
+    async fn reach(
+        &mut self,
+        target: &TargetUrl,
+        progress: &mut CheckProgress<'_>,
+    ) -> Result<TcpStream, CheckError> {
+        let stream = self.connect(target, progress).await?;
+        match &self.plan.proxy {
+            Some(proxy) if !proxy.forwards(target) => Box::pin(proxy.tunnel(stream, target)).await,
+            _ => Ok(stream),
+        }
     }
 
     /// Connects to the proxy, if the plan has one, or to the server.

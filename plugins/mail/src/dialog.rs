@@ -1,8 +1,8 @@
 //! A dialog of lines with a server, bounded in size and time.
 
-use std::fmt;
+use std::{fmt, mem};
 
-use conductor_net::{CheckError, PhaseClock, TimeLimit, TlsClient};
+use conductor_net::{CheckError, TimeLimit};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::timeout,
@@ -37,29 +37,21 @@ impl Dialog {
         }
     }
 
-    /// Performs the TLS handshake: the phase `tls`. Returns the dialog within TLS, and the end of the certificate.
-    pub(crate) async fn encrypt(
-        self,
-        tls: &TlsClient,
-        host: &str,
-        clock: &mut PhaseClock<'_>,
-        expiry: &mut Option<f64>,
-    ) -> Result<Self, CheckError> {
+    /// Takes the stream out, for the TLS handshake.
+    pub(crate) fn before_tls(mut self) -> Result<(Self, Box<dyn ByteStream>), CheckError> {
         if !self.buffer.is_empty() {
             return Err(self.fault(format_args!(
                 "the server sent {} before TLS started, which an attacker can inject",
                 self.quote(&String::from_utf8_lossy(&self.buffer))
             )));
         }
-        clock.enter("tls");
-        let handshake = tls.connect(self.stream, host, &clock.limit).await;
-        *expiry = handshake.presented.and_then(|chain| chain.expiry());
-        let stream = handshake.outcome?;
-        clock.end();
-        Ok(Self {
-            stream: Box::new(stream),
-            ..self
-        })
+        let stream = mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
+        Ok((self, stream))
+    }
+
+    /// Puts the encrypted stream in.
+    pub(crate) fn within(self, stream: Box<dyn ByteStream>) -> Self {
+        Self { stream, ..self }
     }
 
     /// Sends a line; `awaited` names its response in messages.

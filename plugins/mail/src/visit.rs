@@ -2,8 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use conductor_net::{CheckError, NameResolver, PhaseClock, ServerAddress, TlsClient};
-use tokio::time::timeout;
+use conductor_net::{CheckError, NameResolver, PhaseClock, ServerAddress, StartTls, TlsClient};
+use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
     dialog::Dialog,
@@ -51,19 +51,23 @@ impl MailTarget {
                     recipient: self.recipient.as_ref(),
                     code: None,
                 };
-                let ended = self.take(&mut steps, dialog, clock, findings, expiry).await;
+                let ended = self
+                    .take(&mut steps, dialog, resolver, clock, findings, expiry)
+                    .await;
                 findings.code = steps.code;
                 ended
             }
             MailProtocol::Imap => {
                 let mut steps = ImapSteps::new(&self.folder);
-                self.take(&mut steps, dialog, clock, findings, expiry).await
+                self.take(&mut steps, dialog, resolver, clock, findings, expiry)
+                    .await
             }
             MailProtocol::Pop3 => {
                 let mut steps = Pop3Steps {
                     is_logged_in: false,
                 };
-                self.take(&mut steps, dialog, clock, findings, expiry).await
+                self.take(&mut steps, dialog, resolver, clock, findings, expiry)
+                    .await
             }
         }
     }
@@ -72,20 +76,20 @@ impl MailTarget {
         &self,
         steps: &mut P,
         mut dialog: Dialog,
+        resolver: &mut NameResolver,
         clock: &mut PhaseClock<'_>,
         findings: &mut MailFindings,
         expiry: &mut Option<f64>,
     ) -> Result<(), CheckError> {
-        let host = &self.address.host;
         if let (Encryption::Tls, Some(tls)) = (self.encryption, &self.tls) {
-            dialog = dialog.encrypt(tls, host, clock, expiry).await?;
+            dialog = self.encrypt(dialog, tls, resolver, clock, expiry).await?;
         }
         clock.enter("greeting");
         steps.greet(&mut dialog, &clock.limit).await?;
         if let (Encryption::Starttls, Some(tls)) = (self.encryption, &self.tls) {
             clock.enter("starttls");
             steps.start_tls(&mut dialog, &clock.limit).await?;
-            dialog = dialog.encrypt(tls, host, clock, expiry).await?;
+            dialog = self.encrypt(dialog, tls, resolver, clock, expiry).await?;
         }
         clock.enter("capabilities");
         let offered = steps.capabilities(&mut dialog, &clock.limit).await?;
@@ -108,6 +112,52 @@ impl MailTarget {
         let patience = GOODBYE.min(clock.limit.left());
         let _ = timeout(patience, steps.leave(&mut dialog, &clock.limit)).await;
         Ok(())
+    }
+
+    /// Performs the TLS handshake: the phase `tls`. Returns the dialog within TLS, and the end of the certificate.
+    async fn encrypt(
+        &self,
+        dialog: Dialog,
+        tls: &TlsClient,
+        resolver: &mut NameResolver,
+        clock: &mut PhaseClock<'_>,
+        expiry: &mut Option<f64>,
+    ) -> Result<Dialog, CheckError> {
+        clock.enter("tls");
+        let host = &self.address.host;
+        let (dialog, stream) = dialog.before_tls()?;
+        let mut handshake = tls.connect(stream, host, &clock.limit).await;
+        if handshake.is_refused {
+            let again = self.reach_tls(resolver, clock).await;
+            handshake = tls
+                .offer_outdated(handshake, again, host, &clock.limit)
+                .await;
+        }
+        *expiry = handshake.presented.and_then(|chain| chain.expiry());
+        let stream = handshake.outcome?;
+        clock.end();
+        Ok(dialog.within(Box::new(stream)))
+    }
+
+    /// Connects again, up to where TLS begins.
+    async fn reach_tls(
+        &self,
+        resolver: &mut NameResolver,
+        clock: &mut PhaseClock<'_>,
+    ) -> Result<TcpStream, CheckError> {
+        let mut stream = self.address.connect(resolver, clock).await?;
+        if self.encryption == Encryption::Starttls {
+            let protocol = match self.protocol {
+                MailProtocol::Smtp => StartTls::Smtp,
+                MailProtocol::Imap => StartTls::Imap,
+                MailProtocol::Pop3 => StartTls::Pop3,
+            };
+            clock.enter("starttls");
+            let started = protocol.start(&mut stream, &self.address.host, &clock.limit);
+            started.await?;
+        }
+        clock.enter("tls");
+        Ok(stream)
     }
 
     /// Names the capabilities that are missing.

@@ -32,16 +32,18 @@ impl Login {
         clock: &mut PhaseClock<'_>,
         expiry: &mut Option<f64>,
     ) -> Result<Session, CheckError> {
-        let stream = self.target.connect(resolver, clock).await?;
-        let mut packets = PacketStream::new(stream);
-        clock.enter("greeting");
-        let greeting = within(clock, "the greeting", REFUSED, Greeting::read(&mut packets)).await?;
+        let (mut packets, greeting) = self.greet(resolver, clock).await?;
         if let Some(tls) = &self.tls {
-            clock.enter("tls");
-            let asking = greeting.start_tls(&mut packets);
-            within(clock, "TLS to be started", "cannot start TLS", asking).await?;
             let (stream, number) = packets.into_stream();
-            let handshake = tls.connect(stream, self.target.host(), &clock.limit).await;
+            let host = self.target.host();
+            let mut handshake = tls.connect(stream, host, &clock.limit).await;
+            if handshake.is_refused {
+                let again = self.greet(resolver, clock).await;
+                let again = again.map(|(packets, _)| packets.into_stream().0);
+                handshake = tls
+                    .offer_outdated(handshake, again, host, &clock.limit)
+                    .await;
+            }
             *expiry = handshake.presented.and_then(|chain| chain.expiry());
             let stream: Box<dyn ByteStream> = Box::new(handshake.outcome?);
             packets = PacketStream::resume(stream, number);
@@ -55,6 +57,24 @@ impl Login {
             capabilities: greeting.capabilities(self.tls.is_some()),
             version: greeting.version,
         })
+    }
+
+    /// Connects and reads the greeting, up to where TLS begins if it is configured.
+    async fn greet(
+        &self,
+        resolver: &mut NameResolver,
+        clock: &mut PhaseClock<'_>,
+    ) -> Result<(PacketStream, Greeting), CheckError> {
+        let stream = self.target.connect(resolver, clock).await?;
+        let mut packets = PacketStream::new(stream);
+        clock.enter("greeting");
+        let greeting = within(clock, "the greeting", REFUSED, Greeting::read(&mut packets)).await?;
+        if self.tls.is_some() {
+            clock.enter("tls");
+            let asking = greeting.start_tls(&mut packets);
+            within(clock, "TLS to be started", "cannot start TLS", asking).await?;
+        }
+        Ok((packets, greeting))
     }
 
     async fn authenticate(

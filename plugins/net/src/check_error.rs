@@ -11,6 +11,8 @@ use conductor_plugin_api::{Failure, Report};
 pub enum CheckError {
     /// The platform is bad; the message becomes that of an unhealthy report.
     Platform(String),
+    /// The platform works, as far as it could be checked; the message becomes that of a degraded report.
+    Degraded(String),
     /// This machine could not tell.
     Host(Failure),
 }
@@ -25,13 +27,14 @@ impl CheckError {
         }
     }
 
-    /// Returns the report of a check that ended with this error: unhealthy, if the platform is bad.
+    /// Returns the report of a check that ended with this error: unhealthy or degraded, if it is the platform's.
     ///
     /// # Errors
     /// The failure, if this machine could not tell.
     pub fn into_report(self) -> Result<Report, Failure> {
         match self {
             Self::Platform(message) => Ok(Report::unhealthy(message)),
+            Self::Degraded(message) => Ok(Report::degraded(message)),
             Self::Host(failure) => Err(failure),
         }
     }

@@ -143,7 +143,7 @@ fn worst(errors: Vec<CheckError>) -> CheckError {
     let (mut platform, mut ours) = (Vec::new(), Vec::new());
     for error in errors {
         match error {
-            CheckError::Platform(message) => platform.push(message),
+            CheckError::Platform(message) | CheckError::Degraded(message) => platform.push(message),
             CheckError::Host(failure) => ours.push(failure.message().to_owned()),
         }
     }

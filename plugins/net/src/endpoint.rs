@@ -76,7 +76,14 @@ impl ServerEndpoint {
             };
         };
         clock.enter("tls");
-        let handshake = tls.connect(stream, self.target.host(), &clock.limit).await;
+        let host = self.target.host();
+        let mut handshake = tls.connect(stream, host, &clock.limit).await;
+        if handshake.is_refused {
+            let again = self.target.connect(&mut self.resolver, clock).await;
+            handshake = tls
+                .offer_outdated(handshake, again, host, &clock.limit)
+                .await;
+        }
         if handshake.outcome.is_ok() {
             clock.end();
         }

@@ -5,12 +5,13 @@ mod config;
 mod exact_match;
 mod fault;
 mod identity;
+mod outdated;
 mod pin;
 mod presented;
 mod trust;
 mod version1;
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use conductor_plugin_api::Failure;
 use tokio::{
@@ -19,7 +20,12 @@ use tokio::{
 };
 use tokio_rustls::{
     TlsConnector,
-    rustls::{ClientConfig, client::Resumption, crypto::ring, pki_types::ServerName},
+    rustls::{
+        ClientConfig,
+        client::{Resumption, danger::ServerCertVerifier as _},
+        crypto::ring,
+        pki_types::{ServerName, UnixTime},
+    },
 };
 
 use self::{
@@ -54,6 +60,9 @@ pub struct TlsHandshake<S> {
     pub outcome: Result<TlsStream<S>, CheckError>,
     /// The server's certificates, also refused ones; `None` if the handshake ended before they came.
     pub presented: Option<PresentedChain>,
+    /// `true` if the server refused what the client offered, and may accept something outdated: see
+    /// [`TlsClient::offer_outdated`].
+    pub is_refused: bool,
 }
 
 impl TlsClient {
@@ -130,20 +139,59 @@ impl TlsClient {
                 return TlsHandshake {
                     outcome: Err(error),
                     presented: None,
+                    is_refused: false,
                 };
             }
         };
+        let mut is_refused = false;
         let outcome = match timeout(limit.left(), connector.connect(name, stream)).await {
-            Ok(connected) => connected.map_err(|error| fault::judge(&shown, &error)),
+            Ok(connected) => connected.map_err(|error| {
+                is_refused = fault::is_refusal(&error);
+                fault::judge(&shown, &error)
+            }),
             Err(_) => Err(CheckError::Platform(format!(
                 "no answer within {} (waiting for the TLS handshake)",
                 limit.show()
             ))),
         };
+        let presented = recorder.presented();
         TlsHandshake {
             outcome,
-            presented: recorder.presented(),
+            is_refused: is_refused && presented.is_none() && self.min_version.allows_tls12(),
+            presented,
         }
+    }
+
+    /// Offers what OpenSSL has to a server that has refused what rustls has: `again` is a new connection to it, up to where TLS
+    /// begins. If the server accepts, the outcome is a degraded platform, or the fault of its certificate; otherwise that of
+    /// `refused`.
+    pub async fn offer_outdated<S, T: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        mut refused: TlsHandshake<S>,
+        again: Result<T, CheckError>,
+        host: &str,
+        limit: &TimeLimit<'_>,
+    ) -> TlsHandshake<S> {
+        let Ok(mut stream) = again else {
+            return refused;
+        };
+        let Ok((recorder, _, name)) = self.prepare(host).await else {
+            return refused;
+        };
+        let offer = outdated::offer(&mut stream, &name, &self.protocols);
+        let Ok(Ok(Some(answer))) = timeout(limit.left(), offer).await else {
+            return refused;
+        };
+        let [own, others @ ..] = &*answer.certificates else {
+            return refused;
+        };
+        let verified = recorder.verify_server_cert(own, others, &name, &[], UnixTime::now());
+        refused.outcome = Err(match verified {
+            Ok(_) => CheckError::Degraded(answer.limitation(&name.to_str())),
+            Err(error) => fault::judge(&name.to_str(), &io::Error::other(error)),
+        });
+        refused.presented = recorder.presented();
+        refused
     }
 
     async fn prepare(

@@ -27,20 +27,38 @@ impl Login {
         clock: &mut PhaseClock<'_>,
         expiry: &mut Option<f64>,
     ) -> Result<Box<dyn ByteStream>, CheckError> {
-        let mut stream = self.target.connect(resolver, clock).await?;
+        let stream = self.reach(resolver, clock).await?;
         let Some(tls) = &self.tls else {
             return Ok(stream);
         };
         let host = self.target.host();
-        clock.enter("starttls");
-        let started = StartTls::Postgres.start(&mut stream, host, &clock.limit);
-        started.await?;
-        clock.enter("tls");
-        let handshake = tls.connect(stream, host, &clock.limit).await;
+        let mut handshake = tls.connect(stream, host, &clock.limit).await;
+        if handshake.is_refused {
+            let again = self.reach(resolver, clock).await;
+            handshake = tls
+                .offer_outdated(handshake, again, host, &clock.limit)
+                .await;
+        }
         *expiry = handshake.presented.and_then(|chain| chain.expiry());
         let stream = handshake.outcome?;
         clock.end();
         Ok(Box::new(stream))
+    }
+
+    /// Connects, up to where TLS begins if it is configured.
+    async fn reach(
+        &self,
+        resolver: &mut NameResolver,
+        clock: &mut PhaseClock<'_>,
+    ) -> Result<Box<dyn ByteStream>, CheckError> {
+        let mut stream = self.target.connect(resolver, clock).await?;
+        if self.tls.is_some() {
+            clock.enter("starttls");
+            let started = StartTls::Postgres.start(&mut stream, self.target.host(), &clock.limit);
+            started.await?;
+            clock.enter("tls");
+        }
+        Ok(stream)
     }
 
     /// Returns the parameters of the session, for a stream that is ready for it.

@@ -56,7 +56,7 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
-use conductor_net::{CheckError, NameResolver, PhaseClock, TimeLimit, show_duration};
+use conductor_net::{ByteStream, CheckError, NameResolver, PhaseClock, TimeLimit, show_duration};
 use conductor_plugin_api::{AsyncProbe, Context, Failure, Metric, Report, Status, export_plugin};
 
 use crate::{config::TcpConfig, plan::TcpPlan};
@@ -129,25 +129,41 @@ impl TcpProbe {
         let TcpPlan {
             address,
             tls,
-            starttls,
             steps,
             ..
         } = &self.plan;
-        let mut stream = address.connect(&mut self.resolver, clock).await?;
+        let stream = connect(&self.plan, &mut self.resolver, clock).await?;
         let Some(tls) = tls else {
             return conversation::hold(stream, steps, clock).await;
         };
-        if let Some(protocol) = starttls {
-            clock.enter("starttls");
-            protocol
-                .start(&mut stream, address.host(), &clock.limit)
-                .await?;
+        let mut handshake = tls.connect(stream, address.host(), &clock.limit).await;
+        if handshake.is_refused {
+            let again = connect(&self.plan, &mut self.resolver, clock).await;
+            handshake = tls
+                .offer_outdated(handshake, again, address.host(), &clock.limit)
+                .await;
         }
-        clock.enter("tls");
-        let handshake = tls.connect(stream, address.host(), &clock.limit).await;
         *expiry = handshake.presented.and_then(|chain| chain.expiry());
         let stream = handshake.outcome?;
         clock.end();
         conversation::hold(stream, steps, clock).await
     }
+}
+
+/// Connects, up to where TLS begins if there is any: the phases `resolve`, `connect` and `starttls`.
+async fn connect(
+    plan: &TcpPlan,
+    resolver: &mut NameResolver,
+    clock: &mut PhaseClock<'_>,
+) -> Result<Box<dyn ByteStream>, CheckError> {
+    let mut stream = plan.address.connect(resolver, clock).await?;
+    if let Some(protocol) = plan.starttls {
+        clock.enter("starttls");
+        let started = protocol.start(&mut stream, plan.address.host(), &clock.limit);
+        started.await?;
+    }
+    if plan.tls.is_some() {
+        clock.enter("tls");
+    }
+    Ok(stream)
 }

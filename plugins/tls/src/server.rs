@@ -1,6 +1,7 @@
 //! The certificates of a server.
 
 use conductor_net::{CheckError, NameResolver, PhaseClock, ServerAddress, StartTls, TlsClient};
+use tokio::net::TcpStream;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use crate::{Presented, ocsp::OcspFacts, verdict::now};
@@ -28,14 +29,16 @@ impl TlsServer {
         clock: &mut PhaseClock<'_>,
         presented: &mut Presented,
     ) -> Result<(), CheckError> {
-        let host = &self.address.host;
-        let mut stream = self.address.connect(&mut self.resolver, clock).await?;
-        if let Some(protocol) = self.starttls {
-            clock.enter("starttls");
-            protocol.start(&mut stream, host, &clock.limit).await?;
+        let stream = self.connect(clock).await?;
+        let mut handshake = self
+            .tls
+            .connect(stream, &self.address.host, &clock.limit)
+            .await;
+        if handshake.is_refused {
+            let again = self.connect(clock).await;
+            let (host, limit) = (&self.address.host, &clock.limit);
+            handshake = self.tls.offer_outdated(handshake, again, host, limit).await;
         }
-        clock.enter("tls");
-        let handshake = self.tls.connect(stream, host, &clock.limit).await;
         if let Some(chain) = handshake.presented {
             let bytes = |der: &CertificateDer<'_>| der.to_vec();
             presented.chain = chain.certificates.iter().map(bytes).collect();
@@ -50,5 +53,18 @@ impl TlsServer {
         let (_, connection) = stream.get_ref();
         presented.version = connection.protocol_version();
         Ok(())
+    }
+
+    /// Connects up to where TLS begins.
+    async fn connect(&mut self, clock: &mut PhaseClock<'_>) -> Result<TcpStream, CheckError> {
+        let mut stream = self.address.connect(&mut self.resolver, clock).await?;
+        if let Some(protocol) = self.starttls {
+            clock.enter("starttls");
+            protocol
+                .start(&mut stream, &self.address.host, &clock.limit)
+                .await?;
+        }
+        clock.enter("tls");
+        Ok(stream)
     }
 }

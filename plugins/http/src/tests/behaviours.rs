@@ -27,6 +27,8 @@ struct Behaviour {
     /// Keys of the probe's config.
     config: Value,
     timeout: Duration,
+    /// `true` if a degraded platform is right too: the server works, but nothing beyond its certificate can be checked.
+    may_be_degraded: bool,
     /// The server, if it is not a thread of the test.
     held: Option<Box<dyn Send + Sync>>,
 }
@@ -39,6 +41,7 @@ impl Behaviour {
             curl: Vec::new(),
             config: json!({}),
             timeout: MINUTE,
+            may_be_degraded: false,
             held: None,
         }
     }
@@ -73,6 +76,12 @@ impl Behaviour {
         self
     }
 
+    /// A server whose cipher suites the probe does not have.
+    fn outdated(mut self) -> Self {
+        self.may_be_degraded = true;
+        self
+    }
+
     /// A visit that both give up soon.
     fn impatient(mut self) -> Self {
         self.timeout = Duration::from_millis(600);
@@ -96,16 +105,17 @@ impl Behaviour {
     }
 
     fn visit(&self) -> Finding {
-        let (is_healthy, probe) = self.probed();
+        let (status, probe) = self.probed();
         Finding {
             name: self.name,
             curl: self.exit_code_of_curl(),
-            is_healthy,
+            is_up: status == Some(Status::Healthy)
+                || (self.may_be_degraded && status == Some(Status::Degraded)),
             probe: without_numbers(&probe),
         }
     }
 
-    fn probed(&self) -> (bool, String) {
+    fn probed(&self) -> (Option<Status>, String) {
         let mut config = json!({ "url": self.url });
         let keys = self.config.as_object().unwrap().clone();
         config.as_object_mut().unwrap().extend(keys);
@@ -117,9 +127,9 @@ impl Behaviour {
                     _ => "unhealthy",
                 };
                 let text = format!("{status}: {}", report.message());
-                (report.status() == Status::Healthy, text)
+                (Some(report.status()), text)
             }
-            Err(failure) => (false, format!("failure: {failure}")),
+            Err(failure) => (None, format!("failure: {failure}")),
         }
     }
 }
@@ -134,7 +144,7 @@ struct Section {
 struct Finding {
     name: &'static str,
     curl: i32,
-    is_healthy: bool,
+    is_up: bool,
     probe: String,
 }
 
@@ -175,11 +185,11 @@ fn the_probe_opens_what_curl_opens() {
         for Finding {
             name,
             curl,
-            is_healthy,
+            is_up,
             probe,
         } in found
         {
-            if curl == 0 && !is_healthy {
+            if curl == 0 && !is_up {
                 wrong.push(format!("{name}: {probe}"));
             }
             let curl = match curl {
@@ -243,5 +253,6 @@ const AT_ONCE: usize = 4;
 const PREFACE: &str = "# What the http probe says of odd servers
 
 COUNT servers that do something unusual or wrong, each visited by curl (`curl -f -L`) and by the [http probe](probes/http.md). A test of the
-probe generates this page. It fails if the probe is unhealthy where curl opens. The exit codes are those of curl 7.88.
+probe generates this page. It fails if the probe is unhealthy where curl opens, or degraded but for outdated cipher suites. The exit codes are
+those of curl 7.88.
 ";

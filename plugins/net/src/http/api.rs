@@ -198,7 +198,14 @@ impl ApiServer {
             return Ok(Box::new(stream));
         }
         clock.enter("tls");
-        let handshake = tls.connect(stream, &target.host(), &clock.limit).await;
+        let host = target.host();
+        let mut handshake = tls.connect(stream, &host, &clock.limit).await;
+        if handshake.is_refused {
+            let again = address.connect(&mut self.resolver, clock).await;
+            handshake = tls
+                .offer_outdated(handshake, again, &host, &clock.limit)
+                .await;
+        }
         self.expiry = handshake.presented.and_then(|chain| chain.expiry());
         let stream = handshake.outcome?;
         clock.end();

@@ -56,7 +56,7 @@ fn ask(server: &mut ApiServer, request: ApiRequest) -> Result<ApiResponse, Check
 
 fn message(error: &CheckError) -> &str {
     match error {
-        CheckError::Platform(message) => message,
+        CheckError::Platform(message) | CheckError::Degraded(message) => message,
         CheckError::Host(failure) => failure.message(),
     }
 }

@@ -64,6 +64,11 @@ pub enum TlsVersion {
 }
 
 impl TlsVersion {
+    /// Returns `true` if the connection may be one of TLS 1.2.
+    pub(super) fn allows_tls12(self) -> bool {
+        self == Self::Tls12
+    }
+
     pub(super) fn and_later(self) -> &'static [&'static SupportedProtocolVersion] {
         static ONLY_TLS13: &[&SupportedProtocolVersion] = &[&TLS13];
         match self {

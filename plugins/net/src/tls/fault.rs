@@ -30,6 +30,26 @@ pub(super) fn judge(host: &str, error: &io::Error) -> CheckError {
     CheckError::Platform(what)
 }
 
+/// Returns `true` if a handshake ended like one with a server that has none of the offered cipher suites: by its alert, or by
+/// closing the connection, as some do.
+pub(super) fn is_refusal(error: &io::Error) -> bool {
+    use AlertDescription as Alert;
+    let cause = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<Error>());
+    match cause {
+        Some(Error::AlertReceived(alert)) => matches!(
+            alert,
+            Alert::HandshakeFailure | Alert::InsufficientSecurity | Alert::ProtocolVersion
+        ),
+        Some(_) => false,
+        None => matches!(
+            error.kind(),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+        ),
+    }
+}
+
 fn untrusted(host: &str, error: &CertificateError) -> String {
     match error {
         CertificateError::ExpiredContext { time, not_after } => {

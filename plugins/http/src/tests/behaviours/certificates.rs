@@ -148,6 +148,23 @@ fn make_version_1(folder: &Path, name: &str, issuer: &Path, issuer_key: &Path) {
     }
 }
 
+/// Makes a certificate for `localhost` with a key of this algorithm.
+fn make_named(folder: &Path, name: &str, algorithm: &str, issuer: &Path, issuer_key: &Path) {
+    let (issuer, issuer_key) = (issuer.display(), issuer_key.display());
+    fs::write(folder.join("san.cnf"), "subjectAltName=DNS:localhost\n").unwrap();
+    for arguments in [
+        format!(
+            "req -newkey {algorithm} -nodes -keyout {name}.key -subj /CN=localhost -out {name}.csr"
+        ),
+        format!(
+            "x509 -req -in {name}.csr -CA {issuer} -CAkey {issuer_key} -set_serial 8 -days 90 -extfile san.cnf -out {name}.pem"
+        ),
+    ] {
+        let run = openssl(folder, &arguments).output().unwrap();
+        assert!(run.status.success(), "{run:?}");
+    }
+}
+
 /// Starts a server of openssl with the certificate made last.
 fn openssl_server(folder: &Path, options: &str) -> (Box<OpensslServer>, String) {
     let serve = "s_server -accept 127.0.0.1:0 -cert v1.pem -key v1.key -www";
@@ -249,6 +266,27 @@ pub(super) fn section() -> Section {
     };
     let (tls_1_0, tls_1_0_url) = old("tls1");
     let (tls_1_1, tls_1_1_url) = old("tls1_1");
+    for kind in ["pem", "key"] {
+        let of = |name: &str| folder.path().join(format!("{name}.{kind}"));
+        fs::copy(of("v1"), of("other-name")).unwrap();
+    }
+    make_version_1(folder.path(), "localhost", &trusted, &key);
+    for (name, algorithm) in [
+        ("p521", "ec -pkeyopt ec_paramgen_curve:P-521"),
+        ("ed448", "ed448"),
+        ("ed25519", "ed25519"),
+    ] {
+        make_named(folder.path(), name, algorithm, &trusted, &key);
+    }
+    let small_field = file("small-field.pem", SMALL_FIELD.to_owned());
+    let with_suites = |name: &'static str, options: &str| {
+        let (server, url) = openssl_server(folder.path(), options);
+        Behaviour::at(name, url)
+            .curl(&["--cacert", trusted.to_str().unwrap()])
+            .config(json!({ "ca_file": trusted }))
+            .held(server)
+            .outdated()
+    };
     let with_root = |name, url: String| {
         Behaviour::at(name, url)
             .curl(&["--cacert", trusted.to_str().unwrap()])
@@ -441,6 +479,56 @@ pub(super) fn section() -> Section {
                 })
             ),
         ),
+        with_suites(
+            "key exchange by RSA alone, with AES-GCM",
+            " -tls1_2 -cipher AES128-GCM-SHA256",
+        ),
+        with_suites(
+            "key exchange by RSA alone, with AES-CBC",
+            " -tls1_2 -cipher AES256-SHA",
+        ),
+        with_suites(
+            "key exchange by elliptic curves, with AES-CBC and SHA-1 alone",
+            " -tls1_2 -cipher ECDHE-RSA-AES128-SHA",
+        ),
+        with_suites(
+            "key exchange by elliptic curves, with AES-CBC and SHA-384 alone",
+            " -tls1_2 -cipher ECDHE-RSA-AES256-SHA384",
+        ),
+        with_suites(
+            "key exchange by a finite field alone, with AES-GCM",
+            " -tls1_2 -cipher DHE-RSA-AES128-GCM-SHA256",
+        ),
+        with_suites(
+            "key exchange by a finite field of 1024 bits alone",
+            &format!(
+                " -tls1_2 -cipher DHE-RSA-AES128-GCM-SHA256:@SECLEVEL=0 -dhparam {}",
+                small_field.display()
+            ),
+        ),
+        with_suites(
+            "a cipher suite without encryption",
+            " -tls1_2 -cipher NULL-SHA256:@SECLEVEL=0",
+        ),
+        with_suites(
+            "AES-CCM alone",
+            " -tls1_2 -cipher ECDHE-RSA-AES128-CCM:AES128-CCM",
+        ),
+        with_suites(
+            "outdated and current cipher suites, the outdated ones preferred",
+            " -tls1_2 -serverpref -cipher AES128-SHA:ECDHE-RSA-AES128-GCM-SHA256",
+        ),
+        with_suites("a key of P-521", " -cert p521.pem -key p521.key"),
+        with_suites("a key of Ed448", " -cert ed448.pem -key ed448.key"),
+        with_suites("a key of Ed25519", " -cert ed25519.pem -key ed25519.key"),
+        with_suites(
+            "key exchange by P-521 alone (TLS 1.2)",
+            " -tls1_2 -groups P-521",
+        ),
+        with_suites(
+            "key exchange by RSA alone, and a certificate for another name",
+            " -tls1_2 -cipher AES128-SHA -cert other-name.pem -key other-name.key",
+        ),
         with_root("an X.509 v1 certificate", own_v1_url).held(own_v1),
         with_root("an X.509 v1 certificate of an unknown CA", foreign_v1_url).held(foreign_v1),
         with_root("an X.509 v1 certificate for another name", named_v1_url).held(named_v1),
@@ -472,3 +560,11 @@ pub(super) fn section() -> Section {
         behaviours,
     }
 }
+
+/// Of 1024 bits: it takes openssl seconds to make one.
+const SMALL_FIELD: &str = "-----BEGIN DH PARAMETERS-----
+MIGHAoGBAMP9u9y82cZxjsE4R0zqKrNWsNThsUJuxeEYWWokYsdf8/E4SUHoj8Ju
+DXAGBecEVkS1Uv8LuZw+xvaTGRWPb6isQ80rFS/IPiX5TurPfIA87VVKHjMR/ITl
+sPMq2KIjrgZgFTAavC5FOEWoJET7/dGQ2I53AZKKN/ga0xn5GljPAgEC
+-----END DH PARAMETERS-----
+";
