@@ -2,23 +2,18 @@
 //!
 //! Errors name the address that was tried and the cure.
 
-use std::{ffi::OsStr, path::PathBuf, sync::Arc, time::Duration};
+use std::{ffi::OsStr, path::PathBuf, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use conductor_library::{file_reader, printable};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1, header};
-use hyper_util::rt::TokioIo;
-use serde::de::DeserializeOwned;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+use conductor_http::{
+    FailureReason, HeaderValue, HttpClient, HttpRequest, Method, StatusCode, TlsSettings, header,
 };
-use tokio_rustls::{TlsConnector, rustls::ClientConfig};
+use conductor_library::{file_reader, printable};
+use serde::de::DeserializeOwned;
 
 use self::{
     address::HostAddress,
-    error::{OptionError, RequestError},
+    error::{OptionError, cure},
 };
 use crate::{CliError, DEFAULT_ADDRESS, note};
 
@@ -26,7 +21,6 @@ mod address;
 mod error;
 #[cfg(test)]
 mod tests;
-mod trust;
 
 /// Address of a running host, and the credentials for it.
 #[derive(Clone, Debug, clap::Args)]
@@ -71,8 +65,8 @@ pub struct HostClient {
     address: HostAddress,
     /// `true` if the operator has named the address.
     is_named: bool,
-    tls: Option<Arc<ClientConfig>>,
-    authorization: Option<String>,
+    http: HttpClient,
+    authorization: Option<HeaderValue>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -96,9 +90,15 @@ impl HostClient {
         let is_named = written.is_some();
         let written = written.unwrap_or_else(|| DEFAULT_ADDRESS.to_owned());
         let address = HostAddress::parse(&written)?;
-        let tls = address
-            .https
-            .then(|| trust::config(remote.ca_file.as_deref()));
+        let http = if address.is_https() {
+            HttpClient::with_tls(&TlsSettings {
+                ca_file: remote.ca_file.clone(),
+                ..TlsSettings::default()
+            })
+            .map_err(OptionError::Trust)?
+        } else {
+            HttpClient::plain()
+        };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -107,7 +107,7 @@ impl HostClient {
             timeout: TIMEOUT,
             address,
             is_named,
-            tls: tls.transpose()?,
+            http,
             authorization: authorization(remote)?,
             runtime,
         })
@@ -135,7 +135,7 @@ impl HostClient {
     /// address needs no note: the command works without one.
     pub fn look_if_running<T: DeserializeOwned>(&self, path: &str, what: &str) -> Option<T> {
         let answer = match self.request(Method::GET, path, String::new()) {
-            Err(RequestError::Connect(_)) if !self.is_named => return None,
+            Err(FailureReason::Connect(_)) if !self.is_named => return None,
             answer => answer.map_err(|error| self.unreachable(&error)),
         };
         match answer.and_then(|answer| self.parse(answer)) {
@@ -181,18 +181,30 @@ impl HostClient {
         method: Method,
         path: &str,
         body: String,
-    ) -> Result<HostResponse, RequestError> {
-        self.runtime.block_on(async {
-            tokio::time::timeout(self.timeout, self.exchange(method, path, body))
-                .await
-                .unwrap_or(Err(RequestError::TimedOut(self.timeout)))
+    ) -> Result<HostResponse, FailureReason> {
+        let mut request = HttpRequest::new(method, self.address.url(path))
+            .timeout(self.timeout)
+            .body_limit(BODY_LIMIT);
+        if !body.is_empty() {
+            let json = HeaderValue::from_static("application/json");
+            request = request.header(header::CONTENT_TYPE, json);
+        }
+        if let Some(authorization) = &self.authorization {
+            request = request.secret_header(header::AUTHORIZATION, authorization.clone());
+        }
+        let response = self.runtime.block_on(self.http.send(request.body(body)));
+        let response = response.map_err(|error| error.reason)?;
+        Ok(HostResponse {
+            status: response.status,
+            body: response.body.to_vec(),
         })
     }
 
-    fn unreachable(&self, error: &RequestError) -> CliError {
+    fn unreachable(&self, error: &FailureReason) -> CliError {
         CliError::Unreachable(format!(
-            "cannot reach the host at {}: {error}",
-            self.address
+            "cannot reach the host at {}: {}",
+            self.address,
+            cure(error)
         ))
     }
 
@@ -225,69 +237,6 @@ impl HostClient {
             )),
         })
     }
-
-    async fn exchange(
-        &self,
-        method: Method,
-        path: &str,
-        body: String,
-    ) -> Result<HostResponse, RequestError> {
-        let HostAddress { host, port, .. } = &self.address;
-        let connecting = TcpStream::connect((host.as_str(), *port));
-        let stream = connecting.await.map_err(RequestError::Connect)?;
-        let _ = stream.set_nodelay(true);
-        match &self.tls {
-            None => self.send(stream, method, path, body).await,
-            Some(config) => {
-                let name = trust::server_name(host)?;
-                let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream);
-                let stream = stream.await.map_err(RequestError::Handshake)?;
-                self.send(stream, method, path, body).await
-            }
-        }
-    }
-
-    async fn send<S>(
-        &self,
-        stream: S,
-        method: Method,
-        path: &str,
-        body: String,
-    ) -> Result<HostResponse, RequestError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|source| RequestError::Exchange { source, hint: "" })?;
-        tokio::spawn(connection);
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.address.base))
-            .header(header::HOST, self.address.authority())
-            .header(header::CONNECTION, "close");
-        if !body.is_empty() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
-        }
-        if let Some(authorization) = &self.authorization {
-            request = request.header(header::AUTHORIZATION, authorization);
-        }
-        let request = request.body(Full::<Bytes>::from(body))?;
-        let hint = match self.address.https {
-            true => "",
-            false => " (does it speak https?)",
-        };
-        let response = sender.send_request(request).await;
-        let response = response.map_err(|source| RequestError::Exchange { source, hint })?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), BODY_LIMIT)
-            .collect()
-            .await?;
-        Ok(HostResponse {
-            status,
-            body: body.to_bytes().to_vec(),
-        })
-    }
 }
 
 /// Returns a platform's path in the API, escaping the name.
@@ -303,7 +252,7 @@ pub fn platform_path(name: &str) -> String {
 }
 
 /// Returns the Authorization header.
-fn authorization(remote: &RemoteArgs) -> Result<Option<String>, OptionError> {
+fn authorization(remote: &RemoteArgs) -> Result<Option<HeaderValue>, OptionError> {
     let Some(user) = &remote.user else {
         return Ok(None);
     };
@@ -318,7 +267,8 @@ fn authorization(remote: &RemoteArgs) -> Result<Option<String>, OptionError> {
         None => std::env::var("CONDUCTOR_PASSWORD").map_err(|_| OptionError::NoPassword)?,
     };
     let pair = STANDARD.encode(format!("{user}:{password}"));
-    Ok(Some(format!("Basic {pair}")))
+    let header = HeaderValue::try_from(format!("Basic {pair}"));
+    Ok(Some(header.expect("base64 is printable")))
 }
 
 /// Limit of a password file, in bytes.

@@ -2,19 +2,15 @@
 
 use std::fmt;
 
-use hyper::Uri;
+use conductor_http::{RequestUrl, UrlError};
 
 use super::error::{AddressError, OptionError};
 
 /// The address of a host.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct HostAddress {
-    pub(super) https: bool,
-    /// A name or an address, without brackets.
-    pub(super) host: String,
-    pub(super) port: u16,
-    /// The prefix of the API's own paths, behind a proxy: empty, or beginning with `/`.
-    pub(super) base: String,
+    /// Its path is the prefix of the API's own paths, behind a proxy.
+    url: RequestUrl,
 }
 
 impl HostAddress {
@@ -23,75 +19,52 @@ impl HostAddress {
             address: text.to_owned(),
             why,
         };
-        let has_scheme = text.contains("://");
-        let url = if has_scheme {
-            text.to_owned()
-        } else if text.starts_with(':') {
-            // As in --web.listen-address.
-            format!("http://{LOOPBACK}{text}")
-        } else {
-            format!("http://{text}")
-        };
-        let uri: Uri = url.parse().map_err(|e| wrong(AddressError::Uri(e)))?;
-        let https = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            _ => return Err(wrong(AddressError::Scheme)),
-        };
-        let authority = uri.authority().ok_or_else(|| wrong(AddressError::NoHost))?;
-        if authority.as_str().contains('@') {
-            return Err(OptionError::Credentials);
+        let parsed = RequestUrl::parse(&complete(text));
+        let url = parsed.map_err(|error| match error {
+            UrlError::Credentials => OptionError::Credentials,
+            UrlError::Scheme | UrlError::NoSocket => wrong(AddressError::Scheme),
+            error => wrong(AddressError::Url(error)),
+        })?;
+        if url.is_unix() {
+            return Err(wrong(AddressError::Scheme));
         }
-        if uri.query().is_some() {
+        if url.query().is_some() {
             return Err(wrong(AddressError::Query));
         }
-        let host = authority
-            .host()
-            .trim_start_matches('[')
-            .trim_end_matches(']');
-        if host.is_empty() {
-            return Err(wrong(AddressError::NoHost));
-        }
-        // Use the loopback address for a host that listens on all addresses.
-        let host = match host {
-            "0.0.0.0" => LOOPBACK,
-            "::" => "::1",
-            host => host,
-        };
-        let usual = match (has_scheme, https) {
-            (false, _) => OUR_PORT,
-            (true, false) => 80,
-            (true, true) => 443,
-        };
-        let port = authority.port_u16();
-        let after_colon = authority.as_str().rsplit_once(':').map(|(_, port)| port);
-        // An IPv6 address ends with a bracket.
-        if port.is_none() && after_colon.is_some_and(|port| !port.ends_with(']')) {
-            return Err(wrong(AddressError::Port));
-        }
-        Ok(Self {
-            https,
-            host: host.to_owned(),
-            port: port.unwrap_or(usual),
-            base: uri.path().trim_end_matches('/').to_owned(),
-        })
+        Ok(Self { url })
     }
 
-    /// Returns host and port, as in the Host header.
-    pub(super) fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+    pub(super) fn is_https(&self) -> bool {
+        self.url.is_https()
+    }
+
+    /// Returns the URL of a path of the API, which may have a query.
+    pub(super) fn url(&self, path: &str) -> RequestUrl {
+        self.url.join(path)
     }
 }
 
 impl fmt::Display for HostAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.https { "https" } else { "http" };
-        write!(f, "{scheme}://{}{}", self.authority(), self.base)
+        write!(f, "{}{}", self.url, self.url.path().trim_end_matches('/'))
     }
+}
+
+/// Returns the URL of an address that may have no scheme.
+fn complete(text: &str) -> String {
+    if text.contains("://") {
+        return text.to_owned();
+    }
+    // As in --web.listen-address.
+    let host = if text.starts_with(':') { LOOPBACK } else { "" };
+    let (authority, path) = text.split_at(text.find(['/', '?']).unwrap_or(text.len()));
+    // The colons of an IPv6 address are in brackets.
+    let after_brackets = authority.rsplit(']').next().unwrap_or_default();
+    let port = match after_brackets.contains(':') || authority.is_empty() {
+        true => String::new(),
+        false => format!(":{OUR_PORT}"),
+    };
+    format!("http://{host}{authority}{port}{path}")
 }
 
 const LOOPBACK: &str = "127.0.0.1";
