@@ -97,7 +97,7 @@ impl Default for Resumption {
 }
 
 impl Resumption {
-    fn of(host: SavedHost, platforms: Vec<SavedPlatform>, limit: Duration) -> Self {
+    pub(crate) fn of(host: SavedHost, platforms: Vec<SavedPlatform>, limit: Duration) -> Self {
         let by_name = platforms.into_iter().map(|p| (p.name.clone(), p));
         Self {
             changes: AtomicU64::new(0),

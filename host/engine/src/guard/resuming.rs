@@ -96,6 +96,12 @@ impl PlatformGuard {
         }
     }
 
+    /// Returns the state of its breaker.
+    #[cfg(test)]
+    pub(crate) fn breaker_state(&self) -> conductor_core::breaker::CircuitState {
+        self.inner.lock().calls.breaker().state()
+    }
+
     /// Sets the number of its slot on the schedule.
     pub fn set_slot(&self, number: Option<u32>) {
         let number = number.unwrap_or(NO_SLOT);

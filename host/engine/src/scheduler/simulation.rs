@@ -36,6 +36,7 @@ mod confirmed;
 mod disturbances;
 mod ledger;
 mod plugin;
+mod restarts;
 mod tests;
 mod world;
 
@@ -55,6 +56,8 @@ pub(super) struct SimulatedHost {
     polled: Duration,
     /// The last call that was seen to begin, by platform.
     begun: BTreeMap<PlatformIx, u64>,
+    /// The number of reloads, for the names of new platforms.
+    reloads: u32,
     _state: tempfile::TempDir,
 }
 
@@ -96,11 +99,15 @@ impl SimulatedHost {
     /// Creates a host without plugins and platforms, which does not run yet.
     pub(super) fn new(seed: u64) -> Self {
         let world = SimulatedWorld::new(seed);
+        let shared = GuardContext::new(world.clock, HostMetrics::by(world.clock), 0);
+        Self::within(world, shared.with_seed(seed))
+    }
+
+    /// Creates a host like [`new`](Self::new), in a world in which others may have run before.
+    fn within(world: SimulatedWorld, shared: GuardContext) -> Self {
         let state = tempfile::tempdir().unwrap();
         let catalog =
             Catalog::open(&[], false, TrustPolicy::default(), Some(state.path())).unwrap();
-        let shared =
-            GuardContext::new(world.clock, HostMetrics::by(world.clock), 0).with_seed(seed);
         let shared = Arc::new(shared);
         let board = StatusBoard::new(
             Arc::clone(&shared),
@@ -131,6 +138,7 @@ impl SimulatedHost {
             platforms: Vec::new(),
             forgotten: Vec::new(),
             begun: BTreeMap::new(),
+            reloads: 0,
             _state: state,
         }
     }
@@ -175,7 +183,8 @@ impl SimulatedHost {
             breaker: BreakerSettings::default(),
             labels: BTreeMap::new(),
         };
-        let guard = PlatformGuard::new(settings, Arc::clone(plugin), Arc::clone(&self.shared));
+        let mut guard = PlatformGuard::new(settings, Arc::clone(plugin), Arc::clone(&self.shared));
+        guard.resume_saved("{}");
         guard.set_confirmation(platform.rules, platform.retry_interval);
         let guard = Arc::new(guard);
         let metrics = self.shared.metrics.platform(name, plugin.id());
@@ -317,7 +326,8 @@ impl SimulatedHost {
             if planned.key != MONITOR_KEY {
                 let ix = PlatformIx::from_key(planned.key).unwrap();
                 let name = &self.driver.platforms[ix].guard.settings().name;
-                let first = self.driver.origin + planned.phase;
+                let schedule = &self.driver.schedule;
+                let first = schedule.start_of(planned, self.driver.origin);
                 self.ledger.scheduled(name, first, planned.interval, after);
             }
         }

@@ -60,23 +60,22 @@ impl SimulatedHost {
     /// Lets time pass, with a disturbance every so often.
     pub(super) fn run_disturbed_until(&mut self, end: Duration) {
         self.world.set_thread_shortage(1);
-        let mut reloads = 0;
         while self.world.now() < end {
             let calm = self.draw(|random| random.between(S, 40 * S));
             self.run_until(end.min(self.world.now() + calm));
-            self.disturb(&mut reloads);
+            self.disturb();
             self.check_totals();
         }
     }
 
-    fn disturb(&mut self, reloads: &mut u32) {
+    fn disturb(&mut self) {
         let plugin = self.draw(|random| 2 + usize::try_from(random.below(8)).unwrap());
         match self.draw(|random| random.below(14)) {
             0..4 => self.change_mood(plugin),
             4..6 => self.change_library(plugin),
             6 | 7 => {
-                *reloads += 1;
-                self.change_platforms(*reloads);
+                self.reloads += 1;
+                self.change_platforms(self.reloads);
             }
             8 => {
                 let percent = |random: &mut SeededRandom| random.pick(&[30.0, 60.0, 85.0, 95.0]);

@@ -108,6 +108,10 @@ impl SimulationLedger {
     ) {
         let mut books = self.lock();
         let book = books.platforms.get_mut(platform).unwrap();
+        if book.spans.is_empty() {
+            // Of a host that was restarted, a first check that ends in its turn can be followed by a re-check.
+            book.last_due = first;
+        }
         match book.spans.last() {
             Some(span) if span.until.is_none() => {
                 assert_eq!(

@@ -90,7 +90,7 @@ impl SimulatedSource {
         *self.mood.lock().unwrap() = mood;
     }
 
-    fn mood(&self) -> PluginBehaviour {
+    pub(super) fn mood(&self) -> PluginBehaviour {
         *self.mood.lock().unwrap()
     }
 
