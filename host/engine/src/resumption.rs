@@ -53,7 +53,7 @@ pub struct Resumption {
 }
 
 /// The parts of a running host that are no guard's.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct RunningParts {
     lattice: Option<RunningLattice>,
     /// The windows that operators have started.

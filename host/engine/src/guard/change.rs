@@ -75,7 +75,7 @@ impl PlatformGuard {
         let rules = inner.rules;
         let change = (inner.view).changed_by(&end, rules, || self.is_outdated_by_pause(now));
         // A failure may count in the breaker without a change of the state.
-        if change.is_some() || found == PlatformState::Unknown {
+        if (change.is_some() || found == PlatformState::Unknown) && !self.is_target() {
             self.shared.resumption.note_change();
         }
         EndedCheck {

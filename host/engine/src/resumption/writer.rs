@@ -1,7 +1,8 @@
 //! The thread that writes the file.
 
 use std::{
-    io,
+    collections::HashMap,
+    io, mem,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, atomic::Ordering},
     thread,
@@ -68,9 +69,9 @@ impl FileWriter {
     fn run(mut self) {
         let clock = self.shared.clock;
         let (mut saved, mut written) = (None, clock.now());
-        let mut pause = WRITE_INTERVAL;
+        let mut rest = Duration::ZERO;
         loop {
-            let is_closing = self.shared.resumption.wait(pause);
+            let is_closing = self.shared.resumption.wait(mem::take(&mut rest));
             let changes = self.shared.resumption.changes.load(Ordering::Relaxed);
             let begun = clock.now();
             let is_unchanged = saved == Some(changes);
@@ -79,7 +80,7 @@ impl FileWriter {
             }
             let result = state_file::replace(&self.file, &self.shared.saved(&self.board));
             let took = clock.now().saturating_sub(begun);
-            pause = WRITE_INTERVAL.max(took * LARGEST_SHARE);
+            rest = took * LARGEST_SHARE;
             if result.is_ok() {
                 (saved, written) = (Some(changes), begun);
             }
@@ -109,12 +110,17 @@ impl FileWriter {
 }
 
 impl Resumption {
-    /// Waits for a time, or until there is an order or the host stops; returns `true` if it stops.
-    fn wait(&self, time: Duration) -> bool {
+    /// Waits for the time of the next write: after a `rest`, as soon as there is an order, or some seconds later. Returns
+    /// `true` at once if the host stops.
+    fn wait(&self, rest: Duration) -> bool {
         let wake = lock(&self.wake);
-        let waited = self
+        let rested = self
             .woken
-            .wait_timeout_while(wake, time, |wake| !wake.is_urgent && !wake.is_closing);
+            .wait_timeout_while(wake, rest, |wake| !wake.is_closing);
+        let (wake, _) = rested.unwrap_or_else(PoisonError::into_inner);
+        let waited = self.woken.wait_timeout_while(wake, WRITE_INTERVAL, |wake| {
+            !wake.is_urgent && !wake.is_closing
+        });
         let (mut wake, _) = waited.unwrap_or_else(PoisonError::into_inner);
         wake.is_urgent = false;
         wake.is_closing
@@ -126,7 +132,8 @@ impl GuardContext {
     pub fn saved(&self, board: &StatusBoard) -> Vec<u8> {
         let (clock, now) = (self.clock, self.clock.now());
         let wall = clock.unix_seconds(now);
-        let RunningParts { lattice, windows } = &*lock(&self.resumption.running);
+        // Released at once: the scheduler may be waiting for it.
+        let RunningParts { lattice, windows } = lock(&self.resumption.running).clone();
         let lattice = lattice.map(|lattice| SavedLattice {
             begun: clock.unix_seconds(lattice.origin) - lattice.age.as_secs_f64(),
             stagger: lattice.stagger,
@@ -136,7 +143,7 @@ impl GuardContext {
             written: wall,
             // Checks have not started yet, and their slots are those from before.
             lattice: lattice.or(self.resumption.lattice_before),
-            windows: windows.clone(),
+            windows,
         });
         for guard in board.platform_guards() {
             file.add(&guard.saved(now, wall));
@@ -144,7 +151,7 @@ impl GuardContext {
         // A platform that a discovery finds later is not forgotten by a second restart.
         let mut unclaimed = lock(&self.resumption.unclaimed);
         if now > CLAIM_TIME {
-            *unclaimed = Default::default();
+            *unclaimed = HashMap::new();
         }
         unclaimed.values().for_each(|platform| file.add(platform));
         drop(unclaimed);
