@@ -41,6 +41,7 @@ use trust::TrustConfig;
 
 use super::{
     error::ConfigMistake,
+    joining,
     own::OwnAddress,
     schema,
     secrets::{PlatformSecrets, SecretResolver},
@@ -57,6 +58,12 @@ use super::{
     description = "The configuration of a Conductor host."
 )]
 pub(super) struct RawConfig {
+    /// Further config files, relative to this one: files, folders (every `*.toml` in it) and patterns such as
+    /// `"conductor.d/*.toml"`. Their order has no effect, and they include no others.
+    #[schemars(inner(length(min = 1)))]
+    #[serde(default)]
+    #[expect(dead_code, reason = "files are read before they are joined")]
+    include: Vec<String>,
     /// Settings of the host itself.
     #[serde(default)]
     host: host::RawHostConfig,
@@ -123,7 +130,7 @@ pub(super) fn read(
         places,
         mut faults,
         refused,
-    } = match syntax::parse(source.text()) {
+    } = match joining::parse(source) {
         Ok(parsed) => parsed,
         Err(faults) => return (None, faults),
     };
@@ -133,7 +140,9 @@ pub(super) fn read(
         let table = values[table].as_object();
         table.is_none_or(serde_json::Map::is_empty)
     };
-    if has_none("platform") && has_none("template") && misshapen.is_empty() {
+    let is_complete = source.not_included.is_empty();
+    faults.extend(source.not_included.iter().cloned());
+    if is_complete && has_none("platform") && has_none("template") && misshapen.is_empty() {
         faults.push(no_platform(source));
     }
     let are_libraries_known = salvage::drop_misshapen(&mut values, &misshapen);
@@ -170,9 +179,9 @@ pub(super) fn read(
     for (name, template) in &mut parts.templates {
         template.secrets = of_templates.remove(name).unwrap_or_default();
     }
-    parts.warnings = lookup
-        .warnings
-        .into_iter()
+    let of_files = source.include_warnings.iter().cloned();
+    parts.warnings = of_files
+        .chain(lookup.warnings)
         .chain(warnings)
         .map(|(place, text)| format!("{text} ({})", source.location(place.start)))
         .collect();
@@ -315,12 +324,9 @@ fn look_up_secrets<'a>(
 }
 
 fn no_platform(source: &SourceText) -> ConfigMistake {
-    let last_line = source
-        .text()
-        .trim_end()
-        .rfind('\n')
-        .map_or(0, |newline| newline + 1);
+    let text = &source.text()[source.files()[0].range.clone()];
+    let last_line = text.trim_end().rfind('\n').map_or(0, |newline| newline + 1);
     ConfigMistake::new("the config has no platform")
         .help("add one, for example [platform.disk] with plugin = \"disk\"")
-        .at(last_line..source.text().trim_end().len())
+        .at(last_line..text.trim_end().len())
 }

@@ -172,9 +172,11 @@ impl ConfigError {
     pub fn mistakes(&self) -> Vec<MistakeRecord> {
         let mistake =
             |place: Option<super::SourceLocation>, message: String, help: Option<&String>| {
+                let file = place.as_ref().map_or(&self.name, |place| &place.file);
+                let file = file.to_string();
                 let (line, column) = place.map(|place| (place.line, place.column)).unzip();
                 MistakeRecord {
-                    file: self.name.to_string(),
+                    file,
                     line,
                     column,
                     message,
@@ -277,6 +279,16 @@ impl ConfigMistake {
     pub(super) fn at(self, place: Range<usize>) -> Self {
         Self {
             place: Some(place),
+            ..self
+        }
+    }
+
+    /// Moves its places by the offset of its file in the text of all files.
+    pub(super) fn shifted(self, by: usize) -> Self {
+        let shifted = |place: Range<usize>| place.start + by..place.end + by;
+        Self {
+            place: self.place.map(shifted),
+            first: self.first.map(shifted),
             ..self
         }
     }

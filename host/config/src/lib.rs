@@ -9,7 +9,9 @@ mod elements;
 mod error;
 mod escapes;
 pub mod for_editors;
+mod includes;
 mod inline;
+mod joining;
 mod own;
 mod schema;
 mod secrets;
@@ -131,6 +133,7 @@ impl ConductorConfig {
         [Some(state), config_file, self.lock_file.clone()]
             .into_iter()
             .flatten()
+            .chain(self.source.included())
             .chain(secrets)
             .collect()
     }
@@ -165,7 +168,8 @@ impl ConductorConfig {
         base_dir: &Path,
         own: &OwnAddress,
     ) -> Result<Self, ConfigError> {
-        Self::from_source(SourceText::new(name, text)?, base_dir, own)
+        let source = includes::read(SourceText::new(name, text)?, base_dir);
+        Self::from_source(source, base_dir, own)
     }
 
     /// Returns the compiled-in default, which finds its plugins in `exe_dir`, the folder of the running binary.
@@ -409,7 +413,10 @@ impl ConfigReadResult {
     #[must_use]
     pub fn of(path: &Path, own: &OwnAddress) -> Self {
         match SourceText::read(path) {
-            Ok(source) => Self::of_source(source, path.parent().unwrap_or(Path::new("")), own),
+            Ok(source) => {
+                let base_dir = path.parent().unwrap_or(Path::new(""));
+                Self::of_source(includes::read(source, base_dir), base_dir, own)
+            }
             Err(error) => Self {
                 config: None,
                 error: Some(error),

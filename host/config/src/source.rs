@@ -1,8 +1,11 @@
-//! The source file: its name and text, and the line and column of a byte.
+//! The source files: their names and texts, and the file, line and column of a byte.
+//!
+//! All files are in one text, one after the other, so that one offset is a place in one of them.
 
 use std::{
     fmt, io, iter,
-    path::Path,
+    ops::Range,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
 
@@ -12,23 +15,36 @@ use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanConten
 
 use super::{
     error::{ConfigError, ConfigMistake},
+    joining,
     spans::SpanTree,
-    syntax,
 };
 
 /// Maximum file size, in bytes: a hundred thousand platforms fit.
 pub const MAX_BYTES: usize = 8_000_000;
 
-/// A configuration file's name and text.
+/// A configuration file's name and text, followed by those of the files that it includes.
 pub struct SourceText {
     name: Arc<str>,
     text: String,
     line_starts: Vec<usize>,
+    /// The file itself, then the included ones.
+    files: Vec<SourceFile>,
+    /// Included files that could not be read.
+    pub(super) not_included: Vec<ConfigMistake>,
+    /// Warnings about included files.
+    pub(super) include_warnings: Vec<(Range<usize>, String)>,
     /// Numbers of characters before the original text: those added in the text, and those of the original left out of
     /// it.
     added: (usize, usize),
     places: OnceLock<SpanTree>,
     printable: OnceLock<String>,
+}
+
+/// One file, and the range of its text in that of all files.
+#[derive(Clone)]
+pub(super) struct SourceFile {
+    name: Arc<str>,
+    pub(super) range: Range<usize>,
 }
 
 /// A place in a file, for display as `file:line:column`.
@@ -89,9 +105,16 @@ impl SourceText {
 
     fn unchecked(name: &str, text: String) -> Self {
         let line_ends = text.match_indices('\n').map(|(at, _)| at + 1);
+        let name: Arc<str> = name.into();
         Self {
-            name: name.into(),
             line_starts: iter::once(0).chain(line_ends).collect(),
+            files: vec![SourceFile {
+                name: Arc::clone(&name),
+                range: 0..text.len(),
+            }],
+            not_included: Vec::new(),
+            include_warnings: Vec::new(),
+            name,
             text,
             added: (0, 0),
             places: OnceLock::new(),
@@ -101,7 +124,50 @@ impl SourceText {
 
     /// Returns the same text, to be read again.
     pub(super) fn copy(&self) -> Self {
-        Self::unchecked(&self.name, self.text.clone())
+        Self {
+            name: Arc::clone(&self.name),
+            text: self.text.clone(),
+            line_starts: self.line_starts.clone(),
+            files: self.files.clone(),
+            not_included: self.not_included.clone(),
+            include_warnings: self.include_warnings.clone(),
+            added: self.added,
+            places: OnceLock::new(),
+            printable: OnceLock::new(),
+        }
+    }
+
+    /// Adds an included file; returns the offset of its text.
+    pub(super) fn append(&mut self, name: &str, text: &str) -> usize {
+        self.text.push('\n');
+        let start = self.text.len();
+        self.text.push_str(text);
+        self.line_starts.push(start);
+        let line_ends = text.match_indices('\n').map(|(at, _)| start + at + 1);
+        self.line_starts.extend(line_ends);
+        self.files.push(SourceFile {
+            name: name.into(),
+            range: start..self.text.len(),
+        });
+        start
+    }
+
+    /// Returns the file itself, then the included ones.
+    pub(super) fn files(&self) -> &[SourceFile] {
+        &self.files
+    }
+
+    /// Returns the paths of the included files.
+    pub fn included(&self) -> impl Iterator<Item = PathBuf> {
+        let included = self.files.iter().skip(1);
+        included.map(|file| PathBuf::from(&*file.name))
+    }
+
+    fn file_at(&self, offset: usize) -> &SourceFile {
+        let after = self
+            .files
+            .partition_point(|file| file.range.start <= offset);
+        &self.files[after - 1]
     }
 
     /// Returns the file's name, as the operator gave it.
@@ -110,15 +176,18 @@ impl SourceText {
         &self.name
     }
 
-    /// Returns the file's text.
+    /// Returns the file's text, followed by those of the included files.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
     pub(super) fn location(&self, offset: usize) -> SourceLocation {
-        let line = self.line_starts.partition_point(|start| *start <= offset);
-        let start = self.line_starts[line - 1];
+        let file = self.file_at(offset);
+        let before = |offset| self.line_starts.partition_point(|start| *start < offset);
+        let line_end = self.line_starts.partition_point(|start| *start <= offset);
+        let start = self.line_starts[line_end - 1];
+        let line = line_end - before(file.range.start);
         let before = &self.text.as_bytes()[start..offset.clamp(start, self.text.len())];
         let before = String::from_utf8_lossy(before).chars().count();
         let before = match (line, self.added) {
@@ -126,7 +195,7 @@ impl SourceText {
             _ => before,
         };
         SourceLocation {
-            file: Arc::clone(&self.name),
+            file: Arc::clone(&file.name),
             line,
             column: before + 1,
         }
@@ -134,7 +203,7 @@ impl SourceText {
 
     /// Returns the places of all keys and values, computed on first use: only messages need them.
     pub(super) fn places(&self) -> &SpanTree {
-        self.places.get_or_init(|| syntax::places(&self.text))
+        self.places.get_or_init(|| joining::places(self))
     }
 
     /// Returns the text with every control character replaced byte by byte, because terminals interpret them, and every
@@ -176,13 +245,20 @@ impl SourceCode for SourceText {
         lines_before: usize,
         lines_after: usize,
     ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
-        let lines = self
-            .printable()
-            .read_span(span, lines_before, lines_after)?;
+        let file = self.file_at(span.offset());
+        let start = file.range.start;
+        if span.offset() + span.len() > file.range.end {
+            // Two labels in different files get a snippet each.
+            return Err(MietteError::OutOfBounds);
+        }
+        let inside = SourceSpan::from((span.offset() - start, span.len()));
+        let text = &self.printable()[file.range.clone()];
+        let lines = text.read_span(&inside, lines_before, lines_after)?;
+        let shown = SourceSpan::from((lines.span().offset() + start, lines.span().len()));
         Ok(Box::new(MietteSpanContents::new_named(
-            self.name.to_string(),
+            file.name.to_string(),
             lines.data(),
-            *lines.span(),
+            shown,
             lines.line(),
             lines.column(),
             lines.line_count(),

@@ -38,6 +38,21 @@ impl SpanTree {
         (depth == path.len() && !place.key.is_empty()).then(|| place.key.clone())
     }
 
+    /// Moves all places by the offset of their file in the text of all files.
+    pub(super) fn shift(&mut self, by: usize) {
+        for place in [&mut self.key, &mut self.value] {
+            // An empty place is that of nothing.
+            if place.start < place.end {
+                *place = place.start + by..place.end + by;
+            }
+        }
+        match &mut self.inside {
+            SpanChildren::Nothing => {}
+            SpanChildren::Table(table) => table.values_mut().for_each(|child| child.shift(by)),
+            SpanChildren::List(list) => list.iter_mut().for_each(|child| child.shift(by)),
+        }
+    }
+
     /// Returns the last key of that name in the file, with its path.
     pub(super) fn last_named(&self, name: &str) -> Option<(Vec<String>, Range<usize>)> {
         let children: Vec<(String, &Self)> = match &self.inside {

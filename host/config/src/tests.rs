@@ -2,6 +2,7 @@
 
 mod files;
 mod heartbeat;
+mod includes;
 mod maintenance;
 mod mistakes;
 mod plugin_schemas;
