@@ -21,6 +21,7 @@ mod breaker;
 mod check;
 mod config;
 mod generate;
+mod history;
 mod maintenance;
 mod reload;
 mod run;
@@ -74,6 +75,7 @@ pub fn main() -> ExitCode {
         CliCommand::Top(args) => top::run(&args),
         CliCommand::Check(args) if args.is_for_nagios() => return check::nagios::run(&args),
         CliCommand::Check(args) => check::run(&args),
+        CliCommand::History(args) => history::run(&args),
         CliCommand::Breaker(args) => breaker::run(&args),
         CliCommand::Maintenance { command } => maintenance::run(&command),
         #[cfg(any(target_os = "linux", windows))]
@@ -136,6 +138,8 @@ enum CliCommand {
     Top(top::TopArgs),
     /// Check platforms of a running host now, and print the results
     Check(check::PlatformCheckArgs),
+    /// Print uptime and incidents of a running host, and export its history
+    History(history::HistoryArgs),
     /// Hold breakers of a running host open or closed, release or reset them
     Breaker(breaker::BreakerArgs),
     /// Start, end and list maintenance windows of a running host

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use conductor_config::{ConductorConfig, ConfigReadResult, system_disk};
+use conductor_config::{ConductorConfig, ConfigReadResult, HistoryConfig, system_disk};
 use conductor_core::clock::Clock;
 use conductor_engine::{
     board::StatusBoard,
@@ -28,7 +28,7 @@ use conductor_library::{
 };
 use conductor_runtime::{call_journal::CallJournal, quarantine::QuarantineFile, redaction};
 use conductor_server::{
-    ExternalUrl, HostControl, HttpServer, NoPast, ServerSecurity, ServerState, StatusSource,
+    ExternalUrl, HostControl, HttpServer, ServerSecurity, ServerState, StatusSource,
 };
 use conductor_types::views::StatusView;
 use tokio::sync::{mpsc, watch};
@@ -41,6 +41,7 @@ use self::{
     assembly::{PlanBuilder, Reasons},
     calendar::MaintenanceCalendar,
     heartbeats::HeartbeatRecorder,
+    history::{HistoryRecorder, StoredPast},
     judging::{ConfigJudge, ConfigRejection},
     operator::OperatorControl,
     reload::{follow_web_config, reload_when_asked},
@@ -53,6 +54,7 @@ mod assembly;
 mod calendar;
 mod error;
 mod heartbeats;
+mod history;
 pub(crate) mod judging;
 mod operator;
 mod plugin_loader;
@@ -80,6 +82,8 @@ pub struct Host {
     states: Mutex<Option<StateWriter>>,
     /// Saves what outlives a restart until the host stops.
     resumption: Mutex<Option<ResumptionWriter>>,
+    /// Records the past until the host stops.
+    history: Mutex<Option<HistoryRecorder>>,
     /// The config in force.
     running: Mutex<Arc<ConductorConfig>>,
     /// Held from reading a config to the end of its reload, so that reloads do not overtake each other.
@@ -88,6 +92,10 @@ pub struct Host {
     reload: Mutex<()>,
     /// Locks the state folder against other hosts.
     _state: StateLock,
+    /// The state folder in use.
+    state_path: PathBuf,
+    /// The settings of the history at start.
+    history_config: HistoryConfig,
     /// The folder from the config at start.
     state_dir: Option<PathBuf>,
     /// Samples go to the log if nothing has scraped for this time.
@@ -107,7 +115,8 @@ impl Host {
         security: ServerSecurity,
     ) -> Result<Self, HostError> {
         let state = config.host.state_dir.clone();
-        let state = StateLock::acquire(&state.unwrap_or_else(Store::default_base))?;
+        let state_path = state.unwrap_or_else(Store::default_base);
+        let state = StateLock::acquire(&state_path)?;
         let HostComponents {
             assembly,
             shared,
@@ -125,6 +134,9 @@ impl Host {
             environment: Arc::new(SystemEnvironment),
             plan: assembly.plan(config, &Reasons::default()),
         };
+        // Before the first check, so that it misses no change.
+        let history = HistoryRecorder::start(&config.history, &state_path, &shared, &board);
+        let history = history.map_err(HostError::Thread)?;
         take_in(config);
         assembly.log_missing_libraries(config);
         let (calendar, wake) = MaintenanceCalendar::new(Arc::clone(&shared), Arc::clone(&board));
@@ -160,10 +172,13 @@ impl Host {
             heartbeats,
             states: Mutex::new(Some(states)),
             resumption: Mutex::new(Some(resumption)),
+            history: Mutex::new(history),
             running: Mutex::new(Arc::clone(config)),
             reading: Mutex::default(),
             reload: Mutex::default(),
             _state: state,
+            state_path,
+            history_config: config.history,
             state_dir: config.host.state_dir.clone(),
             log_after: Arc::new(Mutex::new(config.host.metrics_log_after)),
         })
@@ -208,6 +223,13 @@ impl Host {
                 .take(),
         );
         self.scheduler.stop();
+        // After the last check.
+        drop(
+            self.history
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
         drop(
             self.resumption
                 .lock()
@@ -258,11 +280,11 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), HostError> {
     let mut shutdown = std::pin::pin!(shutdown);
-    let config = Arc::clone(config);
+    let starting = Arc::clone(config);
     // Reads whole folders, which may be on a disk that does not respond.
     let security = options.security.clone();
     let (access, web_changes) = (security.access(), security.changes());
-    let start = tokio::task::spawn_blocking(move || Host::start(&config, options.tail, security));
+    let start = tokio::task::spawn_blocking(move || Host::start(&starting, options.tail, security));
     let host = tokio::select! {
         host = start => Arc::new(host??),
         () = &mut shutdown => return Ok(()),
@@ -281,7 +303,7 @@ pub async fn run(
             let served = Arc::clone(&served);
             Arc::new(move || served.scraped())
         },
-        past: Arc::new(NoPast),
+        past: StoredPast::source(&config.history, &host.state_path, &host.shared, &host.board),
         targets: Arc::new(TargetChecker::new(Arc::clone(&host))),
         heartbeats: Arc::new(HeartbeatRecorder(Arc::clone(&host))),
         control: options

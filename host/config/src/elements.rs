@@ -5,6 +5,7 @@ mod check;
 pub(super) mod confirmation;
 pub(super) mod duration;
 pub(super) mod heartbeat;
+pub(super) mod history;
 pub(super) mod host;
 mod limits;
 mod maintenance;
@@ -27,6 +28,7 @@ use breaker::BreakerConfig;
 use check::TableValidator;
 use conductor_core::{maintenance::MaintenanceWindow, shard::Shard};
 use conductor_library::file_reader;
+use history::HistoryConfig;
 use host::HostConfig;
 use metrics::MetricsConfig;
 use platform::PlatformConfig;
@@ -76,6 +78,9 @@ pub(super) struct RawConfig {
     /// Series of `/metrics`.
     #[serde(default)]
     metrics: metrics::RawMetricsConfig,
+    /// How long the past of platforms is kept, and how much of it.
+    #[serde(default)]
+    history: history::RawHistoryConfig,
     /// Signatures that a library needs to be loaded.
     #[serde(default)]
     trust: trust::RawTrustConfig,
@@ -108,6 +113,7 @@ pub(super) struct ConfigSections {
     pub(super) breaker: BreakerConfig,
     pub(super) resources: ResourcesConfig,
     pub(super) metrics: MetricsConfig,
+    pub(super) history: HistoryConfig,
     pub(super) trust: TrustConfig,
     pub(super) plugins: BTreeMap<String, PluginConfig>,
     pub(super) platforms: Vec<PlatformConfig>,
@@ -206,6 +212,7 @@ impl RawConfig {
             .resources
             .resolve(&host, &mut check.table(&["resources"]));
         let metrics = self.metrics.resolve(&mut check.table(&["metrics"]));
+        let history = self.history.resolve(&mut check.table(&["history"]));
         let trust = self.trust.resolve(base_dir, &mut check.table(&["trust"]));
         let probe = self.probe.resolve(&mut check.table(&["probe"]));
         let templates: BTreeMap<_, _> = self
@@ -266,6 +273,7 @@ impl RawConfig {
             breaker,
             resources,
             metrics,
+            history,
             trust,
             plugins,
             platforms,

@@ -40,6 +40,7 @@ pub use elements::{
     breaker::BreakerConfig,
     confirmation::ConfirmationConfig,
     duration::{DurationError, LONGEST as LONGEST_DURATION, parse as parse_duration},
+    history::HistoryConfig,
     host::HostConfig,
     metrics::{MetricsConfig, SeriesDetail},
     platform::{PlatformConfig, is_label_name, is_name as is_platform_name},
@@ -68,6 +69,8 @@ pub struct ConductorConfig {
     pub resources: ResourcesConfig,
     /// The series of `/metrics`.
     pub metrics: MetricsConfig,
+    /// How long the past of platforms is kept.
+    pub history: HistoryConfig,
     /// The signatures that a library needs to be loaded.
     pub trust: TrustConfig,
     /// The plugins with a `[plugin.<id>]` table, by id; [`ConductorConfig::plugin`] covers all others too.
@@ -438,6 +441,7 @@ impl ConfigReadResult {
             breaker: parts.breaker,
             resources: parts.resources,
             metrics: parts.metrics,
+            history: parts.history,
             trust: parts.trust,
             plugins: parts.plugins,
             platforms: parts.platforms,

@@ -59,6 +59,7 @@ fn the_default_file_parses_to_the_defaults() {
     assert_eq!(config.breaker, BreakerConfig::default());
     assert_eq!(config.resources, ResourcesConfig::default());
     assert_eq!(config.metrics, MetricsConfig::default());
+    assert_eq!(config.history, HistoryConfig::default());
     assert_eq!(config.trust, TrustConfig::default());
     assert!(config.plugins.is_empty());
     let watched: Vec<(&str, &str)> = config
@@ -84,12 +85,20 @@ fn a_file_without_the_common_tables_means_the_same_as_the_default_file() {
     assert_eq!(config.breaker, BreakerConfig::default());
     assert_eq!(config.resources, ResourcesConfig::default());
     assert_eq!(config.metrics, MetricsConfig::default());
+    assert_eq!(config.history, HistoryConfig::default());
     assert_eq!(config.trust, TrustConfig::default());
 }
 
 #[test]
 fn the_default_file_names_every_key_of_the_common_tables() {
-    for section in ["host", "breaker", "resources", "metrics", "trust"] {
+    for section in [
+        "host",
+        "breaker",
+        "resources",
+        "metrics",
+        "history",
+        "trust",
+    ] {
         for key in section_schema(section)["properties"]
             .as_object()
             .unwrap()
@@ -107,7 +116,14 @@ fn the_default_file_names_every_key_of_the_common_tables() {
 #[test]
 fn the_defaults_that_the_schema_states_are_the_defaults() {
     let mut text = String::new();
-    for section in ["host", "breaker", "resources", "metrics", "trust"] {
+    for section in [
+        "host",
+        "breaker",
+        "resources",
+        "metrics",
+        "history",
+        "trust",
+    ] {
         text.push_str(&format!("[{section}]\n"));
         for (key, schema) in section_schema(section)["properties"].as_object().unwrap() {
             if let Some(default) = schema.get("default") {
@@ -122,6 +138,7 @@ fn the_defaults_that_the_schema_states_are_the_defaults() {
     assert_eq!(config.breaker, BreakerConfig::default());
     assert_eq!(config.resources, ResourcesConfig::default());
     assert_eq!(config.metrics, MetricsConfig::default());
+    assert_eq!(config.history, HistoryConfig::default());
     assert_eq!(config.trust, TrustConfig::default());
 }
 

@@ -28,6 +28,7 @@ use conductor_types::{BreakerState, ErrorType, PlatformState, Priority, SkipReas
 
 pub use self::{
     call_ends::CallEnds,
+    observed::ObservedState,
     plugin::{PluginGuard, StartPermit},
     recheck::RecheckNeed,
     shared::GuardContext,
@@ -46,6 +47,7 @@ use crate::{
 mod call_ends;
 mod change;
 mod log;
+mod observed;
 mod orders;
 mod pauses;
 mod plugin;

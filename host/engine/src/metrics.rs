@@ -273,6 +273,15 @@ impl HostMetrics {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Sets the state of the history's file, if the host keeps one.
+    pub fn set_history(&self, health: HistoryHealth) {
+        *self
+            .shared
+            .history
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(health);
+    }
+
     /// Records that the config was applied at this time of the host's clock, at the start or at a reload.
     pub fn config_loaded(&self, now: Duration) {
         self.shared
@@ -320,6 +329,15 @@ impl Default for HostMetrics {
     }
 }
 
+/// State of the history's file.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct HistoryHealth {
+    /// Entries that were dropped because the file could not be written for too long.
+    pub lost: u64,
+    /// `true` while the file cannot be written.
+    pub is_failing: bool,
+}
+
 /// State shared by all clones of [`HostMetrics`].
 struct SharedMetrics {
     wall: WallClock,
@@ -336,6 +354,8 @@ struct SharedMetrics {
     config_refused: AtomicBool,
     /// The share of the platforms that this host checks.
     shard: Mutex<Option<Shard>>,
+    /// The state of the history's file, if the host keeps one.
+    history: Mutex<Option<HistoryHealth>>,
 }
 
 impl SharedMetrics {
@@ -350,6 +370,7 @@ impl SharedMetrics {
             config_loaded: AtomicU64::new(0),
             config_refused: AtomicBool::new(false),
             shard: Mutex::default(),
+            history: Mutex::default(),
         }
     }
 

@@ -39,6 +39,7 @@ mod greedy_plugins;
 mod harness;
 #[cfg(target_os = "linux")]
 mod heartbeat;
+mod history;
 #[cfg(target_os = "linux")]
 mod hostile_schemas;
 mod log_width;

@@ -44,6 +44,14 @@ impl RequiredSelection {
 }
 
 impl PlatformSelection {
+    /// Returns the selection of these names and labels.
+    pub(super) fn of(platforms: &[String], labels: &[(String, String)]) -> Self {
+        Self {
+            platforms: platforms.to_vec(),
+            labels: labels.to_vec(),
+        }
+    }
+
     /// Returns true if all platforms are selected.
     pub(super) fn is_everything(&self) -> bool {
         self.platforms.is_empty() && self.labels.is_empty()
@@ -60,9 +68,13 @@ impl PlatformSelection {
     }
 
     pub(super) fn matches(&self, platform: &PlatformView) -> bool {
+        self.has_name(&platform.name) && self.has_labels(platform)
+    }
+
+    /// Returns true if the names select this one.
+    pub(super) fn has_name(&self, name: &str) -> bool {
         let mut patterns = self.platforms.iter().map(|text| NamePattern::new(text));
-        let named = self.platforms.is_empty() || patterns.any(|p| p.matches(&platform.name));
-        named && self.has_labels(platform)
+        self.platforms.is_empty() || patterns.any(|p| p.matches(name))
     }
 
     fn has_labels(&self, platform: &PlatformView) -> bool {
@@ -146,9 +158,9 @@ pub(super) struct ResolvedSelection {
 /// A `--label` of another form.
 #[derive(Debug, thiserror::Error)]
 #[error("write it as NAME=VALUE")]
-struct LabelError;
+pub(super) struct LabelError;
 
-fn label(text: &str) -> Result<(String, String), LabelError> {
+pub(super) fn label(text: &str) -> Result<(String, String), LabelError> {
     let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
     let (name, value) = pair.ok_or(LabelError)?;
     Ok((name.to_owned(), value.to_owned()))

@@ -134,7 +134,9 @@ impl Host {
                 shown(old)
             )
         });
-        Vec::from_iter(changed)
+        let history = (self.history_config != config.history)
+            .then(|| "the table [history] takes effect at the next restart".to_owned());
+        changed.into_iter().chain(history).collect()
     }
 
     fn set_log_after(&self, after: Duration) {

@@ -27,7 +27,7 @@ impl PlatformGuard {
     }
 
     /// Returns `true` while a maintenance window is in force.
-    pub(super) fn is_in_maintenance(&self) -> bool {
+    pub fn is_in_maintenance(&self) -> bool {
         let window = self.maintenance.read();
         window.unwrap_or_else(PoisonError::into_inner).is_some()
     }

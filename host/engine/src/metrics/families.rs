@@ -9,12 +9,13 @@ use conductor_core::shard::Shard;
 use conductor_types::{Resource, Tracked};
 
 use super::{
-    DeclaredFamily, PlatformMetrics, PluginMetrics, RegisteredPlatform, SharedMetrics, declared,
+    DeclaredFamily, HistoryHealth, PlatformMetrics, PluginMetrics, RegisteredPlatform,
+    SharedMetrics, declared,
     sample::{OwnerSamples, SampleSink, SampleValue},
 };
 
 /// Every metric of the host, in display order.
-pub static FAMILIES: [MetricDefinition; 30] = [
+pub static FAMILIES: [MetricDefinition; 32] = [
     MetricDefinition {
         name: "health_check_total",
         help: "Checks that ran, by status.",
@@ -248,6 +249,28 @@ pub static FAMILIES: [MetricDefinition; 30] = [
         }),
     },
     MetricDefinition {
+        name: "conductor_history_writable",
+        help: "1 if the history was written when it was last tried; 0 while its file cannot be written. Absent if the host keeps none.",
+        kind: MetricKind::Gauge,
+        labels: &[],
+        source: SampleSource::Host(|of, out| {
+            if let Some(health) = of.history() {
+                out.count(u8::from(!health.is_failing));
+            }
+        }),
+    },
+    MetricDefinition {
+        name: "conductor_history_lost_total",
+        help: "Changes of state and rollups that were dropped because the history could not be written for too long.",
+        kind: MetricKind::Counter,
+        labels: &[],
+        source: SampleSource::Host(|of, out| {
+            if let Some(health) = of.history() {
+                out.count(health.lost);
+            }
+        }),
+    },
+    MetricDefinition {
         name: "conductor_config_last_reload_successful",
         help: "1 if the config was applied when it was last read, including at the start; 0 if it was refused and the previous one is in force.",
         kind: MetricKind::Gauge,
@@ -423,6 +446,15 @@ impl SeriesSnapshot {
         *self
             .shared
             .shard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the state of the history's file.
+    fn history(&self) -> Option<HistoryHealth> {
+        *self
+            .shared
+            .history
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }

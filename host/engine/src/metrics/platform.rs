@@ -214,6 +214,11 @@ impl PlatformMetrics {
         (dropped > 0 || self.has_measured.load(Ordering::Relaxed)).then_some(dropped)
     }
 
+    /// Returns the number of checks that ran.
+    pub(crate) fn checks_ended(&self) -> u64 {
+        self.checks.each().map(|(_, count)| count).sum()
+    }
+
     /// Resets everything except for the counters.
     pub(super) fn clear_gauges(&self) {
         self.last_report.store(0, Ordering::Relaxed);

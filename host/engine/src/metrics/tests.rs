@@ -44,6 +44,10 @@ pub(super) fn small_host() -> HostMetrics {
     metrics.resource(Resource::Ram, 41.5);
     metrics.degraded_mode(DegradedMode::Degraded);
     metrics.config_loaded(Duration::ZERO);
+    metrics.set_history(HistoryHealth {
+        lost: 3,
+        is_failing: false,
+    });
     metrics.set_shard(Shard::try_new(1, 3).ok());
     let http = metrics.plugin("http");
     http.call_stuck();
