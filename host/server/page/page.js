@@ -16,6 +16,10 @@ function begin() {
 	watcher.disconnect();
 	watched.clear();
 	all(".p").forEach((row) => watcher.observe(row));
+	all("time:not([data-t])").forEach((time) => {
+		time.title = time.dateTime;
+		time.textContent = new Date(time.dateTime).toLocaleString();
+	});
 }
 
 function span(s) {
@@ -42,9 +46,9 @@ function note(key, first) {
 }
 
 function replace(old, next) {
-	const open = all("[open]", old), focus = doc.activeElement, had = old.contains(focus);
+	const open = new Map(all("details", old).map((d) => [d.id, d.open])), focus = doc.activeElement, had = old.contains(focus);
 	old.replaceWith(next);
-	all("details", next).forEach((d) => { d.open = open.some((o) => o.id === d.id); });
+	all("details", next).forEach((d) => { d.open = open.get(d.id) ?? d.open; });
 	if (had) (focus.id ? $(focus.id) : next.querySelector("a"))?.focus();
 }
 

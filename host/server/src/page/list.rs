@@ -8,8 +8,8 @@ use conductor_types::views::PlatformView;
 use super::{
     PageFrame, StatusSource, StatusView,
     host::{HostPart, StateCounts},
-    query::{PlatformQuery, StateFilter},
-    row::{PlatformRow, key, rank},
+    query::{PlatformQuery, StateFilter, escaped},
+    row::{PlatformRow, key, rank, state_rank},
 };
 
 /// The page with the list.
@@ -50,7 +50,12 @@ struct GroupingLink {
 struct PlatformGroup {
     /// Empty if the list is not grouped.
     title: String,
+    /// Identifies it to the script, which keeps it open or closed.
+    id: String,
     words: String,
+    /// Rank of the worst state in it.
+    rank: u8,
+    is_open: bool,
     rows: Vec<PlatformRow>,
 }
 
@@ -70,14 +75,27 @@ impl ListPage {
         let counts = StateCounts::of(&status.platforms);
         let taken = taken(&status, wanted);
         let cut = (taken.len() > MOST_ROWS).then_some(taken.len());
+        let taken_count = taken.len();
         let groups = groups(taken, wanted.group.as_deref());
+        let is_long = taken_count > LONG_LIST;
         let mut left = MOST_ROWS;
         let groups = groups.into_iter().map(|(title, members)| {
             let words = StateCounts::of(members.iter().copied()).words();
             let shown = members.iter().take(left);
             let rows: Vec<_> = shown.map(|v| row(source, v, status.host.now)).collect();
             left -= rows.len();
-            PlatformGroup { title, words, rows }
+            let ranks = members.iter().map(|view| state_rank(view.urgency()));
+            let troubled = members
+                .iter()
+                .any(|v| rank(v) <= StateFilter::Troubled.last_rank());
+            PlatformGroup {
+                id: escaped(&title),
+                title,
+                words,
+                rank: ranks.min().unwrap_or(5),
+                is_open: troubled || !is_long || !wanted.search.is_empty(),
+                rows,
+            }
         });
         let groups = groups.filter(|group| !group.rows.is_empty()).collect();
         Self {
@@ -202,6 +220,8 @@ fn groupings(status: &StatusView, wanted: &PlatformQuery) -> Vec<GroupingLink> {
 
 /// More rows make a page too large for a browser; the rest is found by searching.
 const MOST_ROWS: usize = 5000;
+/// In a list with more rows, groups without problems are closed at first.
+const LONG_LIST: usize = 50;
 const MOST_GROUPINGS: usize = 20;
 /// The number of log lines in a row.
 const LINES: usize = 2;

@@ -37,6 +37,8 @@ pub(super) struct PlatformRow {
     pub(super) generation: u64,
     pub(super) labels: Vec<String>,
     pub(super) maintenance: Option<MaintenanceSummary>,
+    /// The row has a second line; a healthy platform's row is one line.
+    pub(super) has_facts: bool,
     /// The last lines of the log about it, the oldest first.
     pub(super) log: Vec<LogLine>,
 }
@@ -90,6 +92,10 @@ impl PlatformRow {
             took: view.last_duration.map(took),
             next: moment(view.next_check).filter(|_| breaker.trial.is_none()),
             spark: CheckSparkline::of(history),
+            has_facts: rank(view) <= STALE
+                || breaker.forced
+                || breaker.state != "closed"
+                || view.maintenance.is_some(),
             breaker,
             plugin: view.plugin.clone(),
             generation: view.generation,
