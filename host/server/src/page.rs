@@ -22,6 +22,7 @@ mod badge;
 mod detail;
 mod host;
 mod list;
+mod past;
 mod query;
 mod row;
 mod spark;
@@ -29,12 +30,15 @@ mod spark;
 mod tests;
 mod times;
 
-use conductor_types::{requests::BreakerOrder, views::StatusView};
+use conductor_types::{
+    requests::BreakerOrder,
+    views::{HistoryRange, StatusView},
+};
 pub(super) use host::HostNews;
 use query::PlatformQuery;
 pub(super) use row::key;
 
-use super::{api, events::StreamKind, routes::RouterState, state::StatusSource};
+use super::{api, events::StreamKind, past as history, routes::RouterState, state::StatusSource};
 
 pub(super) fn routes() -> axum::Router<RouterState> {
     axum::Router::new()
@@ -84,10 +88,14 @@ async fn platform(
     Query(query): Query<Vec<(String, String)>>,
 ) -> Response {
     let may_ask = shown.state.control.is_some();
+    let range = query.iter().find(|(key, _)| key == "range");
+    let range: HistoryRange = range.and_then(|(_, r)| r.parse().ok()).unwrap_or_default();
+    let found = history::of_platform(&shown, &name, range).await;
     let asked = name.clone();
     let key = format!("platforms/{name} {query:?}");
     let answer = api::show(&shown, &key, HTML, move |source| {
-        Some(detail::PlatformPage::of(source, &asked, may_ask, &query)?.render())
+        let past = past::PastPart::new(&asked, range, found);
+        Some(detail::PlatformPage::of(source, &asked, may_ask, &query, past)?.render())
     })
     .await;
     if answer.status() != StatusCode::NOT_FOUND {

@@ -2,7 +2,10 @@
 //!
 //! Queries read a database that may be on a slow disk. They have turns of their own, so that they delay no other request.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use axum::{
     extract::{Path, RawQuery, State},
@@ -256,6 +259,32 @@ fn invalid(error: &QueryError) -> Response {
     (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response()
 }
 
+/// Returns a platform's past for its page, which does not wait long for a slow disk.
+pub(super) async fn of_platform(
+    shown: &RouterState,
+    name: &str,
+    range: HistoryRange,
+) -> Result<Option<PlatformHistoryView>, PastError> {
+    let unavailable = |why: &str| PastError::Unavailable(why.to_owned());
+    let (past, name) = (shown.state.past.clone(), name.to_owned());
+    let look = async {
+        let looking = shown
+            .pasts
+            .start(move || catch_unwind(AssertUnwindSafe(|| past.platform(&name, range))));
+        let looking = looking
+            .await
+            .ok_or_else(|| unavailable("too many queries at once"))?;
+        match looking.await {
+            Ok(Ok(found)) => found,
+            _ => Err(unavailable("the query panicked")),
+        }
+    };
+    match tokio::time::timeout(PAGE_PATIENCE, look).await {
+        Ok(found) => found,
+        Err(_) => Err(unavailable("it took longer than 2 s")),
+    }
+}
+
 /// Returns what `look` finds as JSON, or 404 if it finds nothing.
 async fn answer<T: Serialize + Send + 'static>(
     shown: &RouterState,
@@ -296,6 +325,8 @@ async fn answer<T: Serialize + Send + 'static>(
     (code, format!("{error}\n")).into_response()
 }
 
+/// The longest time that a page waits for its platform's past.
+const PAGE_PATIENCE: Duration = Duration::from_secs(2);
 /// The greatest number of incidents in a response.
 const INCIDENTS: usize = 1000;
 

@@ -6,6 +6,7 @@ use conductor_types::{PlatformState, views::PastView};
 use super::{
     FormAction, PageFrame, StatusSource,
     host::HostPart,
+    past::PastPart,
     row::{PlatformRow, state_rank},
     times::{DisplayTime, span, took},
 };
@@ -33,6 +34,7 @@ pub(super) struct PlatformPage {
     priority: String,
     measurements: Vec<(String, f64)>,
     checks: Vec<CheckRow>,
+    past: PastPart,
 }
 
 struct CheckRow {
@@ -49,6 +51,7 @@ impl PlatformPage {
         name: &str,
         may_ask: bool,
         query: &[(String, String)],
+        past: PastPart,
     ) -> Option<Self> {
         let detail = source.platform(name)?;
         let overview = source.overview();
@@ -77,6 +80,7 @@ impl PlatformPage {
                 .iter()
                 .map(|p| CheckRow::new(p, now))
                 .collect(),
+            past,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! The pages as a browser gets them, and their parts.
 
+use crate::past::PastError;
 use conductor_types::views::{
     FailedReloadView, PastView, PlatformDetail, PlatformView, PluginDetail, WindowView,
 };
@@ -8,6 +9,7 @@ use super::{
     badge::StatusBadge,
     detail::PlatformPage,
     list::{ListFragment, ListPage},
+    past::PastPart,
     query::PlatformQuery,
     spark::CheckSparkline,
     times::{DisplayTime, span, took},
@@ -194,6 +196,50 @@ fn a_window_names_the_user_who_started_it() {
     let page = list(&host, "");
     let expected = "in maintenance by &#60;alice&#62; (new disks), checks paused";
     assert!(page.contains(expected), "{page}");
+}
+
+#[test]
+fn the_past_of_a_platform_is_drawn_and_its_texts_are_escaped() {
+    let view = serde_json::from_value(serde_json::json!({
+        "platform": "shop", "from": 0.0, "to": 86400.0,
+        "uptime": [
+            { "window": "24h", "up": 0.99999, "known": 86400.0 }, { "window": "7d", "up": 0.5, "known": 100_000.0 },
+            { "window": "30d", "up": null, "known": 0.0 },
+        ],
+        "timeline": { "from": 0.0, "to": 86400.0, "spans": [
+            { "from": 0.0, "to": 3600.0, "state": null },
+            { "from": 3600.0, "to": 43200.0, "state": "healthy" },
+            { "from": 43200.0, "to": 43260.0, "state": "unhealthy", "message": "<b>refused" },
+            { "from": 43260.0, "to": 86400.0, "state": "healthy", "maintenance": true },
+        ] },
+        "incidents": [{
+            "platform": "shop", "group": "web", "start": 43200.0, "end": 43260.0, "duration": 60.0,
+            "state": "unhealthy", "message": "<b>refused",
+        }],
+        "durations": { "step": 300.0, "buckets": [
+            { "at": 3600.0, "checks": 60, "p50": 0.01, "p95": 0.02, "max": 0.04 },
+            { "at": 3900.0, "checks": 60, "p50": 0.02, "p95": 0.03, "max": 0.04 },
+        ] },
+    }));
+    let past = PastPart::new("shop", HistoryRange::Day, Ok(Some(view.unwrap())));
+    let page = PlatformPage::of(&host(), "shop", false, &[], past)
+        .unwrap()
+        .render()
+        .unwrap();
+    assert!(!page.contains("<b>refused"), "{page}");
+    let (_, rest) = page.split_once("<section class=\"past\">").unwrap();
+    insta::assert_snapshot!(rest.split_once("</section>").unwrap().0);
+}
+
+#[test]
+fn a_page_without_a_past_says_why() {
+    let text = plain(&detail(&host(), "shop", false, ""));
+    assert!(text.contains("this host keeps no history"), "{text}");
+    let past = PastPart::new("shop", HistoryRange::Day, Ok(None));
+    assert_eq!(
+        past.found.err().unwrap(),
+        "nothing is recorded of this platform yet"
+    );
 }
 
 #[test]
@@ -453,7 +499,8 @@ fn list(host: &Fake, query: &str) -> String {
 
 fn detail(host: &Fake, name: &str, may_ask: bool, done: &str) -> String {
     let query = [("done".to_owned(), done.to_owned())];
-    let detail = PlatformPage::of(host, name, may_ask, &query).unwrap();
+    let past = PastPart::new(name, HistoryRange::Day, Err(PastError::Disabled));
+    let detail = PlatformPage::of(host, name, may_ask, &query, past).unwrap();
     detail.render().unwrap()
 }
 
