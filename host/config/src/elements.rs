@@ -42,13 +42,15 @@ use template::TemplateConfig;
 use trust::TrustConfig;
 
 use super::{
+    ConductorConfig,
     error::ConfigMistake,
+    expansion::{self, TemplateSet},
     joining,
     own::OwnAddress,
     schema,
     secrets::{PlatformSecrets, SecretResolver},
     source::SourceText,
-    spans::{self, SpanTree},
+    spans::SpanTree,
     syntax,
 };
 
@@ -122,6 +124,8 @@ pub(super) struct ConfigSections {
     pub(super) warnings: Vec<String>,
     pub(super) maintenance: Vec<MaintenanceWindow>,
     pub(super) shard: Option<Shard>,
+    /// All templates, also those that are no modules.
+    pub(super) expanded: TemplateSet,
 }
 
 /// Reads the settings from a file and collects all mistakes. If there are any, the settings cover the valid parts, so
@@ -133,7 +137,7 @@ pub(super) fn read(
 ) -> (Option<ConfigSections>, Vec<ConfigMistake>) {
     let syntax::ParsedToml {
         mut values,
-        places,
+        mut places,
         mut faults,
         refused,
     } = match joining::parse(source) {
@@ -151,9 +155,15 @@ pub(super) fn read(
     if is_complete && has_none("platform") && has_none("template") && misshapen.is_empty() {
         faults.push(no_platform(source));
     }
+    let templates = values["template"].as_object();
+    let declared = templates
+        .into_iter()
+        .flat_map(|templates| templates.keys().cloned())
+        .collect();
     let are_libraries_known = salvage::drop_misshapen(&mut values, &misshapen);
+    let expanded = expansion::expand(&mut values, &mut places, &declared, &mut faults);
     let ([mut secrets, mut of_templates], lookup) =
-        look_up_secrets(&mut values, base_dir, own, &places);
+        look_up_secrets(&mut values, base_dir, own, &places, &expanded);
     faults.extend(lookup.faults);
     let written = match serde_json::from_value::<RawConfig>(values) {
         Ok(written) => written,
@@ -171,7 +181,7 @@ pub(super) fn read(
     };
     let mut warnings = Vec::new();
     let check = TableValidator::new(&places, &mut faults, &mut warnings);
-    let mut parts = written.resolve(source, base_dir, check);
+    let mut parts = written.resolve(source, base_dir, &expanded, check);
     if !misshapen.is_empty() {
         // What was removed from the file may be what a selector is about.
         warnings.clear();
@@ -185,6 +195,7 @@ pub(super) fn read(
     for (name, template) in &mut parts.templates {
         template.secrets = of_templates.remove(name).unwrap_or_default();
     }
+    parts.expanded = expanded.clone();
     let of_files = source.include_warnings.iter().cloned();
     parts.warnings = of_files
         .chain(lookup.warnings)
@@ -202,6 +213,7 @@ impl RawConfig {
         self,
         source: &SourceText,
         base_dir: &Path,
+        expanded: &TemplateSet,
         mut check: TableValidator<'_>,
     ) -> ConfigSections {
         let host = self.host.resolve(base_dir, &mut check.table(&["host"]));
@@ -218,9 +230,10 @@ impl RawConfig {
         let templates: BTreeMap<_, _> = self
             .template
             .into_iter()
-            .map(|(name, template)| {
+            .filter(|(name, _)| expanded.is_module(name))
+            .filter_map(|(name, template)| {
                 let mut check = check.table(&["template", &name]);
-                (name.clone(), template.resolve(name, &host, &mut check))
+                Some((name.clone(), template.resolve(name, &host, &mut check)?))
             })
             .collect();
         let plugins: BTreeMap<_, _> = self
@@ -268,6 +281,7 @@ impl RawConfig {
         });
         ConfigSections {
             shard,
+            expanded: TemplateSet::default(),
             maintenance: maintenance.collect(),
             host,
             breaker,
@@ -308,27 +322,37 @@ fn look_up_secrets<'a>(
     base_dir: &'a Path,
     own: &'a OwnAddress,
     places: &'a SpanTree,
+    expanded: &TemplateSet,
 ) -> ([BTreeMap<String, PlatformSecrets>; 2], SecretResolver<'a>) {
     let mut lookup = SecretResolver::new(base_dir, own, places);
     let secrets = ["platform", "template"].map(|table| {
         let mut secrets = BTreeMap::new();
         let configs = values.get_mut(table).and_then(Value::as_object_mut);
         for (name, entry) in configs.into_iter().flatten() {
-            let base = spans::path(&[table, name, "config"]);
-            let mut found = PlatformSecrets::default();
-            if let Some(config) = entry.get_mut("config") {
-                found = lookup.resolve(config, &base);
+            let is_read = table == "platform" || expanded.is_module(name);
+            if let Some(entry) = entry.as_object_mut().filter(|_| is_read) {
+                secrets.insert(name.clone(), lookup.of_table(table, name, entry));
             }
-            let base = spans::path(&[table, name, "heartbeat"]);
-            if let Some(heartbeat) = entry.get_mut("heartbeat") {
-                found.add_outside(lookup.resolve(heartbeat, &base));
-                found.add_text(heartbeat["token"].as_str());
-            }
-            secrets.insert(name.clone(), found);
         }
         secrets
     });
     (secrets, lookup)
+}
+
+/// Fills in the defaults of a platform that is not in the file; its places are those of its template.
+pub(super) fn resolve_platform(
+    raw: platform::RawPlatformConfig,
+    name: &str,
+    config: &ConductorConfig,
+    places: &SpanTree,
+    faults: &mut Vec<ConfigMistake>,
+) -> PlatformConfig {
+    let mut warnings = Vec::new();
+    let mut check = TableValidator::new(places, faults, &mut warnings);
+    let mut check = check.table(&["platform", name]);
+    let location = config.source.location(check.place().start);
+    let (host, breaker) = (&config.host, &config.breaker);
+    raw.resolve(name.to_owned(), location, host, breaker, &mut check)
 }
 
 fn no_platform(source: &SourceText) -> ConfigMistake {

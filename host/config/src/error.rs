@@ -293,6 +293,12 @@ impl ConfigMistake {
         }
     }
 
+    /// Adds the origin of the value to the message.
+    pub(super) fn from(mut self, origin: &str) -> Self {
+        self.message.push_str(&format!(" ({origin})"));
+        self
+    }
+
     /// Sets the place of the first occurrence.
     pub(super) fn first(self, first: Option<Range<usize>>) -> Self {
         Self { first, ..self }

@@ -8,11 +8,14 @@ mod default_text;
 mod elements;
 mod error;
 mod escapes;
+mod expansion;
 pub mod for_editors;
+pub mod from_template;
 mod includes;
 mod inline;
 mod joining;
 mod own;
+mod parameters;
 mod schema;
 mod secrets;
 mod source;
@@ -52,6 +55,7 @@ pub use elements::{
 };
 use error::ConfigMistake;
 pub use error::{ConfigError, ErrorSummary};
+use expansion::TemplateSet;
 pub use inline::InlineConfig;
 pub use own::OwnAddress;
 pub use schema::json_schema;
@@ -95,6 +99,10 @@ pub struct ConductorConfig {
     pub warnings: Vec<String>,
     /// The file it was read from, for messages that point into it.
     pub source: Arc<SourceText>,
+    /// All templates, from which more platforms can be made.
+    templates_joined: Arc<TemplateSet>,
+    /// The address that it was read for.
+    own: OwnAddress,
 }
 
 impl ConductorConfig {
@@ -361,10 +369,14 @@ impl ConductorConfig {
     ) -> ConfigError {
         let places = self.source.places();
         let own = spans::path(&["platform", &platform.name]);
-        let mut path = spans::path(&["platform", &platform.name, "config"]);
+        // One that was made from a template has its places there.
+        let mut path = match (places.exact_key(&own), &platform.template) {
+            (None, Some(template)) => spans::path(&["template", template, "config"]),
+            _ => spans::path(&["platform", &platform.name, "config"]),
+        };
         let place = match places.exact_key(&path) {
             // The table of the platform has none.
-            None => places.key_at(&own),
+            None => places.key_at(&path[..2]),
             Some(config) => match key_in(message) {
                 None => config,
                 Some(key) => {
@@ -454,6 +466,8 @@ impl ConfigReadResult {
             lock_file: Some(base_dir.join("plugins.lock")),
             base_dir: base_dir.to_owned(),
             source: Arc::clone(&source),
+            templates_joined: Arc::new(parts.expanded),
+            own: own.clone(),
         });
         Self {
             config,

@@ -4,6 +4,7 @@
 //! secret replaces the value with a note.
 
 use std::{
+    collections::BTreeMap,
     env::{self, VarError},
     fmt, io,
     ops::Range,
@@ -14,9 +15,14 @@ use conductor_library::{
     file_reader::{self, ReadError},
     printable,
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::{error::ConfigMistake, escapes, own::OwnAddress, spans::SpanTree};
+use super::{
+    error::ConfigMistake,
+    escapes,
+    own::OwnAddress,
+    spans::{self, SpanTree},
+};
 
 /// The values of one platform's config that are secrets, and their sources. Its Debug output shows no secret.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -42,6 +48,8 @@ pub(super) struct SecretResolver<'a> {
     /// Warnings that do not prevent the config's use: place and text.
     pub(super) warnings: Vec<(Range<usize>, String)>,
     found: PlatformSecrets,
+    /// The files read so far: many platforms of one template have the same.
+    read: BTreeMap<PathBuf, (String, bool)>,
 }
 
 impl PlatformSecrets {
@@ -94,6 +102,7 @@ impl<'a> SecretResolver<'a> {
             faults: Vec::new(),
             warnings: Vec::new(),
             found: PlatformSecrets::default(),
+            read: BTreeMap::new(),
         }
     }
 
@@ -104,6 +113,25 @@ impl<'a> SecretResolver<'a> {
         // The table itself is never a secret: a plugin may have a key called `file`.
         self.inside(config, &mut path, base.len());
         std::mem::take(&mut self.found)
+    }
+
+    /// Replaces the references to secrets in a platform's or template's table.
+    pub(super) fn of_table(
+        &mut self,
+        table: &str,
+        name: &str,
+        values: &mut Map<String, Value>,
+    ) -> PlatformSecrets {
+        let mut found = PlatformSecrets::default();
+        if let Some(config) = values.get_mut("config") {
+            found = self.resolve(config, &spans::path(&[table, name, "config"]));
+        }
+        if let Some(heartbeat) = values.get_mut("heartbeat") {
+            let base = spans::path(&[table, name, "heartbeat"]);
+            found.add_outside(self.resolve(heartbeat, &base));
+            found.add_text(heartbeat["token"].as_str());
+        }
+        found
     }
 
     fn inside(&mut self, value: &mut Value, path: &mut Vec<String>, depth: usize) {
@@ -221,8 +249,15 @@ impl<'a> SecretResolver<'a> {
         }
         let file = self.base_dir.join(name);
         let shown = printable::path(&file);
-        let (secret, is_world_readable) = match read_secret(&file) {
-            Ok(read) => read,
+        let read = match self.read.get(&file) {
+            Some(read) => Ok(read.clone()),
+            None => read_secret(&file),
+        };
+        let (secret, is_world_readable) = match read {
+            Ok(read) => {
+                self.read.insert(file.clone(), read.clone());
+                read
+            }
             Err((why, help)) => {
                 let message = format!("{}: the file {shown} {why}", self.places.name(path));
                 self.refuse(path, message, help);

@@ -15,7 +15,7 @@ use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanConten
 
 use super::{
     error::{ConfigError, ConfigMistake},
-    joining,
+    expansion,
     spans::SpanTree,
 };
 
@@ -203,7 +203,7 @@ impl SourceText {
 
     /// Returns the places of all keys and values, computed on first use: only messages need them.
     pub(super) fn places(&self) -> &SpanTree {
-        self.places.get_or_init(|| joining::places(self))
+        self.places.get_or_init(|| expansion::places(self))
     }
 
     /// Returns the text with every control character replaced byte by byte, because terminals interpret them, and every

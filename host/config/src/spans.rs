@@ -1,11 +1,14 @@
 //! The places of all keys and values of a file: a tree parallel to the tree of values.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    ops::Range,
+};
 
 use conductor_runtime::wording::bare_or_quoted;
 
 /// The places of a value and its key, as byte ranges, and of everything inside the value.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct SpanTree {
     pub(super) key: Range<usize>,
     pub(super) value: Range<usize>,
@@ -13,7 +16,7 @@ pub(super) struct SpanTree {
 }
 
 /// The contents of a value.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) enum SpanChildren {
     #[default]
     Nothing,
@@ -77,6 +80,40 @@ impl SpanTree {
             Some((path, place))
         });
         own.chain(deeper).max_by_key(|(_, place)| place.start)
+    }
+
+    /// Returns the tree at this path of tables.
+    pub(super) fn get(&self, path: &[&str]) -> Option<&Self> {
+        path.iter().try_fold(self, |tree, key| match &tree.inside {
+            SpanChildren::Table(table) => table.get(*key),
+            SpanChildren::Nothing | SpanChildren::List(_) => None,
+        })
+    }
+
+    /// Returns the same, to be changed.
+    pub(super) fn get_mut(&mut self, path: &[&str]) -> Option<&mut Self> {
+        path.iter()
+            .try_fold(self, |tree, key| match &mut tree.inside {
+                SpanChildren::Table(table) => table.get_mut(*key),
+                SpanChildren::Nothing | SpanChildren::List(_) => None,
+            })
+    }
+
+    /// Overrides the places of inherited values with those of one's own values; tables are merged.
+    pub(super) fn overlay(&mut self, own: Self) {
+        (self.key, self.value) = (own.key, own.value);
+        match (&mut self.inside, own.inside) {
+            (SpanChildren::Table(below), SpanChildren::Table(above)) => {
+                for (key, own) in above {
+                    match below.entry(key) {
+                        Entry::Vacant(vacant) => drop(vacant.insert(own)),
+                        Entry::Occupied(mut inherited) => inherited.get_mut().overlay(own),
+                    }
+                }
+            }
+            (_, SpanChildren::Nothing) => {}
+            (inside, own) => *inside = own,
+        }
     }
 
     /// Formats the path as an operator would write it: `platform."api.eu".config.headers[2]`.

@@ -33,6 +33,8 @@ impl GuardedPlatforms {
                 priority: Priority::Normal,
                 breaker,
                 labels: BTreeMap::new(),
+                url: None,
+                description: None,
             };
             PlatformGuard::new(settings, Arc::clone(&plugin), Arc::clone(&shared))
         };

@@ -73,6 +73,10 @@ pub struct PlatformSettings {
     pub breaker: BreakerSettings,
     /// Labels for grouping.
     pub labels: BTreeMap<String, String>,
+    /// Its address for people.
+    pub url: Option<Box<str>>,
+    /// Its description for people.
+    pub description: Option<Box<str>>,
 }
 
 /// Guards the checks of one platform.

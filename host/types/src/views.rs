@@ -169,6 +169,12 @@ pub struct PlatformView {
     pub maintenance: Option<MaintenanceView>,
     /// Labels for grouping and selection.
     pub labels: BTreeMap<String, String>,
+    /// Address of the platform for people, from the config.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// Description of the platform for people, from the config.
+    #[serde(default)]
+    pub description: Option<String>,
     /// Measurements of the last report.
     pub measurements: BTreeMap<String, f64>,
 }

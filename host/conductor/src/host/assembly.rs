@@ -318,6 +318,8 @@ impl PlanBuilder {
             priority: platform.priority,
             breaker: breaker_settings(&platform.breaker),
             labels: platform.labels.clone(),
+            url: platform.url.as_deref().map(Into::into),
+            description: platform.description.as_deref().map(Into::into),
         };
         let mut guard = PlatformGuard::new(settings, Arc::clone(plugin), Arc::clone(&self.shared));
         guard.resume_saved(&platform.config.to_string());

@@ -77,6 +77,8 @@ impl TargetChecker {
             priority: Priority::default(),
             breaker: breaker_settings(&config.breaker),
             labels: Default::default(),
+            url: None,
+            description: None,
         };
         let ends = Arc::new(CallEnds::default());
         let shared = Arc::clone(&self.host.shared);

@@ -14,6 +14,7 @@ use super::{
     duration::{self, LONGEST, SHORTEST, given},
     heartbeat::{self, HeartbeatConfig, RawHeartbeat},
     host::HostConfig,
+    template::parameter_value,
 };
 use crate::{secrets::PlatformSecrets, source::SourceLocation};
 
@@ -36,6 +37,12 @@ pub struct PlatformConfig {
     pub breaker: BreakerConfig,
     /// Names and values chosen by the operator; the names are letters, digits and `_`.
     pub labels: BTreeMap<String, String>,
+    /// Its address for people, beginning with `http://` or `https://`.
+    pub url: Option<String>,
+    /// Its description for people.
+    pub description: Option<String>,
+    /// The template that it has settings of.
+    pub template: Option<String>,
     /// The terms under which the host accepts heartbeats for it; `None` if it accepts none.
     pub heartbeat: Option<HeartbeatConfig>,
     /// The input of its plugin: always an object, empty if the file has none. It contains secrets and must not be
@@ -61,11 +68,30 @@ impl fmt::Debug for PlatformConfig {
 /// `[platform.<name>]`, as it is written.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "Platform", description = "One monitored platform.")]
+#[schemars(
+    rename = "Platform",
+    description = "One monitored platform.",
+    extend("anyOf" = [{ "required": ["plugin"] }, { "required": ["template"] }])
+)]
 pub(crate) struct RawPlatformConfig {
-    /// Id of the plugin that checks it.
-    #[schemars(extend("pattern" = PLUGIN_ID), length(max = 64))]
-    plugin: String,
+    /// Id of the plugin that checks it. Without it: that of the template.
+    #[schemars(with = "String", extend("pattern" = PLUGIN_ID), length(max = 64))]
+    #[serde(default)]
+    plugin: Option<String>,
+    /// Template whose settings this platform has; it overrides them key by key, and tables are merged.
+    #[schemars(with = "String")]
+    #[serde(default)]
+    template: Option<String>,
+    /// Value of `{{target}}` in the template's texts.
+    #[schemars(with = "String", length(min = 1))]
+    #[serde(default)]
+    #[expect(dead_code, reason = "filled in before")]
+    target: Option<String>,
+    /// Values of the template's own parameters.
+    #[schemars(extend("additionalProperties" = parameter_value()))]
+    #[serde(default)]
+    #[expect(dead_code, reason = "filled in before")]
+    params: BTreeMap<String, Value>,
     /// Period between two starts of its check. Without it: `host.interval`.
     #[schemars(with = "duration::RawDuration")]
     #[serde(default)]
@@ -103,6 +129,14 @@ pub(crate) struct RawPlatformConfig {
     #[schemars(extend("propertyNames" = label_rule()))]
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    /// Address of the platform for people, `http://` or `https://`: the status page has a link to it.
+    #[schemars(with = "String", length(max = 2000))]
+    #[serde(default)]
+    url: Option<String>,
+    /// Description of the platform for people, at most 500 characters.
+    #[schemars(with = "String", length(max = 500))]
+    #[serde(default)]
+    description: Option<String>,
     /// Heartbeats of a job, which the host accepts for this platform; for the plugin `heartbeat` alone.
     #[schemars(with = "RawHeartbeat")]
     #[serde(default)]
@@ -138,13 +172,18 @@ impl RawPlatformConfig {
         };
         let confirmation = confirmation.resolve(&host.confirmation, interval, host.tick, check);
         confirmation.warn(check);
-        heartbeat::check_plugin(&self.plugin, check);
+        // One without a plugin has its mistake already.
+        let plugin = self.plugin.unwrap_or_default();
+        heartbeat::check_plugin(&plugin, check);
+        if let Some(url) = &self.url {
+            check_url(url, check);
+        }
         let heartbeat = self
             .heartbeat
             .map(|heartbeat| heartbeat.resolve(&mut check.table(&["heartbeat"])));
         PlatformConfig {
             name,
-            plugin: self.plugin,
+            plugin,
             interval,
             timeout,
             confirmation,
@@ -153,11 +192,28 @@ impl RawPlatformConfig {
                 .breaker
                 .resolve(breaker, &mut check.table(&["breaker"])),
             labels: self.labels,
+            url: self.url,
+            description: self.description,
+            template: self.template,
             heartbeat,
             config: Value::Object(self.config),
             secrets: PlatformSecrets::default(),
             location,
         }
+    }
+}
+
+/// Refuses a link that a browser does not follow, or follows to something else than a page.
+fn check_url(url: &str, check: &mut TableValidator<'_>) {
+    let rest = ["http://", "https://"]
+        .iter()
+        .find_map(|scheme| url.strip_prefix(scheme));
+    if rest.is_none_or(str::is_empty) || url.contains(|c: char| c.is_whitespace() || c.is_control())
+    {
+        let message = format!("{} is {url:?}, not a link to a page", check.name("url"));
+        let help =
+            "write it as in \"https://shop.example/\"; what the plugin checks goes into `config`";
+        check.refuse("url", message, help);
     }
 }
 

@@ -1,19 +1,24 @@
-//! `[template.<name>]`: settings for targets that clients name, the modules of `/probe`.
+//! `[template.<name>]`: settings that platforms inherit, and the modules of `/probe`.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, num::NonZeroU16, time::Duration};
 
+use conductor_types::Priority;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{
+    breaker,
     check::TableValidator,
     duration::{self, SHORTEST, given},
     heartbeat,
     host::HostConfig,
-    platform::PLUGIN_ID,
+    platform::{PLUGIN_ID, label_rule},
 };
-use crate::secrets::PlatformSecrets;
+use crate::{
+    parameters::{self, ParameterValues},
+    secrets::PlatformSecrets,
+};
 
 /// Settings for targets that clients name, with defaults filled in.
 #[derive(Clone, PartialEq)]
@@ -27,6 +32,8 @@ pub struct TemplateConfig {
     /// The input of the plugin, an object in which texts contain parameters. It contains secrets and must not be
     /// shown.
     config: Value,
+    /// The defaults of its own parameters.
+    params: BTreeMap<String, Value>,
     /// The values of `config` that are secrets.
     pub secrets: PlatformSecrets,
 }
@@ -60,11 +67,13 @@ impl TemplateConfig {
     #[must_use]
     pub fn config_for(&self, target: &str) -> Value {
         let mut config = self.config.clone();
-        each_text(&mut config, &mut Vec::new(), &mut |text, _| {
-            if text.contains("{{") {
-                *text = filled(text, target);
-            }
-        });
+        let values = ParameterValues {
+            name: None,
+            target: Some(target),
+            params: &self.params,
+        };
+        // Those that exist have been checked.
+        parameters::fill(&mut config, &values, &mut Vec::new());
         config
     }
 }
@@ -74,77 +83,111 @@ impl TemplateConfig {
 #[serde(deny_unknown_fields)]
 #[schemars(
     rename = "Template",
-    description = "Settings for targets that clients name: a module of `/probe`."
+    description = "Settings that platforms inherit, and a module of `/probe` if it needs no parameter but the target."
+)]
+#[expect(
+    dead_code,
+    reason = "a template gives its settings to platforms as values, and these are read there"
 )]
 pub(crate) struct RawTemplateConfig {
-    /// Id of the plugin that checks the targets.
-    #[schemars(extend("pattern" = PLUGIN_ID), length(max = 64))]
-    plugin: String,
-    /// Longest time that one check may take, at most 25s. Without it: `host.timeout`.
+    /// Template that this one is based on: it has the settings of that one, and overrides them key by key.
+    #[schemars(with = "String")]
+    #[serde(default)]
+    template: Option<String>,
+    /// Id of the plugin that checks the platforms.
+    #[schemars(with = "String", extend("pattern" = PLUGIN_ID), length(max = 64))]
+    #[serde(default)]
+    plugin: Option<String>,
+    /// Parameters of this template, with their defaults. `{{NAME}}` in a text of `config`, `labels`, `url` and `description` is
+    /// replaced by the value.
+    #[schemars(extend("propertyNames" = parameter_rule(), "additionalProperties" = parameter_value()))]
+    #[serde(default)]
+    params: BTreeMap<String, Value>,
+    /// Parameters without a default, which each platform has to give.
+    #[schemars(extend("items" = parameter_name()))]
+    #[serde(default)]
+    required: Vec<String>,
+    /// As for a platform.
+    #[schemars(with = "duration::RawDuration")]
+    #[serde(default)]
+    interval: Option<duration::RawDuration>,
+    /// Longest time that one check may take, as for a platform. For a target of `/probe`, at most 25s; without it,
+    /// `host.timeout`.
     #[schemars(with = "duration::RawDuration")]
     #[serde(default)]
     timeout: Option<duration::RawDuration>,
-    /// Input of the plugin, as for a platform. In a text, `{{target}}` is replaced by the target, and `{{url}}` by the target
-    /// with `http://` before it if it has no scheme.
+    /// As for a platform.
+    #[schemars(with = "u16", range(min = 1, max = 1000))]
+    #[serde(default)]
+    unhealthy_after: Option<NonZeroU16>,
+    /// As for a platform.
+    #[schemars(with = "u16", range(min = 1, max = 1000))]
+    #[serde(default)]
+    healthy_after: Option<NonZeroU16>,
+    /// As for a platform.
+    #[schemars(with = "duration::RawDuration")]
+    #[serde(default)]
+    retry_interval: Option<duration::RawDuration>,
+    /// As for a platform.
+    #[schemars(with = "Priority", extend("default" = "normal"))]
+    #[serde(default)]
+    priority: Priority,
+    /// As for a platform.
+    #[serde(default)]
+    breaker: breaker::RawBreakerConfig,
+    /// Labels of the platforms.
+    #[schemars(extend("propertyNames" = label_rule()))]
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    /// As for a platform.
+    #[schemars(with = "String")]
+    #[serde(default)]
+    url: Option<String>,
+    /// As for a platform.
+    #[schemars(with = "String")]
+    #[serde(default)]
+    description: Option<String>,
+    /// Input of the plugin, as for a platform. In a text, `{{target}}` is replaced by the target, `{{url}}` by the target with
+    /// `http://` before it if it has no scheme, and `{{name}}` by the name of the platform.
     #[serde(default)]
     config: Map<String, Value>,
 }
 
 impl RawTemplateConfig {
+    /// Returns the module of `/probe`, if the template is one.
     pub(super) fn resolve(
         self,
         name: String,
         host: &HostConfig,
         check: &mut TableValidator<'_>,
-    ) -> TemplateConfig {
+    ) -> Option<TemplateConfig> {
+        let plugin = self.plugin?;
         let timeout = given(self.timeout).unwrap_or(host.timeout.min(LONGEST_CHECK));
         check.duration("timeout", timeout, SHORTEST, LONGEST_CHECK);
-        let mut config = Value::Object(self.config);
-        check_parameters(&mut config, check);
-        if self.plugin == heartbeat::PLUGIN {
+        let config = Value::Object(self.config);
+        warn_without_target(&config, check);
+        if plugin == heartbeat::PLUGIN {
             let message = format!("{}: a target sends no heartbeats", check.name("plugin"));
             let help =
                 "make each job a platform of its own: [platform.NAME] with plugin = \"heartbeat\"";
             check.refuse("plugin", message, help);
         }
-        TemplateConfig {
+        Some(TemplateConfig {
             name,
-            plugin: self.plugin,
+            plugin,
             timeout,
             config,
+            params: self.params,
             secrets: PlatformSecrets::default(),
-        }
+        })
     }
 }
 
-/// Refuses parameters that do not exist, and warns of a config without any.
-fn check_parameters(config: &mut Value, check: &mut TableValidator<'_>) {
-    let mut has_parameter = false;
-    let mut unknown = Vec::new();
-    each_text(config, &mut Vec::new(), &mut |text, path| {
-        let rest = text.replace(TARGET, "").replace(URL, "");
-        has_parameter |= rest.len() < text.len();
-        if let Some((_, after)) = rest.split_once("{{")
-            && let Some((parameter, _)) = after.split_once("}}")
-        {
-            unknown.push((path.to_vec(), parameter.to_owned()));
-        }
-    });
-    for (path, parameter) in unknown {
-        let table: Vec<_> = path.iter().map(String::as_str).collect();
-        let Some((key, parents)) = table.split_last() else {
-            continue;
-        };
-        let mut inside = vec!["config"];
-        inside.extend(parents);
-        let mut check = check.table(&inside);
-        let message = format!(
-            "{}: there is no parameter {{{{{parameter}}}}}",
-            check.name(key)
-        );
-        check.refuse(key, message, "there are {{target}} and {{url}}");
-    }
-    if !has_parameter {
+/// Warns of a module whose config does not depend on the target.
+fn warn_without_target(config: &Value, check: &mut TableValidator<'_>) {
+    let table = Map::from_iter([("config".to_owned(), config.clone())]);
+    let mut used = parameters::used(&table).into_iter();
+    if !used.any(|(_, parameter)| parameter == "target" || parameter == "url") {
         let name = check.own_name();
         check.warn_of_table(format!(
             "{name}: no text in its config contains {{{{target}}}} or {{{{url}}}}, so every target gets the same check"
@@ -152,54 +195,26 @@ fn check_parameters(config: &mut Value, check: &mut TableValidator<'_>) {
     }
 }
 
-/// Calls `act` with each text inside a value, and the keys and indexes that lead to it.
-fn each_text(
-    value: &mut Value,
-    path: &mut Vec<String>,
-    act: &mut impl FnMut(&mut String, &[String]),
-) {
-    match value {
-        Value::String(text) => act(text, path),
-        Value::Array(list) => {
-            for (index, value) in list.iter_mut().enumerate() {
-                path.push(index.to_string());
-                each_text(value, path, act);
-                path.pop();
-            }
-        }
-        Value::Object(table) => {
-            for (key, value) in table {
-                path.push(key.clone());
-                each_text(value, path, act);
-                path.pop();
-            }
-        }
-        _ => {}
-    }
+/// Returns the schema of a parameter's name.
+fn parameter_rule() -> Value {
+    json!({ "pattern": PARAMETER, "description": "letters, digits and `_`, a letter first" })
 }
+
+/// Returns the schema of the name of a required parameter.
+fn parameter_name() -> Value {
+    json!({ "type": "string", "pattern": PARAMETER })
+}
+
+/// Returns the schema of a parameter's value.
+pub(super) fn parameter_value() -> Value {
+    json!({ "type": ["string", "number", "boolean"] })
+}
+
+/// The pattern of a parameter's name.
+const PARAMETER: &str = "^[A-Za-z][A-Za-z0-9_]*$";
 
 /// The longest time for a check, for which a client waits.
 const LONGEST_CHECK: Duration = Duration::from_secs(25);
-/// Returns a text with its parameters filled in; a target that looks like a parameter is not.
-fn filled(text: &str, target: &str) -> String {
-    let parts = text.split(TARGET);
-    let parts: Vec<_> = parts
-        .map(|part| part.replace(URL, &url_of(target)))
-        .collect();
-    parts.join(target)
-}
-
-/// Returns the target as a URL.
-fn url_of(target: &str) -> Cow<'_, str> {
-    match target.contains("://") {
-        true => Cow::Borrowed(target),
-        false => Cow::Owned(format!("http://{target}")),
-    }
-}
-
-/// The parameters that a request fills in.
-const TARGET: &str = "{{target}}";
-const URL: &str = "{{url}}";
 
 #[cfg(test)]
 mod tests {
@@ -211,6 +226,7 @@ mod tests {
             name: "a".to_owned(),
             plugin: "b".to_owned(),
             timeout: Duration::from_secs(1),
+            params: BTreeMap::new(),
             config: serde_json::json!({ "x": { "y": [1, "{{url}}"] }, "z": "none" }),
             secrets: PlatformSecrets::default(),
         };
@@ -221,21 +237,6 @@ mod tests {
         assert!(has(&["x", "y", "1"]));
         for path in [&["x", "y", "0"][..], &["x"], &["z"], &["x", "y", "2"], &[]] {
             assert!(!has(path), "{path:?}");
-        }
-    }
-
-    #[test]
-    fn a_target_is_filled_in_once_and_as_a_url_where_one_is_wanted() {
-        for (text, target, wanted) in [
-            ("{{target}}", "a:1", "a:1"),
-            ("{{url}}", "a:1/x", "http://a:1/x"),
-            ("{{url}}/health", "https://a", "https://a/health"),
-            ("{{target}} {{url}} {{target}}", "a", "a http://a a"),
-            ("{{target}}", "{{url}}", "{{url}}"),
-            ("{{url}}", "{{target}}", "http://{{target}}"),
-            ("none", "a", "none"),
-        ] {
-            assert_eq!(filled(text, target), wanted, "{text} {target}");
         }
     }
 }

@@ -84,9 +84,9 @@ fn an_unknown_table_names_the_nearest() {
 
 #[test]
 fn a_plugins_key_in_the_platform_itself_is_told_where_it_belongs() {
-    assert_snapshot!(platform("url = \"https://discord.com\""), @r"
-    conductor.toml:3:1: platform.discord has no key `url`
-      help: what the plugin reads goes into `config = { … }`; a platform's own keys are `breaker`, `config`, `healthy_after`, `heartbeat`, `interval`, `labels`, `plugin`, `priority`, `retry_interval`, `timeout`, `unhealthy_after`
+    assert_snapshot!(platform("address = \"discord.com:443\""), @r"
+    conductor.toml:3:1: platform.discord has no key `address`
+      help: what the plugin reads goes into `config = { … }`; a platform's own keys are `breaker`, `config`, `description`, `healthy_after`, `heartbeat`, `interval`, `labels`, `params`, `plugin`, `priority`, `retry_interval`, `target`, `template`, `timeout`, `unhealthy_after`, `url`
     ");
 }
 

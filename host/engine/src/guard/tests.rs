@@ -44,6 +44,8 @@ fn named_guard(name: &str, plugin: &str, shared: Arc<GuardContext>) -> PlatformG
         priority: Priority::Normal,
         breaker,
         labels: BTreeMap::new(),
+        url: None,
+        description: None,
     };
     PlatformGuard::new(settings, Arc::new(plugin), shared)
 }

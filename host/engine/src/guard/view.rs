@@ -134,6 +134,8 @@ impl PlatformGuard {
             },
             maintenance,
             labels: settings.labels.clone(),
+            url: settings.url.as_deref().map(str::to_owned),
+            description: settings.description.as_deref().map(str::to_owned),
             measurements,
         }
     }

@@ -182,6 +182,8 @@ impl SimulatedHost {
             priority: platform.priority,
             breaker: BreakerSettings::default(),
             labels: BTreeMap::new(),
+            url: None,
+            description: None,
         };
         let mut guard = PlatformGuard::new(settings, Arc::clone(plugin), Arc::clone(&self.shared));
         guard.resume_saved("{}");

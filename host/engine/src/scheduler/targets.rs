@@ -84,6 +84,8 @@ mod tests {
                 priority: Priority::Normal,
                 breaker: BreakerSettings::try_new(1, 30 * S, 60 * S).unwrap(),
                 labels: Default::default(),
+                url: None,
+                description: None,
             };
             let (plugin, shared) = (&host.plugins[0].guard, &host.shared);
             let ends = Arc::new(CallEnds::default());

@@ -35,6 +35,9 @@ pub(super) struct PlatformPage {
     measurements: Vec<(String, f64)>,
     checks: Vec<CheckRow>,
     past: PastPart,
+    description: Option<String>,
+    /// The address for people; begins with `http://` or `https://`.
+    link: Option<String>,
 }
 
 struct CheckRow {
@@ -74,6 +77,8 @@ impl PlatformPage {
             reported: view.last_report.map(|at| DisplayTime::new(at, now)),
             timeout: length(view.timeout),
             priority: view.priority.clone(),
+            description: view.description.clone(),
+            link: view.url.clone(),
             measurements: view.measurements.clone().into_iter().collect(),
             checks: detail
                 .history

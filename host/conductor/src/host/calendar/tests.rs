@@ -42,6 +42,8 @@ impl Scene {
             priority: Priority::Normal,
             breaker,
             labels: BTreeMap::new(),
+            url: None,
+            description: None,
         };
         let guard = PlatformGuard::new(settings, Arc::new(plugin), Arc::clone(&shared));
         let guard = Arc::new(guard);
