@@ -1,4 +1,5 @@
-//! Servers that are stopped, paused, cut off and replaced while one host checks them all: no report is ever wrong.
+//! Servers that are stopped, paused, cut off and replaced while one host checks them all, and a job that fails and falls silent:
+//! no report is ever wrong.
 //!
 //! A test run takes each server through each disturbance once. For longer, with the log of what was done next to the log of what
 //! the host reported:
@@ -7,6 +8,9 @@
 //! CONDUCTOR_DISTURB_SECONDS=3600 cargo test --workspace --test scenarios -- disturbed --nocapture
 //! ```
 
+mod adb;
+mod apis;
+mod job;
 mod journal;
 mod relay;
 mod servers;
@@ -95,10 +99,15 @@ fn no_report_about_a_disturbed_server_is_wrong() {
         setup = setup.bundled(server.plugin);
         setup = setup.platform(server.plugin, server.plugin, &server.config());
     }
-    let host = setup.start();
-    let journal = Journal::new(servers.iter().map(|server| server.plugin));
-    let busy = AtomicUsize::new(servers.len());
+    let host = setup.bundled("heartbeat").with(job::PLATFORM).start();
+    let names = servers.iter().map(|server| server.plugin);
+    let journal = Journal::new(names.chain([job::NAME]));
+    let busy = AtomicUsize::new(servers.len() + 1);
     thread::scope(|scope| {
+        scope.spawn(|| {
+            let _done = Done(&busy);
+            job::disturb(host.address, &journal, end);
+        });
         for (number, server) in servers.into_iter().enumerate() {
             let (journal, busy) = (&journal, &busy);
             scope.spawn(move || {
@@ -134,7 +143,7 @@ fn disturb(mut server: DisturbedServer, number: usize, journal: &Journal, end: I
             if disturbance.is_of_a_process() && !server.is_a_process() {
                 continue;
             }
-            journal.wait_for_a_healthy_report(name);
+            journal.wait_for_a_report(name, "healthy");
             journal.set(name, Condition::Up, "is well");
             journal.wait_for_a_judgement(name);
             journal.set(

@@ -159,12 +159,12 @@ impl Journal {
         wait_until(|| self.read(platform, count) > before);
     }
 
-    /// Waits until a check that ended in the present condition was healthy.
+    /// Waits until a check that ended in the present condition had a status.
     #[track_caller]
-    pub(super) fn wait_for_a_healthy_report(&self, platform: &str) {
+    pub(super) fn wait_for_a_report(&self, platform: &str, status: &str) {
         wait_until(|| {
             self.read(platform, |course| {
-                course.last > course.since() && course.status == "healthy"
+                course.last > course.since() && course.status == status
             })
         });
     }

@@ -10,7 +10,7 @@ use std::{
 use conductor_real_servers::{RealServer, drop_root, program, skip};
 use tempfile::TempDir;
 
-use super::relay::Relay;
+use super::{adb, apis, relay::Relay};
 use crate::{bundled, servers};
 
 /// A server behind a relay.
@@ -60,7 +60,12 @@ impl DisturbedServer {
     pub(super) fn config(&self) -> String {
         let address = self.relay.address;
         match self.plugin {
+            "amqp" => format!(r#"{{ address = "{address}", round_trip = true }}"#),
             "http" => format!(r#"{{ url = "http://{address}/-/ready" }}"#),
+            "kubernetes" => format!(r#"{{ url = "http://{address}", resources = ["nodes"] }}"#),
+            "llm" => format!(
+                r#"{{ url = "http://{address}/v1", models = ["llama"], completion = {{}} }}"#
+            ),
             "mysql" => format!(r#"{{ address = "{address}", user = "root" }}"#),
             "postgres" => format!(r#"{{ address = "{address}", user = "postgres" }}"#),
             "prometheus" => format!(r#"{{ url = "http://{address}", query = "vector(1)" }}"#),
@@ -123,13 +128,18 @@ fn own_address() -> SocketAddr {
 /// Starts all that this machine has, at the same time.
 pub(super) fn start_all() -> Vec<DisturbedServer> {
     let mut all = vec![
+        DisturbedServer::of_this_process("android", adb::adb_server()),
+        DisturbedServer::of_this_process("container", apis::container_engine()),
+        DisturbedServer::of_this_process("discord", apis::discord()),
+        DisturbedServer::of_this_process("kubernetes", apis::kubernetes()),
+        DisturbedServer::of_this_process("llm", apis::language_model()),
         DisturbedServer::of_this_process("grpc", servers::health_server()),
         DisturbedServer::of_this_process("mail", servers::mail_server()),
         DisturbedServer::of_this_process("tcp", servers::web_server()),
         DisturbedServer::of_this_process("tls", servers::tls_server()),
     ];
-    let starts: [fn() -> Option<DisturbedServer>; 9] = [
-        dnsmasq, chrony, http, prometheus, postgres, mariadb, redis, mosquitto, openssh,
+    let starts: [fn() -> Option<DisturbedServer>; 10] = [
+        rabbitmq, dnsmasq, chrony, http, prometheus, postgres, mariadb, redis, mosquitto, openssh,
     ];
     let threads = starts.map(std::thread::spawn);
     all.extend(
@@ -309,6 +319,53 @@ fn mosquitto() -> Option<DisturbedServer> {
         move || {
             let mut command = Command::new(&mosquitto);
             command.arg("-c").arg(&config);
+            command
+        }
+    }))
+}
+
+/// RabbitMQ, with an epmd of its own that ends with it.
+fn rabbitmq() -> Option<DisturbedServer> {
+    program("rabbitmq-server", "rabbitmq-server")?;
+    let epmd = program("epmd", "erlang-base")?;
+    let setpriv = program("setpriv", "util-linux")?;
+    Some(DisturbedServer::of_a_process("amqp", |folder, address| {
+        let (folder, ports) = (folder.to_owned(), [own_address(), own_address()]);
+        let ports = ports.map(|address| address.port().to_string());
+        move || {
+            let script = format!(
+                "{} --pdeathsig KILL {epmd} & until {epmd} -names > names; do sleep 0.05; done; \
+                 exec /usr/lib/rabbitmq/bin/rabbitmq-server",
+                setpriv.display(),
+                epmd = epmd.display()
+            );
+            let mut command = Command::new("sh");
+            command
+                .args(["-c", &script])
+                .current_dir(&folder)
+                .env("HOME", &folder)
+                .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+                .env("ERL_EPMD_PORT", &ports[0])
+                .env("RABBITMQ_DIST_PORT", &ports[1])
+                .env("RABBITMQ_NODENAME", "disturbed@localhost")
+                .env("RABBITMQ_NODE_IP_ADDRESS", address.ip().to_string())
+                .env("RABBITMQ_NODE_PORT", address.port().to_string())
+                // The process is the server, and no shell that waits for it.
+                .env("RABBITMQ_ALLOW_INPUT", "1")
+                .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-noinput")
+                .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+                .env("RABBITMQ_LOGS", "-");
+            for (name, file) in [
+                ("RABBITMQ_MNESIA_BASE", "data"),
+                ("RABBITMQ_LOG_BASE", "log"),
+                ("RABBITMQ_ENABLED_PLUGINS_FILE", "plugins"),
+                ("RABBITMQ_CONFIG_FILE", "config"),
+                ("RABBITMQ_ADVANCED_CONFIG_FILE", "advanced"),
+                ("RABBITMQ_PID_FILE", "pid"),
+            ] {
+                command.env(name, folder.join(file));
+            }
+            drop_root(&mut command, &folder);
             command
         }
     }))
