@@ -268,8 +268,11 @@ impl WriterThread {
 
     fn run(mut self) {
         let mut pending = HistoryBatch::default();
+        // The file is there, and has the start of the run, before anything else happens.
+        let mut patience = Duration::ZERO;
         loop {
-            let is_last = self.collect(&mut pending);
+            let is_last = self.collect(&mut pending, patience);
+            patience = BATCH;
             pending.is_last = is_last;
             match self.write(&mut pending) {
                 Ok(()) => {}
@@ -292,12 +295,12 @@ impl WriterThread {
         self.shared.wake.notify_all();
     }
 
-    /// Waits for the time of the next batch, and adds what has come to `pending`; returns `true` for the last one.
-    fn collect(&self, pending: &mut HistoryBatch) -> bool {
+    /// Waits for the next batch for `patience`, and adds what has come to `pending`; returns `true` for the last one.
+    fn collect(&self, pending: &mut HistoryBatch, patience: Duration) -> bool {
         let waiting = Clock::start();
         let mut queue = self.shared.lock();
         loop {
-            let left = BATCH.saturating_sub(waiting.now());
+            let left = patience.saturating_sub(waiting.now());
             if left.is_zero() || queue.closing {
                 break;
             }

@@ -52,8 +52,8 @@ fn every_answer_of_the_api_is_as_it_describes_itself() {
         }
     }
     assert_eq!(
-        held, 18,
-        "status, platforms, platform, plugins, maintenance and the description"
+        held, 30,
+        "status, platforms, platform and its past, plugins, maintenance, uptime, incidents, export and the description"
     );
 
     let schema = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
