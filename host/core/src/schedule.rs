@@ -250,6 +250,12 @@ impl Schedule {
         self.entry(key).map(|entry| entry.slot.get())
     }
 
+    /// Returns the start times of one entry.
+    pub fn planned(&self, key: ScheduleKey) -> Option<PlannedEntry> {
+        let entry = self.entry(key)?;
+        Some(self.rings[entry.ring as usize].planned_at(key, entry.slot))
+    }
+
     /// Returns the start times, for people.
     pub fn plan(&self) -> SchedulePlan {
         SchedulePlan::new(self.rings.iter().flat_map(IntervalRing::planned).collect())

@@ -43,9 +43,42 @@ pub struct StatusBoard {
 
 #[derive(Default)]
 struct GuardTable {
-    platforms: Vec<Arc<PlatformGuard>>,
+    /// In the config's order, then in that of their arrival; the places of those that left are empty.
+    platforms: Vec<Option<Arc<PlatformGuard>>>,
     by_name: HashMap<Arc<str>, usize>,
+    free: Vec<usize>,
     plugins: Vec<Arc<PluginGuard>>,
+}
+
+impl GuardTable {
+    /// Adds a platform, or replaces the guard of the one with its name.
+    fn add(&mut self, guard: &Arc<PlatformGuard>) {
+        let name = &guard.settings().name;
+        let place = match self.by_name.get(name) {
+            Some(&place) => place,
+            None => self.free.pop().unwrap_or_else(|| {
+                self.platforms.push(None);
+                self.platforms.len() - 1
+            }),
+        };
+        self.platforms[place] = Some(Arc::clone(guard));
+        self.by_name.insert(Arc::clone(name), place);
+    }
+
+    /// Removes the platform with this guard; returns `false` if there is none.
+    fn remove(&mut self, guard: &Arc<PlatformGuard>) -> bool {
+        let name = &*guard.settings().name;
+        let Some(&place) = self.by_name.get(name) else {
+            return false;
+        };
+        let is_it = |known: &mut Arc<PlatformGuard>| Arc::ptr_eq(known, guard);
+        if self.platforms[place].take_if(is_it).is_none() {
+            return false;
+        }
+        self.by_name.remove(name);
+        self.free.push(place);
+        true
+    }
 }
 
 #[derive(Default)]
@@ -90,11 +123,40 @@ impl StatusBoard {
             .map(|(place, guard)| (Arc::clone(&guard.settings().name), place))
             .collect();
         *self.guards.write().unwrap_or_else(PoisonError::into_inner) = GuardTable {
-            platforms,
+            platforms: platforms.into_iter().map(Some).collect(),
             by_name,
+            free: Vec::new(),
             plugins,
         };
         self.forget_lines();
+    }
+
+    /// Removes and adds platforms; the cost does not depend on the number of the others.
+    pub fn change_platforms(&self, removed: &[Arc<PlatformGuard>], added: &[Arc<PlatformGuard>]) {
+        let mut gone = Vec::new();
+        {
+            let mut guards = self.guards.write().unwrap_or_else(PoisonError::into_inner);
+            for guard in removed {
+                if guards.remove(guard) {
+                    gone.push(Arc::clone(&guard.settings().name));
+                }
+            }
+            for guard in added {
+                guards.add(guard);
+            }
+        }
+        self.forget_lines_of(&gone);
+    }
+
+    /// Drops the log lines about these platforms, unless the board has others of the same names.
+    pub fn forget_lines_of(&self, names: &[Arc<str>]) {
+        if names.is_empty() {
+            return;
+        }
+        let guards = self.guards.read().unwrap_or_else(PoisonError::into_inner);
+        let gone = names.iter().map(|name| &**name);
+        self.tail
+            .remove(gone.filter(|name| !guards.by_name.contains_key(*name)));
     }
 
     /// Drops the log lines about platforms that are gone.
@@ -159,13 +221,13 @@ impl StatusBoard {
 
     /// Returns the guard of each platform.
     pub fn platform_guards(&self) -> Vec<Arc<PlatformGuard>> {
-        self.guards().platforms.clone()
+        self.guards().platforms.iter().flatten().cloned().collect()
     }
 
     /// Returns the name of each platform.
     pub fn names(&self) -> Vec<Arc<str>> {
         let guards = self.guards();
-        let guards = guards.platforms.iter();
+        let guards = guards.platforms.iter().flatten();
         guards
             .map(|guard| Arc::clone(&guard.settings().name))
             .collect()
@@ -186,7 +248,7 @@ impl StatusBoard {
     pub fn guard(&self, name: &str) -> Option<Arc<PlatformGuard>> {
         let guards = self.guards();
         let place = guards.by_name.get(name)?;
-        guards.platforms.get(*place).cloned()
+        guards.platforms.get(*place).cloned().flatten()
     }
 
     /// Returns the guard of each plugin.

@@ -81,6 +81,14 @@ impl LogTail {
         tails.count();
     }
 
+    /// Drops the lines about these platforms.
+    pub fn remove<'a>(&self, platforms: impl IntoIterator<Item = &'a str>) {
+        let mut tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
+        for platform in platforms {
+            tails.remove(platform);
+        }
+    }
+
     /// Returns the number of platforms with lines.
     pub fn platforms(&self) -> usize {
         let tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,6 +102,12 @@ impl LogTail {
 }
 
 impl PlatformTails {
+    fn remove(&mut self, platform: &str) {
+        let lines = self.by_platform.remove(platform);
+        let sizes = lines.iter().flatten().map(|line| size(platform, line));
+        self.bytes -= sizes.sum::<usize>();
+    }
+
     fn push(&mut self, platform: String, line: StoredLine) {
         self.bytes += size(&platform, &line);
         let mut gone = 0;

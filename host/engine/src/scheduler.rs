@@ -20,8 +20,8 @@ use conductor_types::SkipReason;
 pub use self::{
     handle::SchedulerHandle,
     setup::{
-        CheckTiming, LibraryChange, PlatformSetup, PluginLoader, PluginSetup, RefusedConfig,
-        ReloadPlan, ReplacementOrder, SchedulerSetup, TargetCheck,
+        CheckTiming, LibraryChange, PlatformChanges, PlatformSetup, PluginLoader, PluginSetup,
+        RefusedConfig, ReloadPlan, ReplacementOrder, SchedulerSetup, TargetCheck,
     },
 };
 use self::{
@@ -57,6 +57,7 @@ mod resuming;
 mod setup;
 #[cfg(test)]
 mod simulation;
+mod single;
 mod stopping;
 mod takeover;
 mod targets;
@@ -83,6 +84,8 @@ enum SchedulerCommand {
     Library(String, LibraryChange),
     /// The config changed.
     Follow(Box<ReloadPlan>),
+    /// Single platforms come and go.
+    Change(PlatformChanges),
     /// An operator requests a check of this platform now; the result is sent back.
     CheckNow(String, Sender<CheckNow>),
     /// A heartbeat of this platform was recorded.
@@ -311,6 +314,7 @@ impl SchedulerDriver {
             SchedulerCommand::Renew(order) => self.succeed(order),
             SchedulerCommand::Library(id, change) => self.library_changed(&id, change),
             SchedulerCommand::Follow(plan) => self.follow(*plan),
+            SchedulerCommand::Change(changes) => self.change_platforms(changes),
             SchedulerCommand::Answer(tell) => {
                 // A receiver that no longer waits has already timed out.
                 let _ = tell.send(());

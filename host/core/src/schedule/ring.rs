@@ -127,6 +127,15 @@ impl IntervalRing {
         self.next = self.first_start_from(span.to + 1);
     }
 
+    pub(super) fn planned_at(&self, key: ScheduleKey, slot: SlotNumber) -> PlannedEntry {
+        PlannedEntry {
+            interval: Duration::from_nanos(self.interval),
+            phase: Duration::from_nanos(self.ladder.phase(slot.get())),
+            slot: slot.get(),
+            key,
+        }
+    }
+
     pub(super) fn planned(&self) -> impl Iterator<Item = PlannedEntry> {
         let interval = Duration::from_nanos(self.interval);
         let occupied = self

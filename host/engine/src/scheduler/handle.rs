@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use super::{LibraryChange, ReloadPlan, ReplacementOrder, SchedulerCommand, TargetCheck};
+use super::{
+    LibraryChange, PlatformChanges, ReloadPlan, ReplacementOrder, SchedulerCommand, TargetCheck,
+};
 use crate::{guard::SkipCause, state::CheckNow};
 
 /// Sends commands to the scheduler.
@@ -22,6 +24,11 @@ impl SchedulerHandle {
     /// Applies another config: unchanged platforms keep slot, probe, breaker and counters.
     pub fn follow(&self, plan: ReloadPlan) {
         let _ = self.commands.send(SchedulerCommand::Follow(Box::new(plan)));
+    }
+
+    /// Removes and adds platforms; all others stay as they are.
+    pub fn change_platforms(&self, changes: PlatformChanges) {
+        let _ = self.commands.send(SchedulerCommand::Change(changes));
     }
 
     /// Reports a change in the plugin folders to the plugin of this id.

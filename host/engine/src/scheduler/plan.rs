@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use conductor_core::schedule::ScheduleKey;
+
 use super::{
     PlatformSetup, PluginSetup, ReloadPlan, SchedulerDriver,
     index::{MONITOR_KEY, PlatformIx, PluginIx},
@@ -88,7 +90,9 @@ impl SchedulerDriver {
             match known.get(&Arc::as_ptr(&setup.guard)) {
                 Some(&at) if setup.refused.is_none() => self.is_accepted(at),
                 Some(_) => {}
-                None => self.add_platform(setup),
+                None => {
+                    self.add_platform(setup);
+                }
             }
         }
         for at in self.plugins.indices() {
@@ -127,10 +131,9 @@ impl SchedulerDriver {
         }
     }
 
-    fn add_platform(&mut self, setup: PlatformSetup) {
-        let Some(plugin) = self.plugin_ix(setup.guard.plugin().id()) else {
-            return;
-        };
+    /// Adds a platform without a slot; returns `None` if its plugin is not in the plan.
+    pub(super) fn add_platform(&mut self, setup: PlatformSetup) -> Option<PlatformIx> {
+        let plugin = self.plugin_ix(setup.guard.plugin().id())?;
         let mut platform = ScheduledPlatform {
             guard: setup.guard,
             plugin,
@@ -145,7 +148,7 @@ impl SchedulerDriver {
         } else if let Some(loaded) = self.plugins[plugin].loaded() {
             platform.probe = Ok(Some(loaded.open(platform.spec())));
         }
-        self.platforms.add(platform);
+        Some(self.platforms.add(platform))
     }
 
     /// Removes the platforms that are not in `wanted` from the schedule.
@@ -161,10 +164,15 @@ impl SchedulerDriver {
             .map(|(at, _)| at)
             .collect();
         for at in gone {
-            self.platforms[at].leaving = true;
-            self.leaving.push(at);
-            self.schedule.remove(at.key());
+            self.take_off_schedule(at);
         }
+    }
+
+    /// Takes a platform off the schedule; it leaves when its last call is over.
+    pub(super) fn take_off_schedule(&mut self, at: PlatformIx) {
+        self.platforms[at].leaving = true;
+        self.leaving.push(at);
+        self.schedule.remove(at.key());
     }
 
     /// Removes the leaving platforms whose last call is over.
@@ -179,18 +187,17 @@ impl SchedulerDriver {
             }
         });
         let leaving = mem::take(&mut self.leaving);
-        let before = leaving.len();
+        let mut gone = Vec::new();
         for at in leaving {
             if busy.contains(&at) {
                 self.leaving.push(at);
             } else {
+                gone.push(Arc::clone(&self.platforms[at].guard.settings().name));
                 self.drop_platform(at);
             }
         }
-        if self.leaving.len() < before {
-            // Their last calls may have logged something since the reload.
-            self.board.forget_lines();
-        }
+        // Their last calls may have logged something since they left the schedule.
+        self.board.forget_lines_of(&gone);
     }
 
     /// Removes a platform without a call under way, and closes its probe.
@@ -213,6 +220,16 @@ impl SchedulerDriver {
         }
     }
 
+    /// Gives an entry the wanted slot, or another one.
+    pub(super) fn set_slot(&mut self, key: ScheduleKey, interval: Duration, wanted: Option<u32>) {
+        if let Err(error) = self.schedule.set_at(key, interval, wanted) {
+            let name = PlatformIx::from_key(key).map_or("the resource monitor", |at| {
+                &self.platforms[at].guard.settings().name
+            });
+            tracing::error!("{name} has no slot on the schedule, and is never checked: {error}");
+        }
+    }
+
     /// Gives a slot to each entry without one: the resource monitor first, then those that had one before the restart.
     pub(super) fn fill_schedule(&mut self) {
         let own = (MONITOR_KEY, self.timing.interval, None);
@@ -223,14 +240,7 @@ impl SchedulerDriver {
         let mut wanted: Vec<_> = std::iter::once(own).chain(platforms).collect();
         wanted[1..].sort_by_key(|(_, _, slot)| slot.is_none());
         for (key, interval, slot) in wanted {
-            if let Err(error) = self.schedule.set_at(key, interval, slot) {
-                let name = PlatformIx::from_key(key).map_or("the resource monitor", |at| {
-                    &self.platforms[at].guard.settings().name
-                });
-                tracing::error!(
-                    "{name} has no slot on the schedule, and is never checked: {error}"
-                );
-            }
+            self.set_slot(key, interval, slot);
         }
         let now = self.shared.clock.now();
         for planned in self.schedule.plan().entries() {

@@ -1,6 +1,7 @@
 //! The platforms by their index, which gives their key on the schedule.
 
 use std::{
+    collections::HashMap,
     ops::{Index, IndexMut},
     sync::Arc,
     time::Duration,
@@ -16,6 +17,8 @@ use crate::guard::PlatformGuard;
 pub(super) struct PlatformTable {
     platforms: Vec<Option<ScheduledPlatform>>,
     free: Vec<PlatformIx>,
+    /// The index of each platform by the address of its guard, which lives as long as its entry.
+    by_guard: HashMap<usize, PlatformIx>,
 }
 
 /// One platform, as the driver knows it.
@@ -61,18 +64,32 @@ impl ScheduledPlatform {
 impl PlatformTable {
     /// Adds a platform and returns its index.
     pub(super) fn add(&mut self, platform: ScheduledPlatform) -> PlatformIx {
-        if let Some(free) = self.free.pop() {
+        let guard = address(&platform.guard);
+        let at = if let Some(free) = self.free.pop() {
             self.platforms[free.position()] = Some(platform);
             free
         } else {
             self.platforms.push(Some(platform));
             PlatformIx::at(self.platforms.len() - 1)
-        }
+        };
+        self.by_guard.insert(guard, at);
+        at
+    }
+
+    /// Returns the index of the platform with this guard, unless it is leaving.
+    pub(super) fn of_guard(&self, guard: &Arc<PlatformGuard>) -> Option<PlatformIx> {
+        let at = *self.by_guard.get(&address(guard))?;
+        self[at].stays().then_some(at)
     }
 
     /// Removes a platform and frees its index.
     pub(super) fn remove(&mut self, at: PlatformIx) -> Option<ScheduledPlatform> {
         let gone = self.platforms[at.position()].take()?;
+        let guard = address(&gone.guard);
+        // A guard that left and came back before its last call ended has a new entry.
+        if self.by_guard.get(&guard) == Some(&at) {
+            self.by_guard.remove(&guard);
+        }
         self.free.push(at);
         Some(gone)
     }
@@ -117,6 +134,10 @@ impl PlatformTable {
     pub(super) fn get(&self, at: PlatformIx) -> Option<&ScheduledPlatform> {
         self.platforms.get(at.position())?.as_ref()
     }
+}
+
+fn address(guard: &Arc<PlatformGuard>) -> usize {
+    Arc::as_ptr(guard).addr()
 }
 
 impl Index<PlatformIx> for PlatformTable {

@@ -42,6 +42,16 @@ pub struct ReloadPlan {
     pub limits: ResourceLimits,
 }
 
+/// Platforms to remove and to add while all others stay as they are.
+#[derive(Default)]
+pub struct PlatformChanges {
+    /// The guards of the platforms that leave.
+    pub removed: Vec<Arc<PlatformGuard>>,
+    /// The platforms that come; their plugins must be in the last [`ReloadPlan`], where `is_kept` lets a plugin run
+    /// without platforms.
+    pub added: Vec<PlatformSetup>,
+}
+
 /// The timing of checks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CheckTiming {

@@ -4,7 +4,7 @@
 //! each call ends, or has the [disturbances](disturbances) of a seed do it for hours of simulated time.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     num::NonZeroU16,
     sync::{Arc, mpsc::channel},
     time::Duration,
@@ -20,7 +20,8 @@ pub(super) use self::{
     world::SimulatedWorld,
 };
 use super::{
-    CheckTiming, PlatformSetup, PluginSetup, ReloadPlan, SchedulerDriver, SchedulerSetup,
+    CheckTiming, PlatformChanges, PlatformSetup, PluginSetup, ReloadPlan, SchedulerDriver,
+    SchedulerSetup,
     index::{MONITOR_KEY, PlatformIx},
     loading,
 };
@@ -233,6 +234,43 @@ impl SimulatedHost {
         self.read_schedule(now);
     }
 
+    /// Applies the changed platforms alone, as a discovery does.
+    pub(super) fn change_platforms_alone(&mut self) {
+        let removed = self.removed_guards();
+        let known: HashSet<_> = self
+            .driver
+            .platforms
+            .staying()
+            .map(|(_, platform)| Arc::as_ptr(&platform.guard))
+            .collect();
+        let new = self.platforms.iter();
+        let new = new.filter(|guard| !known.contains(&Arc::as_ptr(guard)));
+        let new: Vec<_> = new.cloned().collect();
+        self.shared.starvation.set_platforms(self.platforms.len());
+        self.driver.board.change_platforms(&removed, &new);
+        let now = self.world.now();
+        let names: Vec<_> = removed
+            .iter()
+            .map(|guard| Arc::clone(&guard.settings().name))
+            .collect();
+        let added = new.into_iter().map(|guard| PlatformSetup {
+            guard,
+            config: "{}".into(),
+            refused: None,
+        });
+        self.driver.change_platforms(PlatformChanges {
+            removed,
+            added: added.collect(),
+        });
+        self.see_begun(now, TIMING.tick);
+        self.ledger.see_results();
+        self.polled = now;
+        for name in names {
+            self.ledger.removed(&name, now);
+        }
+        self.read_schedule(now);
+    }
+
     /// Lets the time until `end` pass.
     pub(super) fn run_until(&mut self, end: Duration) {
         while self.world.now() < end {
@@ -314,11 +352,17 @@ impl SimulatedHost {
 
     /// Returns the platforms that the next plan takes off the schedule, or gives another guard.
     fn removed(&self) -> Vec<Arc<str>> {
+        let guards = self.removed_guards();
+        let names = guards.iter().map(|guard| &guard.settings().name);
+        names.map(Arc::clone).collect()
+    }
+
+    fn removed_guards(&self) -> Vec<Arc<PlatformGuard>> {
         let stays = |guard| self.platforms.iter().any(|other| Arc::ptr_eq(other, guard));
         let staying = self.driver.platforms.staying();
         staying
             .filter(|(_, platform)| !stays(&platform.guard))
-            .map(|(_, platform)| Arc::clone(&platform.guard.settings().name))
+            .map(|(_, platform)| Arc::clone(&platform.guard))
             .collect()
     }
 

@@ -452,3 +452,76 @@ fn a_heartbeat_is_followed_by_a_check_also_where_one_is_under_way_but_not_in_a_p
     let skipped = host.guard("a").skipped(SkipReason::Overlap);
     assert_eq!(skipped, 0, "none was due");
 }
+
+#[test]
+fn platforms_that_come_and_go_alone_leave_all_others_as_they_are() {
+    let names: Vec<_> = (0..40).map(|n| format!("platform-{n}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let mut host = host(&names, true);
+    host.check("platform-7");
+    let before = host.driver.schedule.plan();
+    let (gone, places): (_, Vec<_>) = (
+        host.place("platform-20"),
+        names.iter().map(|name| host.place(name)).collect(),
+    );
+    host.remove_platform(20);
+    host.add_platform("new", PLATFORM);
+    host.change_platforms_alone();
+    let after = host.driver.schedule.plan();
+    let others = |plan: &conductor_core::schedule::SchedulePlan, without| {
+        let entries = plan.entries().iter().copied();
+        entries
+            .filter(|entry| entry.key != PlatformIx::key(without))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(others(&before, gone), others(&after, host.place("new")));
+    for (name, place) in names.iter().zip(places) {
+        if *name != "platform-20" {
+            assert_eq!(host.place(name), place, "{name}");
+        }
+    }
+    assert_eq!(host.guard("platform-7").history().len(), 1);
+    let board = &host.driver.board;
+    assert!(board.guard("platform-20").is_none());
+    assert!(board.guard("new").is_some_and(|new| new.slot().is_some()));
+    assert_eq!(board.platform_guards().len(), 40);
+    // It has a probe, and is checked.
+    host.check("new");
+    assert_eq!(host.guard("new").history().len(), 1);
+}
+
+#[test]
+fn a_platform_that_leaves_during_its_call_is_dropped_when_the_call_is_over() {
+    let mut host = host(&["a", "b"], true);
+    let now = host.world.now();
+    host.begin("a", now).unwrap();
+    host.driver.dispatch();
+    let count = host.driver.platforms.count();
+    host.remove_platform(0);
+    host.change_platforms_alone();
+    assert_eq!(host.driver.platforms.count(), count);
+    host.settle();
+    assert_eq!(host.driver.platforms.count(), count - 1);
+    assert!(host.driver.leaving.is_empty());
+}
+
+#[test]
+fn a_platform_of_a_plugin_without_a_plan_is_not_added() {
+    let mut host = host(&["a"], true);
+    let changes = |added| PlatformChanges {
+        removed: Vec::new(),
+        added: vec![PlatformSetup {
+            guard: added,
+            config: "{}".into(),
+            refused: None,
+        }],
+    };
+    let mut other = SimulatedHost::new(1);
+    other.add_plugin("other", PluginBehaviour::Manual, Isolation::InProcess, true);
+    other.add_platform("b", PLATFORM);
+    other.start();
+    host.driver.change_platforms(changes(other.guard("b")));
+    // A known one is not added again.
+    host.driver.change_platforms(changes(host.guard("a")));
+    assert_eq!(host.driver.platforms.staying().count(), 1);
+}

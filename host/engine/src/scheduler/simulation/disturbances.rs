@@ -145,7 +145,11 @@ impl SimulatedHost {
             let plugin = self.draw(|random| usize::try_from(random.below(10)).unwrap());
             self.add_drawn_platform(&format!("platform-{reload}-{nth}"), plugin);
         }
-        self.reload();
+        if self.draw(|random| random.percent(50)) {
+            self.change_platforms_alone();
+        } else {
+            self.reload();
+        }
     }
 
     fn request_check(&mut self) {
