@@ -40,6 +40,7 @@ pub(crate) use self::proc::check_proc;
 use self::{
     assembly::{PlanBuilder, Reasons},
     calendar::MaintenanceCalendar,
+    discovery::{Discoveries, follow_targets},
     heartbeats::HeartbeatRecorder,
     history::{HistoryRecorder, StoredPast},
     judging::{ConfigJudge, ConfigRejection},
@@ -52,6 +53,7 @@ use self::{
 
 mod assembly;
 mod calendar;
+mod discovery;
 mod error;
 mod heartbeats;
 mod history;
@@ -74,6 +76,7 @@ pub struct Host {
     watch: Mutex<Option<(FolderWatch, WorkerWatch)>>,
     assembly: PlanBuilder,
     calendar: Arc<MaintenanceCalendar>,
+    discoveries: Discoveries,
     board: Arc<StatusBoard>,
     shared: Arc<GuardContext>,
     record: Option<Arc<CallJournal>>,
@@ -128,6 +131,8 @@ impl Host {
             resumption: Resumption::read(folder, clock, config.host.resume),
         })?;
         let states = shared.states.start().map_err(HostError::Thread)?;
+        let discoveries = Discoveries::new(shared.clock);
+        let config = &discoveries.follow(config);
         let setup = SchedulerSetup {
             shared: Arc::clone(&shared),
             board: Arc::clone(&board),
@@ -166,6 +171,7 @@ impl Host {
             watch: Mutex::new(Some((watch, workers))),
             assembly,
             calendar,
+            discoveries,
             board,
             shared,
             record,
@@ -334,6 +340,7 @@ pub async fn run(
             Arc::clone(&operator),
         ))
     });
+    let discovering = tokio::spawn(follow_targets(Arc::clone(&host)));
     let reloading = tokio::spawn(reload_when_asked(options.reloads, operator));
     #[cfg(target_os = "linux")]
     let informing = tokio::spawn(systemd::keep_informed(Arc::clone(&host)));
@@ -353,6 +360,7 @@ pub async fn run(
         systemd::leaving();
     }
     reloading.abort();
+    discovering.abort();
     if let Some(following) = following {
         following.abort();
     }
@@ -380,6 +388,7 @@ pub fn check_once(config: &Arc<ConductorConfig>) -> Result<StatusView, HostError
         },
     )?;
     parts.assembly.catalog().settle_now();
+    let config = &Discoveries::new(parts.shared.clock).follow(config);
     take_in(config);
     parts.assembly.log_missing_libraries(config);
     let plan = parts.assembly.plan(config, &Reasons::default());
@@ -490,10 +499,15 @@ fn warn_of_a_temporary_state_folder() {
 
 /// Logs the config's warnings, and redacts its secrets from the output of plugins from now on.
 fn take_in(config: &ConductorConfig) {
-    redaction::learn_config(config.secrets().flat_map(|secrets| secrets.texts()));
+    learn_secrets(config);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+}
+
+/// Redacts a config's secrets from the output of plugins from now on.
+fn learn_secrets(config: &ConductorConfig) {
+    redaction::learn_config(config.secrets().flat_map(|secrets| secrets.texts()));
 }
 
 /// Informs the scheduler about changes in the plugin folders.

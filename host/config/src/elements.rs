@@ -3,6 +3,7 @@
 pub(super) mod breaker;
 mod check;
 pub(super) mod confirmation;
+pub(super) mod discovery;
 pub(super) mod duration;
 pub(super) mod heartbeat;
 pub(super) mod history;
@@ -28,6 +29,7 @@ use breaker::BreakerConfig;
 use check::TableValidator;
 use conductor_core::{maintenance::MaintenanceWindow, shard::Shard};
 use conductor_library::file_reader;
+use discovery::DiscoveryConfig;
 use history::HistoryConfig;
 use host::HostConfig;
 use metrics::MetricsConfig;
@@ -100,6 +102,10 @@ pub(super) struct RawConfig {
     #[serde(default)]
     #[schemars(extend("propertyNames" = platform::name_rule()))]
     template: BTreeMap<String, template::RawTemplateConfig>,
+    /// Files with targets, each of which becomes a platform, by name.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = platform::name_rule()))]
+    discovery: BTreeMap<String, discovery::RawDiscoveryConfig>,
     /// Maintenance windows, by name.
     #[serde(default)]
     #[schemars(extend("propertyNames" = platform::name_rule()))]
@@ -122,6 +128,7 @@ pub(super) struct ConfigSections {
     pub(super) probe: ProbeConfig,
     pub(super) templates: BTreeMap<String, TemplateConfig>,
     pub(super) warnings: Vec<String>,
+    pub(super) discoveries: BTreeMap<String, DiscoveryConfig>,
     pub(super) maintenance: Vec<MaintenanceWindow>,
     pub(super) shard: Option<Shard>,
     /// All templates, also those that are no modules.
@@ -236,6 +243,13 @@ impl RawConfig {
                 Some((name.clone(), template.resolve(name, &host, &mut check)?))
             })
             .collect();
+        let mut discoveries = BTreeMap::new();
+        for (name, discovery) in self.discovery {
+            let mut check = check.table(&["discovery", &name]);
+            if let Some(discovery) = discovery.resolve(base_dir, expanded, &mut check) {
+                discoveries.insert(name, discovery);
+            }
+        }
         let plugins: BTreeMap<_, _> = self
             .plugin
             .into_iter()
@@ -265,7 +279,10 @@ impl RawConfig {
         for id in plugins.keys() {
             let of_platform = platforms.iter().any(|platform| platform.plugin == *id);
             let of_template = templates.values().any(|template| template.plugin == *id);
-            if !of_platform && !of_template {
+            let of_discovery = discoveries
+                .values()
+                .any(|discovery| expanded.plugin(&discovery.template) == Some(id));
+            if !of_platform && !of_template && !of_discovery {
                 let mut check = check.table(&["plugin", id]);
                 let name = check.own_name();
                 check.warn_of_table(format!(
@@ -281,6 +298,7 @@ impl RawConfig {
         });
         ConfigSections {
             shard,
+            discoveries,
             expanded: TemplateSet::default(),
             maintenance: maintenance.collect(),
             host,

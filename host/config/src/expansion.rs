@@ -302,6 +302,21 @@ impl TemplateSet {
         }
     }
 
+    /// Returns the names of the templates without a mistake.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.joined.keys().map(String::as_str)
+    }
+
+    /// Returns `true` if a template has a mistake, which is reported already.
+    pub(super) fn is_broken(&self, name: &str) -> bool {
+        self.broken.contains(name)
+    }
+
+    /// Returns the plugin of a template, if it names one.
+    pub(super) fn plugin(&self, name: &str) -> Option<&str> {
+        self.joined.get(name)?.table.values.get("plugin")?.as_str()
+    }
+
     /// Returns `true` if clients may name targets for a template: it has all that a check of one needs.
     pub(super) fn is_module(&self, name: &str) -> bool {
         self.joined.get(name).is_some_and(|joined| {

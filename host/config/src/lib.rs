@@ -42,6 +42,7 @@ pub use default_text::{default_text, system_disk};
 pub use elements::{
     breaker::BreakerConfig,
     confirmation::ConfirmationConfig,
+    discovery::DiscoveryConfig,
     duration::{DurationError, LONGEST as LONGEST_DURATION, parse as parse_duration},
     history::HistoryConfig,
     host::HostConfig,
@@ -85,6 +86,8 @@ pub struct ConductorConfig {
     pub probe: ProbeConfig,
     /// The modules of `/probe`, by name.
     pub templates: BTreeMap<String, TemplateConfig>,
+    /// The files with targets that become platforms, by the name of the discovery.
+    pub discoveries: BTreeMap<String, DiscoveryConfig>,
     /// The maintenance windows.
     pub maintenance: Vec<MaintenanceWindow>,
     /// The share of the platforms that this host checks, if it does not check all.
@@ -245,10 +248,25 @@ impl ConductorConfig {
     pub fn plugins_in_use(&self) -> BTreeSet<&str> {
         let of_platforms = self.platforms.iter().map(|platform| &platform.plugin);
         let of_templates = self.templates.values().map(|template| &template.plugin);
+        let of_discoveries = self.discoveries.values();
+        let of_discoveries =
+            of_discoveries.filter_map(|found| self.templates_joined.plugin(&found.template));
         of_platforms
             .chain(of_templates)
             .map(String::as_str)
+            .chain(of_discoveries)
             .collect()
+    }
+
+    /// Returns `true` if a plugin is to run although no platform uses it: a client or a discovery may name a target for it.
+    #[must_use]
+    pub fn is_kept(&self, id: &str) -> bool {
+        let mut discoveries = self.discoveries.values();
+        let plugin = |template: &str| self.templates_joined.plugin(template);
+        self.templates
+            .values()
+            .any(|template| template.plugin == id)
+            || discoveries.any(|found| plugin(&found.template) == Some(id))
     }
 
     /// Returns the settings of plugin `id`: those of its own table, completed by the host's.
@@ -454,6 +472,7 @@ impl ConfigReadResult {
             resources: parts.resources,
             metrics: parts.metrics,
             history: parts.history,
+            discoveries: parts.discoveries,
             trust: parts.trust,
             plugins: parts.plugins,
             platforms: parts.platforms,

@@ -20,6 +20,7 @@ mod campaign;
 mod changing_libraries;
 mod command_line;
 mod confirmation;
+mod discovery;
 #[cfg(target_os = "linux")]
 mod disturbed;
 #[cfg(target_os = "linux")]

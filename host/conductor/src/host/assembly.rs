@@ -255,10 +255,7 @@ impl PlanBuilder {
                 &self.shared,
             )),
         };
-        let is_kept = config
-            .templates
-            .values()
-            .any(|template| template.plugin == id);
+        let is_kept = config.is_kept(id);
         let renew = known.is_some_and(|known| !known.config.runs_like(&settings));
         let must_end = known.is_some_and(|known| !known.config.permits_like(&settings));
         let plugin = GuardedPlugin {

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 #[cfg(target_os = "linux")]
 use super::systemd;
-use super::{Host, ReadConfig, operator::OperatorControl, take_in};
+use super::{Host, ReadConfig, learn_secrets, operator::OperatorControl};
 
 impl Host {
     /// Reads the config again and puts it in force: everything unchanged keeps slot, breaker and counters. Returns a
@@ -79,8 +79,17 @@ impl Host {
 
     /// Puts an accepted config in force.
     fn take_effect(&self, config: &Arc<ConductorConfig>) {
-        take_in(config);
         self.assembly.look_for_libraries(config);
+        let config = self.discoveries.follow(config);
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        self.put_in_force(&config);
+    }
+
+    /// Puts a config with the platforms of its discoveries in force.
+    pub(super) fn put_in_force(&self, config: &Arc<ConductorConfig>) {
+        learn_secrets(config);
         // A library that has just been added, or one that runs although its file was replaced, has not been asked yet.
         let refused = self.assembly.refused(config);
         // Nothing below waits for files, folders or plugins.

@@ -37,14 +37,16 @@ pub(super) fn drop_misshapen(values: &mut Value, misshapen: &[MalformedSetting])
                 are_libraries_known = false;
             }
             // Only its name is wrong.
-            ["platform" | "maintenance" | "template", _] if *at_key => {}
+            ["platform" | "maintenance" | "template" | "discovery", _] if *at_key => {}
             ["platform", name, key, ..] if is_meant(key, &OF_SCHEDULE, &OF_PLUGIN) => {
                 if let Some(platform) = values["platform"][name].as_object_mut() {
                     platform.retain(|key, _| OF_PLUGIN.contains(&key.as_str()));
                 }
             }
             ["maintenance", name, key, ..] => drop_from_window(values, name, key),
-            ["platform" | "maintenance" | "template", _, ..] => drop(remove(values, &path[..2])),
+            ["platform" | "maintenance" | "template" | "discovery", _, ..] => {
+                drop(remove(values, &path[..2]))
+            }
             ["plugin", _, key, ..] if is_meant(key, &OF_CALLS, &OF_SANDBOX) => {
                 remove(values, &path[..3]);
             }
