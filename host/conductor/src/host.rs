@@ -44,6 +44,7 @@ use self::{
     heartbeats::HeartbeatRecorder,
     history::{HistoryRecorder, StoredPast},
     judging::{ConfigJudge, ConfigRejection},
+    notify::Notifier,
     operator::OperatorControl,
     reload::{follow_web_config, reload_when_asked},
     serving::{ScrapeState, log_samples, serve},
@@ -58,6 +59,7 @@ mod error;
 mod heartbeats;
 mod history;
 pub(crate) mod judging;
+mod notify;
 mod operator;
 mod plugin_loader;
 #[cfg(target_os = "linux")]
@@ -87,6 +89,8 @@ pub struct Host {
     resumption: Mutex<Option<ResumptionWriter>>,
     /// Records the past until the host stops.
     history: Mutex<Option<HistoryRecorder>>,
+    /// Notifies receivers until the host stops.
+    notifier: Mutex<Option<Notifier>>,
     /// The config in force.
     running: Mutex<Arc<ConductorConfig>>,
     /// Held from reading a config to the end of its reload, so that reloads do not overtake each other.
@@ -153,6 +157,7 @@ impl Host {
         let base = assembly.catalog().store().base();
         let resumption =
             ResumptionWriter::start(&shared, &board, base).map_err(HostError::Thread)?;
+        let notifier = Notifier::start(config, &shared, &board, base).map_err(HostError::Thread)?;
         shared.metrics.config_loaded(shared.clock.now());
         let scheduler = scheduler::start(setup).map_err(HostError::Thread)?;
         let scheduler = Arc::new(scheduler);
@@ -179,6 +184,7 @@ impl Host {
             states: Mutex::new(Some(states)),
             resumption: Mutex::new(Some(resumption)),
             history: Mutex::new(history),
+            notifier: Mutex::new(Some(notifier)),
             running: Mutex::new(Arc::clone(config)),
             reading: Mutex::default(),
             reload: Mutex::default(),
@@ -232,6 +238,12 @@ impl Host {
         // After the last check.
         drop(
             self.history
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+        drop(
+            self.notifier
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .take(),

@@ -11,6 +11,7 @@ pub(super) mod host;
 mod limits;
 mod maintenance;
 pub(super) mod metrics;
+pub(super) mod notify;
 pub(super) mod platform;
 pub(super) mod plugin;
 pub(super) mod probe;
@@ -33,6 +34,7 @@ use discovery::DiscoveryConfig;
 use history::HistoryConfig;
 use host::HostConfig;
 use metrics::MetricsConfig;
+use notify::NotifyConfig;
 use platform::PlatformConfig;
 use plugin::PluginConfig;
 use probe::ProbeConfig;
@@ -110,6 +112,10 @@ pub(super) struct RawConfig {
     #[serde(default)]
     #[schemars(extend("propertyNames" = platform::name_rule()))]
     maintenance: BTreeMap<String, maintenance::RawMaintenance>,
+    /// Receivers of notifications about platforms, by name.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = platform::name_rule()))]
+    notify: BTreeMap<String, notify::RawNotify>,
     /// Share of the platforms that this host checks.
     #[serde(default)]
     shard: shard::RawShardConfig,
@@ -130,6 +136,7 @@ pub(super) struct ConfigSections {
     pub(super) warnings: Vec<String>,
     pub(super) discoveries: BTreeMap<String, DiscoveryConfig>,
     pub(super) maintenance: Vec<MaintenanceWindow>,
+    pub(super) receivers: BTreeMap<String, NotifyConfig>,
     pub(super) shard: Option<Shard>,
     /// All templates, also those that are no modules.
     pub(super) expanded: TemplateSet,
@@ -169,8 +176,9 @@ pub(super) fn read(
         .collect();
     let are_libraries_known = salvage::drop_misshapen(&mut values, &misshapen);
     let expanded = expansion::expand(&mut values, &mut places, &declared, &mut faults);
-    let ([mut secrets, mut of_templates], lookup) =
+    let ([mut secrets, mut of_templates], mut lookup) =
         look_up_secrets(&mut values, base_dir, own, &places, &expanded);
+    let mut of_receivers = notify::look_up_secrets(&mut values, &mut lookup);
     faults.extend(lookup.faults);
     let written = match serde_json::from_value::<RawConfig>(values) {
         Ok(written) => written,
@@ -203,6 +211,9 @@ pub(super) fn read(
         template.secrets = of_templates.remove(name).unwrap_or_default();
     }
     parts.expanded = expanded.clone();
+    for (name, receiver) in &mut parts.receivers {
+        receiver.secrets = of_receivers.remove(name).unwrap_or_default();
+    }
     let of_files = source.include_warnings.iter().cloned();
     parts.warnings = of_files
         .chain(lookup.warnings)
@@ -293,6 +304,12 @@ impl RawConfig {
         let labels = platforms.iter().map(|platform| &platform.labels);
         metrics.warn(labels, &mut check.table(&["metrics"]));
         let shard = self.shard.resolve(&mut check.table(&["shard"]));
+        let receivers = self.notify.into_iter().filter_map(|(name, receiver)| {
+            let receiver =
+                receiver.resolve(base_dir, &platforms, &mut check.table(&["notify", &name]))?;
+            Some((name, receiver))
+        });
+        let receivers = receivers.collect();
         let maintenance = self.maintenance.into_iter().filter_map(|(name, window)| {
             window.resolve(&name, &platforms, &mut check.table(&["maintenance", &name]))
         });
@@ -300,6 +317,7 @@ impl RawConfig {
             shard,
             discoveries,
             expanded: TemplateSet::default(),
+            receivers,
             maintenance: maintenance.collect(),
             host,
             breaker,

@@ -47,6 +47,7 @@ pub use elements::{
     history::HistoryConfig,
     host::HostConfig,
     metrics::{MetricsConfig, SeriesDetail},
+    notify::{NotifyConfig, ReceiverConfig, WebhookConfig},
     platform::{PlatformConfig, is_label_name, is_name as is_platform_name},
     plugin::PluginConfig,
     probe::{ProbeConfig, TargetRule},
@@ -90,6 +91,8 @@ pub struct ConductorConfig {
     pub discoveries: BTreeMap<String, DiscoveryConfig>,
     /// The maintenance windows.
     pub maintenance: Vec<MaintenanceWindow>,
+    /// The receivers of notifications, by name.
+    pub receivers: BTreeMap<String, NotifyConfig>,
     /// The share of the platforms that this host checks, if it does not check all.
     pub shard: Option<Shard>,
     /// `true` for the compiled-in default, whose plugins are among the libraries in the program's own folder.
@@ -237,10 +240,12 @@ impl ConductorConfig {
         self
     }
 
-    /// Returns the secrets of each platform and template.
+    /// Returns the secrets of each platform, template and receiver.
     pub fn secrets(&self) -> impl Iterator<Item = &PlatformSecrets> {
         let of_platforms = self.platforms.iter().map(|platform| &platform.secrets);
-        of_platforms.chain(self.templates.values().map(|template| &template.secrets))
+        let of_receivers = self.receivers.values().map(|receiver| &receiver.secrets);
+        let of_templates = self.templates.values().map(|template| &template.secrets);
+        of_platforms.chain(of_templates).chain(of_receivers)
     }
 
     /// Returns the sorted ids of the plugins that platforms and templates use.
@@ -480,6 +485,7 @@ impl ConfigReadResult {
             templates: parts.templates,
             warnings: parts.warnings,
             maintenance: parts.maintenance,
+            receivers: parts.receivers,
             shard: parts.shard,
             is_builtin: false,
             lock_file: Some(base_dir.join("plugins.lock")),

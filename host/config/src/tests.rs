@@ -5,6 +5,7 @@ mod heartbeat;
 mod includes;
 mod maintenance;
 mod mistakes;
+mod notify;
 mod plugin_schemas;
 mod properties;
 mod secrets;

@@ -21,4 +21,4 @@ pub mod resources;
 pub mod resumption;
 pub mod scheduler;
 pub mod state;
-mod state_file;
+pub mod state_file;

@@ -27,6 +27,7 @@ mod histogram;
 mod label_text;
 mod labels;
 pub mod log;
+mod notifications;
 #[cfg(feature = "prometheus")]
 pub mod openmetrics;
 mod platform;
@@ -46,6 +47,8 @@ pub use declared::{DeclaredFamily, MAX_DECLARED_SERIES};
 pub use families::{FAMILIES, MetricDefinition, MetricKind, SeriesSnapshot};
 use histogram::DurationHistogram;
 pub use histogram::{BucketBound, BucketBounds, HistogramReading, MAX_BUCKETS};
+use notifications::NotificationCounts;
+pub use notifications::NotifyOutcome;
 pub use platform::{CheckOutcome, PlatformInfo, PlatformMetrics};
 pub use plugin::{PluginInfo, PluginMetrics};
 pub use registry::RETIRED;
@@ -356,6 +359,7 @@ struct SharedMetrics {
     shard: Mutex<Option<Shard>>,
     /// The state of the history's file, if the host keeps one.
     history: Mutex<Option<HistoryHealth>>,
+    notifications: NotificationCounts,
 }
 
 impl SharedMetrics {
@@ -371,6 +375,7 @@ impl SharedMetrics {
             config_refused: AtomicBool::new(false),
             shard: Mutex::default(),
             history: Mutex::default(),
+            notifications: NotificationCounts::default(),
         }
     }
 

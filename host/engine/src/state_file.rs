@@ -3,7 +3,10 @@
 use std::{fs, io, io::Write as _, path::Path};
 
 /// Replaces a file as a whole; only the host's user can read it.
-pub(crate) fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// If the file system refuses it; the old file is left then.
+pub fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
     let unfinished = file.with_added_extension(&UNFINISHED[1..]);
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);

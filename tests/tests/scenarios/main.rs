@@ -48,6 +48,8 @@ mod misbehaving_files;
 mod misbehaving_plugins;
 mod nagios;
 mod newcomer;
+#[cfg(target_os = "linux")]
+mod notify;
 mod one_judge;
 mod operators;
 #[cfg(target_os = "linux")]

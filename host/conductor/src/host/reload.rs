@@ -101,6 +101,10 @@ impl Host {
         let plan = self.assembly.plan(config, &refused);
         self.calendar.follow(&config.maintenance);
         self.scheduler.follow(plan);
+        let notifier = self.notifier.lock();
+        if let Some(notifier) = &*notifier.unwrap_or_else(PoisonError::into_inner) {
+            notifier.follow(config);
+        }
         self.assembly.forget_other_verdicts();
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(config);
     }

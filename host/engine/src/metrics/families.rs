@@ -10,6 +10,7 @@ use conductor_types::{Resource, Tracked};
 
 use super::{
     DeclaredFamily, HistoryHealth, PlatformMetrics, PluginMetrics, RegisteredPlatform,
+    DeclaredFamily, NotifyOutcome, PlatformMetrics, PluginMetrics, RegisteredPlatform,
     SharedMetrics, declared,
     sample::{OwnerSamples, SampleSink, SampleValue},
 };
@@ -267,6 +268,16 @@ pub static FAMILIES: [MetricDefinition; 32] = [
         source: SampleSource::Host(|of, out| {
             if let Some(health) = of.history() {
                 out.count(health.lost);
+        name: "conductor_notifications_total",
+        help: "Requests to receivers of notifications: sent (accepted by the receiver), failed (tried again later), dropped (given up: refused for good, or too many were waiting).",
+        kind: MetricKind::Counter,
+        labels: &["notify", "outcome"],
+        source: SampleSource::Host(|of, out| {
+            for (name, counts) in of.shared.notifications.counts() {
+                for (outcome, count) in NotifyOutcome::ALL.into_iter().zip(counts) {
+                    let labels = [("notify", &*name), ("outcome", outcome.label())];
+                    out.labelled(&labels, SampleValue::Count(count));
+                }
             }
         }),
     },
