@@ -78,7 +78,7 @@ fn an_unknown_table_names_the_nearest() {
     ");
     assert_snapshot!(mistakes(&with_platform("[weather]")), @r"
     conductor.toml:1:2: the file has no table `weather`
-      help: its tables are `breaker`, `history`, `host`, `include`, `maintenance`, `metrics`, `platform`, `plugin`, `probe`, `resources`, `shard`, `template`, `trust`
+      help: its tables are `breaker`, `discovery`, `history`, `host`, `include`, `maintenance`, `metrics`, `notify`, `platform`, `plugin`, `probe`, `resources`, `shard`, `template`, `trust`
     ");
 }
 

@@ -9,14 +9,13 @@ use conductor_core::shard::Shard;
 use conductor_types::{Resource, Tracked};
 
 use super::{
-    DeclaredFamily, HistoryHealth, PlatformMetrics, PluginMetrics, RegisteredPlatform,
-    DeclaredFamily, NotifyOutcome, PlatformMetrics, PluginMetrics, RegisteredPlatform,
-    SharedMetrics, declared,
+    DeclaredFamily, HistoryHealth, NotifyOutcome, PlatformMetrics, PluginMetrics,
+    RegisteredPlatform, SharedMetrics, declared,
     sample::{OwnerSamples, SampleSink, SampleValue},
 };
 
 /// Every metric of the host, in display order.
-pub static FAMILIES: [MetricDefinition; 32] = [
+pub static FAMILIES: [MetricDefinition; 33] = [
     MetricDefinition {
         name: "health_check_total",
         help: "Checks that ran, by status.",
@@ -268,6 +267,10 @@ pub static FAMILIES: [MetricDefinition; 32] = [
         source: SampleSource::Host(|of, out| {
             if let Some(health) = of.history() {
                 out.count(health.lost);
+            }
+        }),
+    },
+    MetricDefinition {
         name: "conductor_notifications_total",
         help: "Requests to receivers of notifications: sent (accepted by the receiver), failed (tried again later), dropped (given up: refused for good, or too many were waiting).",
         kind: MetricKind::Counter,
