@@ -119,10 +119,12 @@ mod linux {
         fs::create_dir(&plugins).unwrap();
         let library = harness::library("conductor_plugin_fault");
         fs::copy(&library, plugins.join(library.file_name().unwrap())).unwrap();
+        // The history visits each platform every few seconds, which allocates, however many checks there were.
         let mut text = format!(
             "[host]\nplugin_dirs = [\"plugins\"]\nstate_dir = \"state\"\nisolation = \"{isolation}\"\n\
              interval = \"200ms\"\nstagger = \"10ms\"\ntimeout = \"200ms\"\n\
-             [resources]\ndegraded_above = 100\nrecover_below = 99\ncritical_above = 100\n"
+             [resources]\ndegraded_above = 100\nrecover_below = 99\ncritical_above = 100\n\
+             [history]\nenabled = false\n"
         );
         for nth in 0..platforms {
             writeln!(text, "[platform.p{nth}]\nplugin = \"fault\"").unwrap();

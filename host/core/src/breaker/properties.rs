@@ -119,6 +119,12 @@ proptest! {
         if let BreakerPhase::HalfOpen { .. } = one.breaker.phase {
             one.breaker.phase = BreakerPhase::Open { until: one.now };
         }
+        // Settings that became shorter while it was open hold for the restored one.
+        if let BreakerPhase::Open { until } = &mut one.breaker.phase {
+            let longest = one.breaker.settings.max_reset_timeout;
+            let longest = longest.saturating_add(longest / 10);
+            *until = (*until).min(one.now.saturating_add(longest));
+        }
         let now = one.now;
         let snapshot = one.breaker.snapshot(now);
         let restored = Breaker::restore(one.breaker.settings, seed, snapshot, now);

@@ -48,6 +48,8 @@ pub(super) fn small_host() -> HostMetrics {
         lost: 3,
         is_failing: false,
     });
+    metrics.set_receivers(["people"]);
+    metrics.count_notifications("people", NotifyOutcome::Sent, 2);
     metrics.set_shard(Shard::try_new(1, 3).ok());
     let http = metrics.plugin("http");
     http.call_stuck();
