@@ -156,6 +156,7 @@ fn every_query_of_the_dashboard_and_every_metric_of_the_rules_is_there() {
             "{ command = [\"/bin/echo\", \"OK | load=1;4;8\"] }",
         )
         .with("[shard]\nindex = 0\ntotal = 1\n")
+        .with("[notify.people]\nwebhook = { url = \"http://127.0.0.1:9/\" }\n")
         .metrics("series = \"lean\"");
     let may_ping = may_ping();
     let host = match may_ping {
