@@ -50,7 +50,7 @@ impl ReceiverRecord {
         };
         let last = before.as_ref().map(|event| event.state.as_str());
         let told = before.as_ref().map(|event| event.facts.clone());
-        let new_facts = facts.clone().or_else(|| told.clone()).unwrap_or_default();
+        let new_facts = facts.or_else(|| told.clone()).unwrap_or_default();
         let mut event = NotifiedEvent::new(platform, new_facts, announcement, last, now);
         if event.ended.is_some() {
             self.told.remove(platform);
