@@ -118,9 +118,8 @@ pub(crate) struct RawAlertmanager {
     /// URLs of its instances, without `/api/v2/alerts`: every alert goes to all of them.
     #[schemars(length(min = 1), extend("items" = {
         "type": ["string", "object"],
-        "properties": { "file": { "type": "string" } },
         "required": ["file"],
-        "additionalProperties": false,
+        "propertyNames": { "enum": ["file"] },
     }))]
     urls: Vec<String>,
 }

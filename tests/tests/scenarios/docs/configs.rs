@@ -100,6 +100,8 @@ fn check(page: &str, block: &str) {
     let output = crate::harness::conductor(&["config", "check"])
         .arg(&file)
         .env("SHOP_KEY", "key")
+        .env("DISCORD_WEBHOOK", "https://discord.example/api/webhooks/7")
+        .env("MATRIX_TOKEN", "token")
         .env("XDG_STATE_HOME", setup.folder.path())
         .output()
         .unwrap();
