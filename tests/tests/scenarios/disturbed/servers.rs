@@ -1,7 +1,7 @@
 //! The servers: those of this machine, each in a folder of its own, and some of this process.
 
 use std::{
-    fs,
+    env, fs,
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::Command,
@@ -324,8 +324,9 @@ fn mosquitto() -> Option<DisturbedServer> {
     }))
 }
 
-/// RabbitMQ, with an epmd of its own that ends with it.
+/// RabbitMQ, with an epmd of its own that ends with it; only in a long run, as it now and then does not start again.
 fn rabbitmq() -> Option<DisturbedServer> {
+    env::var_os("CONDUCTOR_DISTURB_SECONDS")?;
     program("rabbitmq-server", "rabbitmq-server")?;
     let epmd = program("epmd", "erlang-base")?;
     let setpriv = program("setpriv", "util-linux")?;
