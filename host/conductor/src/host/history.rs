@@ -108,7 +108,7 @@ struct Recorder {
     checks: Vec<PastCheck>,
 }
 
-/// What is recorded of one platform.
+/// The recorded past of one platform, and what is still to be recorded.
 struct RecordedPlatform {
     key: Arc<PlatformKey>,
     guard: Arc<PlatformGuard>,

@@ -213,7 +213,7 @@ impl RawNotify {
         })
     }
 
-    /// Rejects names of platforms that do not exist: nobody would be told of their problems.
+    /// Rejects names of platforms that do not exist: their problems would be reported to no receiver.
     fn check_scope(&self, platforms: &[PlatformConfig], check: &mut TableValidator<'_>) {
         for (at, text) in self.platforms.iter().enumerate() {
             if !NamePattern::new(text).is_name() || check.file_has(&["platform", text]) {

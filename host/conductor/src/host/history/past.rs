@@ -1,4 +1,4 @@
-//! Answers the server's questions about the past from the host's history.
+//! Returns the past that the server asks for, from the host's history.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
