@@ -16,7 +16,7 @@ use conductor_engine::{
     state::{CheckNow, OrderError},
 };
 use conductor_server::{
-    CheckedTarget, HeartbeatReceiver, HostControl, ServerLimits, ServerSecurity, ServerState, StatusSource,
+    CheckedTarget, HeartbeatReceiver, HostControl, NoPast, ServerLimits, ServerSecurity, ServerState, StatusSource,
     TargetProber, TargetRefusal, TargetRequest, serve_stream,
 };
 use conductor_types::{
@@ -51,6 +51,7 @@ async fn exchange(stream: &[u8], size: usize, guarded: bool) -> Vec<u8> {
         control: Some(Arc::new(Host)),
         targets: Arc::new(Host),
         heartbeats: Arc::new(Host),
+        past: Arc::new(NoPast),
     };
     let security = if guarded {
         GUARDED.clone()
