@@ -84,7 +84,7 @@ pub(super) struct RawConfig {
     /// Series of `/metrics`.
     #[serde(default)]
     metrics: metrics::RawMetricsConfig,
-    /// How long the past of platforms is kept, and how much of it.
+    /// Retention of the past of platforms, by age and size.
     #[serde(default)]
     history: history::RawHistoryConfig,
     /// Signatures that a library needs to be loaded.

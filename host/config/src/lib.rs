@@ -75,7 +75,7 @@ pub struct ConductorConfig {
     pub resources: ResourcesConfig,
     /// The series of `/metrics`.
     pub metrics: MetricsConfig,
-    /// How long the past of platforms is kept.
+    /// Retention of the past of platforms.
     pub history: HistoryConfig,
     /// The signatures that a library needs to be loaded.
     pub trust: TrustConfig,

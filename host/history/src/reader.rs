@@ -48,7 +48,7 @@ pub enum QueryError {
     },
 }
 
-/// Answers queries about the past; they block.
+/// Runs queries about the past; they block.
 #[derive(Clone, Debug)]
 pub struct HistoryReader {
     path: PathBuf,

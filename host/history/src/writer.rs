@@ -70,7 +70,7 @@ pub struct RecordedChange {
     pub message: Box<str>,
 }
 
-/// What is written at once.
+/// The records of one transaction.
 #[derive(Debug, Default)]
 pub(crate) struct HistoryBatch {
     /// The start of a new run, before everything else.
@@ -268,7 +268,7 @@ impl WriterThread {
 
     fn run(mut self) {
         let mut pending = HistoryBatch::default();
-        // The file is there, and has the start of the run, before anything else happens.
+        // The file exists, and has the start of the run, before anything else is recorded.
         let mut patience = Duration::ZERO;
         loop {
             let is_last = self.collect(&mut pending, patience);

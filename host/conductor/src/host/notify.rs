@@ -221,7 +221,7 @@ impl Dispatcher {
         }
     }
 
-    /// Queues what receivers are to be told.
+    /// Queues the news for each receiver.
     fn tell(&mut self, now: Duration) {
         let wall = self.shared.clock.unix_seconds(now);
         for receiver in self.receivers.values_mut() {

@@ -11,7 +11,7 @@ use super::{
     duration::{self, given},
 };
 
-/// How long the past of platforms is kept, and how much of it.
+/// Retention of the past of platforms, by age and size.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HistoryConfig {
     /// `false` for a host that keeps no history.
@@ -31,7 +31,7 @@ pub struct HistoryConfig {
 #[serde(deny_unknown_fields)]
 #[schemars(
     rename = "History",
-    description = "How long the past of platforms is kept, and how much of it. Changes take effect at the next restart."
+    description = "Retention of the past of platforms, by age and size. Changes take effect at the next restart."
 )]
 pub(crate) struct RawHistoryConfig {
     /// Keep the changes of state and the durations of checks in `history.sqlite` of the state folder.

@@ -29,9 +29,9 @@ use crate::{
 pub struct NotifyConfig {
     /// The server.
     pub receiver: ReceiverConfig,
-    /// The platforms that it is told of.
+    /// The platforms that it is notified of.
     pub scope: WindowScope,
-    /// `true` if it is told of the end of a problem.
+    /// `true` if it is notified of the end of a problem.
     pub send_resolved: bool,
     /// The time to collect news before a request.
     pub group_wait: Duration,
@@ -327,5 +327,5 @@ pub(super) fn look_up_secrets(
 const ID: &str = "{{id}}";
 /// The default of `group_wait`.
 const GROUP_WAIT: Duration = Duration::from_secs(10);
-/// A problem is told within the hour.
+/// A problem is reported within the hour.
 const LONGEST_GROUP_WAIT: Duration = Duration::from_secs(3600);

@@ -21,7 +21,7 @@ pub(super) struct Receiver {
     is_sending: bool,
     failures: u32,
     next_attempt: Duration,
-    /// The time at which Alertmanager is told again of all open problems.
+    /// The time at which all open problems are sent to Alertmanager again.
     next_repeat: Duration,
     health: ReceiverHealth,
 }
