@@ -345,9 +345,29 @@ impl ConductorConfig {
 
     /// Converts violations to mistakes in this file.
     #[must_use]
-    pub fn mistakes(&self, violations: Vec<SchemaViolation>) -> ConfigError {
+    pub fn mistakes(&self, mut violations: Vec<SchemaViolation>) -> ConfigError {
+        for violation in &mut violations {
+            self.place_in_template(&mut violation.path);
+        }
         let faults = schema::placed(violations, self.source.places()).collect();
         ConfigError::new(Arc::clone(&self.source), faults)
+    }
+
+    /// Replaces the path of a platform that is not in the file, because it was made from a template, by that of the template.
+    fn place_in_template(&self, path: &mut [String]) {
+        let [table, name, ..] = path else { return };
+        let is_written = || {
+            let own = spans::path(&[table, name]);
+            self.source.places().exact_key(&own).is_some()
+        };
+        if table != "platform" || is_written() {
+            return;
+        }
+        let made = self.platforms.iter().find(|made| made.name == *name);
+        if let Some(template) = made.and_then(|made| made.template.as_ref()) {
+            "template".clone_into(table);
+            name.clone_from(template);
+        }
     }
 
     /// Returns a mistake that concerns a platform's whole table.
@@ -375,9 +395,11 @@ impl ConductorConfig {
     fn mistake_of_table(&self, path: [&str; 2], message: &str, help: &str) -> ConfigError {
         let (path, places) = (spans::path(&path), self.source.places());
         let message = format!("{}: {message}", places.name(&path));
+        let mut at = path;
+        self.place_in_template(&mut at);
         let fault = ConfigMistake::new(message)
             .help(help)
-            .at(places.key_at(&path));
+            .at(places.key_at(&at));
         ConfigError::new(Arc::clone(&self.source), vec![fault])
     }
 
@@ -392,11 +414,8 @@ impl ConductorConfig {
     ) -> ConfigError {
         let places = self.source.places();
         let own = spans::path(&["platform", &platform.name]);
-        // One that was made from a template has its places there.
-        let mut path = match (places.exact_key(&own), &platform.template) {
-            (None, Some(template)) => spans::path(&["template", template, "config"]),
-            _ => spans::path(&["platform", &platform.name, "config"]),
-        };
+        let mut path = spans::path(&["platform", &platform.name, "config"]);
+        self.place_in_template(&mut path);
         let place = match places.exact_key(&path) {
             // The table of the platform has none.
             None => places.key_at(&path[..2]),

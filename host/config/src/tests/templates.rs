@@ -160,6 +160,23 @@ fn a_platform_made_from_a_template_equals_one_that_is_written() {
     assert_eq!(platform, written);
     assert_eq!(platform.location.line, 7, "that of the template");
 
+    let mut running = config.clone();
+    running.platforms = vec![PlatformConfig {
+        name: "found".to_owned(),
+        ..platform
+    }];
+    let violation = SchemaViolation {
+        path: spans::path(&["platform", "found", "config", "url"]),
+        at_key: false,
+        message: "no URL".to_owned(),
+        help: None,
+    };
+    let error = running.mistakes(vec![violation]).to_plain();
+    assert_eq!(
+        error, "conductor.toml:15:18: no URL",
+        "the line of the template"
+    );
+
     for (name, template, expected) in [
         ("a b", "shop", "\"a b\" is no name of a platform"),
         ("north", "shpo", "there is no template \"shpo\""),
